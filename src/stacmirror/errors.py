@@ -1,0 +1,104 @@
+"""Every error that stacmirror raises on purpose, and the exit code each one ends a run with.
+
+    StacmirrorError                     1
+    ├── UsageError                      2   settings, flags, filters, templates
+    ├── LoginRefused                    4   the credential's own origin said no
+    ├── SourceError                     5
+    │   ├── SourceUnreachable               no answer, after all attempts
+    │   ├── SourceUnreadable                an answer that is no page, item or collection
+    │   └── ListingLoop                     pages without end
+    ├── TargetUnwritable                6   space, inodes, quota, EIO, read-only
+    ├── LimitReached                    8   a limit that the user set
+    ├── TargetInUse                     9   another run, or a foreign or unreadable ledger
+    └── TransferError                   -   one asset's; becomes an Outcome, never ends the run
+
+One asset's failure is data (an Outcome); the run's failure is one of the others. The message is one
+line that names what and where; `hint` says what to do next. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StacmirrorError(Exception):
+    """A failure with one line for the user, a hint, and an exit code."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(StacmirrorError):
+    """What the user typed or configured cannot be done."""
+
+    exit_code = 2
+
+
+class LoginRefused(StacmirrorError):
+    """The catalog refused the key, or there is none."""
+
+    exit_code = 4
+
+
+class SourceError(StacmirrorError):
+    """The catalog cannot be listed to its end."""
+
+    exit_code = 5
+
+
+class SourceUnreachable(SourceError):
+    """No usable answer after all attempts."""
+
+
+class SourceUnreadable(SourceError):
+    """An answer came, but it is not what the catalog promises."""
+
+
+class ListingLoop(SourceError):
+    """The pages repeat, or go on without new items."""
+
+
+class TargetUnwritable(StacmirrorError):
+    """The target took no more: space, inodes, quota, I/O error, read-only."""
+
+    exit_code = 6
+
+
+class LimitReached(StacmirrorError):
+    """A limit that the user set stopped the run."""
+
+    exit_code = 8
+
+
+class TargetInUse(StacmirrorError):
+    """Another run owns the target, or its ledger is foreign or unreadable."""
+
+    exit_code = 9
+
+
+class TransferError(StacmirrorError):
+    """One request or body went wrong.
+
+    `kind` is a short word for tables and `retry --only` (`connect`, `timeout`, `short`, `5xx`, `gone` ...).
+    `status` is the HTTP status, or 0. `retryable` says whether asking again can help. `retry_after_s` is what
+    the server asked for, in seconds, or None. `url` is redacted.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        *,
+        status: int = 0,
+        retryable: bool = True,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,295 @@
+"""The contracts between the pipeline and its adapters. The pipeline knows these and nothing concrete.
+
+Each protocol's docstring is its contract: what may be called again, which errors it raises, what a
+cancellation does. The suites in tests/contract hold every adapter against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from stacmirror.model import (
+    CollectionInfo,
+    Counts,
+    Cursor,
+    Item,
+    ItemKey,
+    ItemOutcome,
+    ItemRecord,
+    Page,
+    PageRecord,
+    Receipt,
+    Transfer,
+    Unit,
+)
+
+
+class Clock(Protocol):
+    """Time and sleep, passed in so that no test waits."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump; for waits and durations."""
+        ...
+
+    def wall(self) -> float:
+        """Return seconds since the epoch; for the age of links."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait `seconds`. Cancel: safe."""
+        ...
+
+
+class Body(Protocol):
+    """A body above the small-file limit, to be read once and closed, always."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body's bytes in order.
+
+        Raises: TransferError when the body ends early, stalls or breaks.
+        Cancel: safe; the connection is dropped by `close`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connection back (or drop it when the body was not read to its end). May be called twice."""
+        ...
+
+
+class Reply:
+    """One answer. Exactly one of `body` (read whole) and `stream` (above the limit) is not None.
+
+    `url` is the address that answered (after redirects, when it comes from an Opener); it may carry a token.
+    `headers` has lower-case names. `length_bytes` is the declared Content-Length, or None.
+    """
+
+    __slots__ = ("body", "headers", "length_bytes", "status", "stream", "url")
+
+    def __init__(
+        self, url: str, status: int, headers: Mapping[str, str], body: bytes | None, stream: Body | None
+    ) -> None:
+        self.url = url
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.stream = stream
+        length = headers.get("content-length", "")
+        self.length_bytes = int(length) if length.isdigit() else None
+
+
+class Transport(Protocol):
+    """Ask one URL once. Follows no redirect, retries nothing, knows no credentials but its own scheme's.
+
+    Raises: TransferError for everything that goes wrong, with the foreign exception as its cause.
+            A status of any kind is a Reply, not an error.
+    Cancel: safe at any await; the connection is dropped.
+    """
+
+    async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
+        """GET `url`; bodies up to `small_max_bytes` come whole in `Reply.body`, others as `Reply.stream`."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections. May be called twice."""
+        ...
+
+
+class Opener(Protocol):
+    """Open an href wherever it leads: redirects by hand, hosts' budgets kept, schemes dispatched."""
+
+    async def open(self, href: str) -> Reply:
+        """Return the first answer that is no redirect.
+
+        Raises: TransferError (kinds `connect`, `timeout`, `redirect`, `scheme` ...), also for statuses that say
+                "later" (408, 425, 429, 5xx), after the host's budget has heard of it.
+        """
+        ...
+
+    def wait_s(self, href: str) -> float:
+        """Return for how many seconds the host of `href` is paused (0.0: ask now)."""
+        ...
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, redirects included."""
+        ...
+
+
+class Catalog(Protocol):
+    """A source of pages and items; one dialect each. Retries by itself; its requests carry the credentials.
+
+    Raises: LoginRefused on 401 or 403 of the catalog's own origin; SourceUnreachable and SourceUnreadable after
+            the last attempt; never a foreign exception.
+    Cancel: safe at any await; the page in hand is dropped, the cursor unchanged.
+    """
+
+    @property
+    def collection(self) -> str:
+        """The id of the collection that is walked."""
+        ...
+
+    async def page(self, cursor: Cursor) -> Page:
+        """Return the page that starts at `cursor` (START for the first). The same cursor may be asked again."""
+        ...
+
+    async def item(self, key: ItemKey, href: str = "") -> Item | None:
+        """Return one item with fresh links, by `href` where it is given; None when the catalog has none."""
+        ...
+
+    async def describe(self, collection: str) -> CollectionInfo:
+        """Return what `collection` says of itself."""
+        ...
+
+    async def collections(self) -> list[CollectionInfo]:
+        """Return all collections of the catalog."""
+        ...
+
+
+class Filter(Protocol):
+    """Say whether an item is wanted. Pure and cheap: it runs on every walked item."""
+
+    def keeps(self, item: Item) -> bool:
+        """Return True when the item is wanted. Never raises: a property it cannot read is a missing one."""
+        ...
+
+    def describe(self) -> Mapping[str, str]:
+        """Return what it asks for, in words, for the mirror's record of itself."""
+        ...
+
+
+class Part(Protocol):
+    """A large file being written, unseen. Use as `async with`: left early, its bytes are dropped."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Append. Raises: TargetUnwritable."""
+        ...
+
+    async def keep(self) -> None:
+        """Make the file durable and put it into its unit."""
+        ...
+
+    async def __aenter__(self) -> Part: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class Sink(Protocol):
+    """Where bytes go. Staged bytes are unseen; `reveal` puts them under their final names.
+
+    All methods but `part` block, and raise TargetUnwritable. Names are relative, with `/`, and safe.
+    """
+
+    def stage(self, unit: Unit, files: Sequence[tuple[str, bytes]]) -> None:
+        """Write small files of `unit`, in one burst. A name staged before is replaced."""
+        ...
+
+    def part(self, unit: Unit, name: str) -> Part:
+        """Open a large file of `unit`."""
+        ...
+
+    def sync(self) -> None:
+        """Make all that was staged and all renames up to now durable. A failure is final: never call again."""
+        ...
+
+    def reveal(self, unit: Unit, names: Iterable[str]) -> None:
+        """Put the unit's files under their final names. May be called again after a kill: what is there stays."""
+        ...
+
+    def holds(self, unit: Unit, names: Iterable[str]) -> bool:
+        """Return whether all `names` of an unrevealed unit are still staged."""
+        ...
+
+    def discard_except(self, unit_ids: set[str]) -> int:
+        """Remove staged leftovers of units that no ledger row names; return how many."""
+        ...
+
+    def put_document(self, path: str, content: bytes) -> None:
+        """Write one small file of the mirror itself (collection.json ...) in place, durably, whole or not at all."""
+        ...
+
+    def close(self) -> None:
+        """Release the target. May be called twice."""
+        ...
+
+
+class KnownItem(Protocol):
+    """What the ledger says of an item a page lists again."""
+
+    @property
+    def page(self) -> int | None:
+        """The page that listed it in the walk that still counts, or None when that page must be walked again."""
+        ...
+
+
+class ResumePoint(Protocol):
+    """Where the walk goes on."""
+
+    @property
+    def number(self) -> int:
+        """The page's number, from 0."""
+        ...
+
+    @property
+    def cursor(self) -> Cursor: ...
+
+    @property
+    def matched(self) -> int:
+        """Items of settled pages that the filters kept, and that count towards `--max-items`."""
+        ...
+
+
+class Ledger(Protocol):
+    """The run's memory. One thread writes (commit), others read.
+
+    Raises: TargetUnwritable when the disk takes no more; TargetInUse when it is foreign or unreadable.
+    """
+
+    def write(self, entries: Sequence[PageRecord | ItemOutcome]) -> list[tuple[Unit, list[str]]]:
+        """Record one group in one durable transaction; return the units to reveal now, with their names.
+
+        Rows of complete items are `staged` until `confirm`; rows with failures are `held`.
+        """
+        ...
+
+    def confirm(self, units: Iterable[Unit]) -> None:
+        """Have the rows of `units` marked `committed` by the next `write`: their renames are durable by then."""
+        ...
+
+    def known(self, keys: Sequence[ItemKey]) -> Mapping[ItemKey, KnownItem]:
+        """Return those of `keys` that have a row. Safe from any thread."""
+        ...
+
+    def resume_point(self) -> ResumePoint: ...
+
+    def counts(self) -> Counts:
+        """Return the mirror's counts over all runs."""
+        ...
+
+
+class Observer(Protocol):
+    """Hears what a person should know, as it happens. Never raises, never blocks."""
+
+    def note(self, message: str) -> None:
+        """Say one line (already free of secrets)."""
+        ...
+
+
+__all__ = [
+    "Body",
+    "Catalog",
+    "Clock",
+    "Filter",
+    "ItemRecord",
+    "KnownItem",
+    "Ledger",
+    "Observer",
+    "Opener",
+    "Part",
+    "Receipt",
+    "Reply",
+    "ResumePoint",
+    "Sink",
+    "Transfer",
+    "Transport",
+]

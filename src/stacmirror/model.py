@@ -1,0 +1,251 @@
+"""The plain values that travel through a run: what is wanted, what is on its way, how it ended.
+
+Everyone may import this; it imports nothing of ours. All values are plain data (they can cross a process
+border), and none holds a secret that is not already in an asset's href.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+CursorKind = Literal["keyset", "position"]
+"""A `keyset` cursor names data and can be used days later; a `position` (offset, page number) shifts."""
+
+
+class ItemKey(Struct, frozen=True, order=True):
+    """The identity of an item: never its href, which is per user and short-lived."""
+
+    collection: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.collection}/{self.id}"
+
+
+class Asset(Struct, frozen=True):
+    """One asset as the catalog lists it. `href` is absolute, and may carry a short-lived token."""
+
+    key: str
+    href: str
+    media_type: str = ""
+    title: str = ""
+    roles: tuple[str, ...] = ()
+
+
+class SourceLink(Struct, frozen=True):
+    """A label item's `rel=source` link: the linked item's key and where to ask for it."""
+
+    key: ItemKey
+    href: str
+
+
+class Item(Struct, frozen=True):
+    """One item as read from a page.
+
+    `document` is the item's JSON as the server sent it (bytes, with its tokens: redact before keeping).
+    `read_at_s` is the wall clock, in seconds, when the answer came: the age of its links counts from there.
+    """
+
+    key: ItemKey
+    assets: tuple[Asset, ...]
+    sources: tuple[SourceLink, ...]
+    properties: Mapping[str, Any]
+    document: bytes
+    read_at_s: float
+
+
+class Cursor(Struct, frozen=True):
+    """Where a page starts: a canonical request without credentials, relative to the catalog's root."""
+
+    value: str
+    kind: CursorKind = "keyset"
+
+
+START = Cursor("")
+"""The cursor of the first page."""
+
+
+class Page(Struct, frozen=True):
+    """One page: its items in server order, the next cursor (None at the end), the server's total if it says one."""
+
+    items: tuple[Item, ...]
+    next: Cursor | None
+    total: int | None = None
+
+
+class CollectionInfo(Struct, frozen=True):
+    """What a collection says of itself. `document` is its JSON, redacted."""
+
+    id: str
+    title: str = ""
+    license: str = ""
+    citation: str = ""
+    doi: str = ""
+    providers: tuple[str, ...] = ()
+    license_href: str = ""
+    document: bytes = b"{}"
+
+
+class Transfer(Struct):
+    """One asset on its way: what to ask for and the name (relative to the item's folder) it will have.
+
+    `name` is "" until the redirect's target is known, in layouts that name files by it. `attempts` counts
+    requests for this asset in this run; `not_before_s` is the monotonic time before which it must wait.
+    """
+
+    asset: Asset
+    name: str
+    attempts: int = 0
+    not_before_s: float = 0.0
+
+
+class Receipt(Struct, frozen=True):
+    """What the sink has of one asset: its size in bytes and a 16-byte digest of the bytes written.
+
+    `name` is the path relative to the item's folder. `digest_kind` is `md5` where the server gave one (and it
+    matched), else `xxh3`. A derived file (written by us, not fetched) has a key that starts with `@`.
+    """
+
+    key: str
+    name: str
+    size_bytes: int
+    digest_kind: Literal["md5", "xxh3"]
+    digest: bytes
+
+
+class Stored(Struct, frozen=True):
+    """The asset's bytes are in the sink, whole."""
+
+    receipt: Receipt
+    at: Literal["fetched", "kept"] = "fetched"
+
+
+class Absent(Struct, frozen=True):
+    """The origin does not have it: asked for (`assumed` False), or concluded from all items before it."""
+
+    key: str
+    assumed: bool = False
+
+
+class Failed(Struct, frozen=True):
+    """It did not arrive. `permanent` means that asking again in this run is pointless."""
+
+    key: str
+    kind: str
+    message: str
+    attempts: int
+    permanent: bool = False
+
+
+Outcome = Stored | Absent | Failed
+"""How one transfer ended."""
+
+
+class Unit(Struct, frozen=True):
+    """What is staged and revealed as one: `folder` is its place below the target.
+
+    `exclusive` means that nothing but this unit's files belongs in `folder`, so it can be renamed there at once.
+    """
+
+    id: str
+    folder: str
+    exclusive: bool = True
+
+
+class ItemRecord(Struct):
+    """One item for the ledger: what is there, what is not, and which sources a label names."""
+
+    key: ItemKey
+    unit: Unit
+    stored: list[Receipt] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    sources: tuple[ItemKey, ...] = ()
+    page: int | None = None
+    """The page that listed it; None for a linked item, which no page listed."""
+    document: bytes = b""
+    """The item's redacted JSON; empty when it is already kept."""
+
+
+class PageRecord(Struct):
+    """One walked page for the ledger. Counts are of items: `listed = filtered + duplicate + known + queued`."""
+
+    number: int
+    cursor: Cursor
+    listed: int
+    filtered: int
+    duplicate: int
+    queued: int
+    known: tuple[ItemKey, ...] = ()
+    """Items of this page that the ledger already has from an earlier walk over it."""
+    next: Cursor | None = None
+    total: int | None = None
+    partial: bool = False
+    """The walk stopped inside this page (`--max-items`), so it never settles."""
+
+
+class ItemOutcome(Struct):
+    """What a worker hands to commit: all records of one bundle, their bytes staged."""
+
+    page: int | None
+    records: list[ItemRecord]
+    settles: bool = True
+    """Whether this outcome counts off one queued item of `page`."""
+
+
+class ItemCounts(Struct):
+    """Counts of walked items; `listed = complete + incomplete + filtered + duplicate + pending`."""
+
+    listed: int = 0
+    complete: int = 0
+    incomplete: int = 0
+    filtered: int = 0
+    duplicate: int = 0
+    pending: int = 0
+
+
+class AssetCounts(Struct):
+    """Counts of assets by outcome. `skipped` were there already; `assumed_absent` were not asked for."""
+
+    stored: int = 0
+    skipped: int = 0
+    absent: int = 0
+    assumed_absent: int = 0
+    failed: int = 0
+
+
+class ListingState(Struct):
+    """The listing's own proof: was its last page seen, and how many items does the server say there are."""
+
+    ended: bool = False
+    server_total: int | None = None
+
+
+class Counts(Struct):
+    """What a run, or a mirror over all its runs, amounts to."""
+
+    items: ItemCounts = field(default_factory=ItemCounts)
+    listing: ListingState = field(default_factory=ListingState)
+    assets: AssetCounts = field(default_factory=AssetCounts)
+    bytes: int = 0
+
+
+Verdict = Literal["complete", "incomplete", "stopped"]
+
+
+class Summary(Struct):
+    """The truth about a run: its own counts, the mirror's, and what it cost."""
+
+    verdict: Verdict
+    run: Counts
+    mirror: Counts
+    requests: int
+    seconds: float
+    cpu_s: float
+    peak_rss_mib: float
+    exit_code: int
+    reason: str = ""
+    """Why it stopped or is incomplete, in one line; empty when complete."""

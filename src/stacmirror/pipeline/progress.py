@@ -1,0 +1,67 @@
+"""What a run is doing right now: plain counters that the stages raise and a display reads.
+
+Written on the event loop only; a display in the same loop may read at any time, no lock needed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+Phase = Literal["starting", "fetching", "sweeping", "finishing", "done"]
+
+
+class Progress:
+    """Counters of this run. Items are walked items; files are assets stored."""
+
+    def __init__(self) -> None:
+        self.phase: Phase = "starting"
+        self.items_listed = 0
+        self.items_done = 0
+        """Walked items with an outcome for every asset in this run, and those that were there already."""
+        self.items_there = 0
+        """Of `items_done`: there from an earlier run."""
+        self.items_filtered = 0
+        self.items_total: int | None = None
+        """How many items the server says there are, or None."""
+        self.items_wanted: int | None = None
+        """`--max-items`, or None."""
+        self.pages = 0
+        self.files_stored = 0
+        self.bytes_stored = 0
+        self.absent = 0
+        self.assumed_absent = 0
+        self.retries = 0
+        self.failures = 0
+        """Assets that have no bytes after all attempts, right now (a sweep may lower it)."""
+        self.queued = 0
+        self.parked = 0
+        """Items that wait for a pause or a backoff to end."""
+        self.requests = 0
+        self.committed_items = 0
+        """Items (walked and linked) that are durable on disk and in the ledger, by this run."""
+        self.failure_kinds: Counter[str] = Counter()
+        self._in_flight: dict[int, tuple[str, float]] = {}
+        self._next_token = 0
+
+    def begin(self, label: str, now_s: float) -> int:
+        """Note that a transfer (`label`, safe to show) is under way; return the token for `end`."""
+        self._next_token += 1
+        self._in_flight[self._next_token] = (label, now_s)
+        return self._next_token
+
+    def end(self, token: int) -> None:
+        """Note that the transfer is over."""
+        self._in_flight.pop(token, None)
+
+    @property
+    def in_flight(self) -> int:
+        """Transfers under way."""
+        return len(self._in_flight)
+
+    def slowest(self, now_s: float) -> tuple[str, float] | None:
+        """Return label and age in seconds of the oldest transfer under way, or None."""
+        # Tokens grow and dicts keep their order, so the first entry is the oldest.
+        for label, since_s in self._in_flight.values():
+            return label, now_s - since_s
+        return None

@@ -1,0 +1,97 @@
+"""When to ask again, and how long to wait first: the policy as a value, the backoff as a pure function.
+
+Used by catalogs (pages, items) and by the transfer stage (assets). Knows no client and no host.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stacmirror.errors import TransferError
+
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that may be different next time. A 404 is not one: asking ten times for what is gone costs days."""
+
+GONE_STATUSES = frozenset({404, 410})
+LINK_DEAD_STATUSES = frozenset({401, 403, 404, 410})
+"""What an expired link answers, depending on the server."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often, and how long: attempt n waits between 0 and `first_s * 2**n` seconds, at most `max_s`."""
+
+    retries: int = 5
+    first_s: float = 0.5
+    max_s: float = 60.0
+    retry_after_max_s: float = 600.0
+
+    def wait_s(self, attempt: int, error: TransferError, random: Callable[[], float]) -> float | None:
+        """Return seconds to wait after failed attempt `attempt` (from 1), or None to give up.
+
+        `random` returns a number in [0, 1). A wait the server asked for is kept in full (up to the cap) and
+        jittered above, so that many clients do not come back at once.
+        Source: "Exponential Backoff And Jitter" (full jitter); RFC 9110, section 10.2.3 for Retry-After.
+        """
+        if not error.retryable or attempt > self.retries:
+            return None
+        jitter_s = random() * min(self.max_s, self.first_s * 2.0 ** (attempt - 1))
+        if error.retry_after_s is None:
+            return jitter_s
+        return min(error.retry_after_s, self.retry_after_max_s) + jitter_s
+
+
+def parse_retry_after(value: str | None, now_wall_s: float) -> float | None:
+    """Return the seconds a Retry-After header asks for (a number or a date), or None. Never negative."""
+    if not value:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    parsed = email.utils.parsedate_tz(value)
+    if parsed is None:
+        return None
+    try:
+        return max(0.0, email.utils.mktime_tz(parsed) - now_wall_s)
+    except (OverflowError, ValueError):
+        return None
+
+
+def error_for_status(status: int, headers: Mapping[str, str], what: str, now_wall_s: float) -> TransferError:
+    """Return the TransferError for an answer that is not the wanted one. `what` is redacted text."""
+    if status in RETRYABLE_STATUSES:
+        kind = "429" if status == 429 else "5xx" if status >= 500 else "timeout"
+        wait_s = parse_retry_after(headers.get("retry-after"), now_wall_s)
+        return TransferError(kind, f"{status} from {what}", status=status, retry_after_s=wait_s)
+    kind = "gone" if status in GONE_STATUSES else "refused" if status in (401, 403) else "status"
+    return TransferError(kind, f"{status} from {what}", status=status, retryable=False)
+
+
+async def with_retries(
+    ask: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    random: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+    on_retry: Callable[[TransferError, float], None],
+) -> T:
+    """Return what `ask` returns, asking again after each retryable TransferError.
+
+    Raises: the last TransferError.
+    Cancel: safe; between attempts nothing is held.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await ask()
+        except TransferError as error:
+            wait_s = policy.wait_s(attempt, error, random)
+            if wait_s is None:
+                raise
+            on_retry(error, wait_s)
+            await sleep(wait_s)
