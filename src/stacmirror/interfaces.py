@@ -15,12 +15,11 @@ from stacmirror.model import (
     Cursor,
     Item,
     ItemKey,
-    ItemOutcome,
-    ItemRecord,
+    KnownItem,
+    LackingItem,
+    LedgerEntry,
     Page,
-    PageRecord,
-    Receipt,
-    Transfer,
+    Reveal,
     Unit,
 )
 
@@ -192,16 +191,16 @@ class Sink(Protocol):
         """Make all that was staged and all renames up to now durable. A failure is final: never call again."""
         ...
 
-    def reveal(self, unit: Unit, names: Iterable[str]) -> None:
-        """Put the unit's files under their final names. May be called again after a kill: what is there stays."""
+    def reveal(self, unit: Unit, names: Mapping[str, str]) -> None:
+        """Put the unit's staged files (keys) under their final names. May be called again: what is there stays."""
         ...
 
-    def holds(self, unit: Unit, names: Iterable[str]) -> bool:
+    def holds(self, unit_id: str, names: Iterable[str]) -> bool:
         """Return whether all `names` of an unrevealed unit are still staged."""
         ...
 
-    def discard_except(self, unit_ids: set[str]) -> int:
-        """Remove staged leftovers of units that no ledger row names; return how many."""
+    def retain(self, units: Mapping[str, Iterable[str]]) -> None:
+        """Remove what a kill left: all that is staged but the `units` (by id) and their names."""
         ...
 
     def put_document(self, path: str, content: bytes) -> None:
@@ -213,57 +212,38 @@ class Sink(Protocol):
         ...
 
 
-class KnownItem(Protocol):
-    """What the ledger says of an item a page lists again."""
-
-    @property
-    def page(self) -> int | None:
-        """The page that listed it in the walk that still counts, or None when that page must be walked again."""
-        ...
-
-
-class ResumePoint(Protocol):
-    """Where the walk goes on."""
-
-    @property
-    def number(self) -> int:
-        """The page's number, from 0."""
-        ...
-
-    @property
-    def cursor(self) -> Cursor: ...
-
-    @property
-    def matched(self) -> int:
-        """Items of settled pages that the filters kept, and that count towards `--max-items`."""
-        ...
-
-
 class Ledger(Protocol):
-    """The run's memory. One thread writes (commit), others read.
+    """The run's memory. One thread writes (commit); the reading methods may be called from any thread.
 
     Raises: TargetUnwritable when the disk takes no more; TargetInUse when it is foreign or unreadable.
     """
 
-    def write(self, entries: Sequence[PageRecord | ItemOutcome]) -> list[tuple[Unit, list[str]]]:
-        """Record one group in one durable transaction; return the units to reveal now, with their names.
+    def write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
+        """Record one group in one durable transaction; return what is to be revealed now.
 
-        Rows of complete items are `staged` until `confirm`; rows with failures are `held`.
+        Rows of complete items become `staged`; rows with failures are `held`. The rows of `in_place` (units
+        revealed after the write before, their renames synced since) become `committed`.
         """
         ...
 
-    def confirm(self, units: Iterable[Unit]) -> None:
-        """Have the rows of `units` marked `committed` by the next `write`: their renames are durable by then."""
+    def release_held(self) -> list[Reveal]:
+        """Give up on what has not arrived: return the held units, to be revealed as incomplete."""
         ...
 
-    def known(self, keys: Sequence[ItemKey]) -> Mapping[ItemKey, KnownItem]:
-        """Return those of `keys` that have a row. Safe from any thread."""
+    def known(self, keys: Sequence[ItemKey]) -> dict[ItemKey, KnownItem]:
+        """Return those of `keys` that have a row."""
         ...
 
-    def resume_point(self) -> ResumePoint: ...
+    def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
+        """Return items that lack assets, in the order of their rows, `rows_max` at most."""
+        ...
 
     def counts(self) -> Counts:
         """Return the mirror's counts over all runs."""
+        ...
+
+    def run_counts(self) -> Counts:
+        """Return the item counts of rows written by this run."""
         ...
 
 
@@ -273,23 +253,3 @@ class Observer(Protocol):
     def note(self, message: str) -> None:
         """Say one line (already free of secrets)."""
         ...
-
-
-__all__ = [
-    "Body",
-    "Catalog",
-    "Clock",
-    "Filter",
-    "ItemRecord",
-    "KnownItem",
-    "Ledger",
-    "Observer",
-    "Opener",
-    "Part",
-    "Receipt",
-    "Reply",
-    "ResumePoint",
-    "Sink",
-    "Transfer",
-    "Transport",
-]

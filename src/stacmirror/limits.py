@@ -110,3 +110,9 @@ class HostLimits:
         if budget is None:
             budget = self._budgets[origin] = self._make()
         return budget
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL as one key (`s3://bucket` for S3)."""
+    parts = url.split("/", 3)
+    return "/".join(parts[:3]).partition("?")[0].lower() if len(parts) > 2 else url.lower()

@@ -181,6 +181,8 @@ class PageRecord(Struct):
     queued: int
     known: tuple[ItemKey, ...] = ()
     """Items of this page that the ledger already has from an earlier walk over it."""
+    known_linked: tuple[ItemKey, ...] = ()
+    """Linked items of those."""
     next: Cursor | None = None
     total: int | None = None
     partial: bool = False
@@ -194,6 +196,72 @@ class ItemOutcome(Struct):
     records: list[ItemRecord]
     settles: bool = True
     """Whether this outcome counts off one queued item of `page`."""
+
+
+class Forgiven(Struct, frozen=True):
+    """An entry for the ledger: `key` is missing everywhere, so its failures in `collection` are absences."""
+
+    collection: str
+    key: str
+
+
+class Doubted(Struct, frozen=True):
+    """An entry for the ledger: `key` does exist, so what was assumed absent in `collection` must be asked for."""
+
+    collection: str
+    key: str
+
+
+class MissingKey(Struct, frozen=True):
+    """What is known of an asset key that may exist nowhere: of `seen` items asked, `missing` had none of it."""
+
+    collection: str
+    key: str
+    seen: int
+    missing: int
+    tripped: bool
+
+
+LedgerEntry = PageRecord | ItemOutcome | Forgiven | Doubted | MissingKey
+"""What commit writes, in the order it came."""
+
+
+class Reveal(Struct):
+    """A unit to put in place now: each staged name and the name it will have below `unit.folder`."""
+
+    unit: Unit
+    names: dict[str, str]
+
+
+class KnownItem(Struct, frozen=True):
+    """What the ledger says of an item. `unmet`: its page must be walked again, so meeting it is no duplicate."""
+
+    unmet: bool
+    listed: bool
+    assets: int
+    lacking: int
+
+
+class ResumePoint(Struct, frozen=True):
+    """Where the walk goes on: a page's number (from 0), its cursor, and the matching items of pages before it."""
+
+    number: int
+    cursor: Cursor
+    matched: int
+
+
+class LackingItem(Struct):
+    """An item of the ledger that lacks assets, for a sweep. `row` orders sweeps; `held`: its unit is unrevealed."""
+
+    row: int
+    key: ItemKey
+    unit: Unit
+    held: bool
+    page: int | None
+    stored: list[Receipt]
+    absent: list[Absent]
+    failed: list[Failed]
+    sources: tuple[ItemKey, ...]
 
 
 class ItemCounts(Struct):

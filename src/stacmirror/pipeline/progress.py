@@ -6,6 +6,7 @@ Written on the event loop only; a display in the same loop may read at any time,
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 Phase = Literal["starting", "fetching", "sweeping", "finishing", "done"]
@@ -34,10 +35,8 @@ class Progress:
         self.retries = 0
         self.failures = 0
         """Assets that have no bytes after all attempts, right now (a sweep may lower it)."""
-        self.queued = 0
-        self.parked = 0
-        """Items that wait for a pause or a backoff to end."""
-        self.requests = 0
+        self._waiting: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self._requests: Callable[[], int] = lambda: 0
         self.committed_items = 0
         """Items (walked and linked) that are durable on disk and in the ledger, by this run."""
         self.failure_kinds: Counter[str] = Counter()
@@ -53,6 +52,29 @@ class Progress:
     def end(self, token: int) -> None:
         """Note that the transfer is over."""
         self._in_flight.pop(token, None)
+
+    def count_requests(self, requests: Callable[[], int]) -> None:
+        """Have `requests` read from the one who sends them."""
+        self._requests = requests
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, redirects included."""
+        return self._requests()
+
+    def watch(self, waiting: Callable[[], tuple[int, int]]) -> None:
+        """Have `queued` and `parked` read from `waiting`."""
+        self._waiting = waiting
+
+    @property
+    def queued(self) -> int:
+        """Items in line for a worker."""
+        return self._waiting()[0]
+
+    @property
+    def parked(self) -> int:
+        """Items put aside until a pause or a backoff ends."""
+        return self._waiting()[1]
 
     @property
     def in_flight(self) -> int:

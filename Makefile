@@ -1,0 +1,58 @@
+# `make demo` and `make test` need Python 3.11+ and make, nothing else: they make .venv and install into it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test unit lint types format audit test-lowest clean
+
+help:
+	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
+	@echo "make test         install the test extra, then run all tests"
+	@echo "make unit         only the quick tests"
+	@echo "make lint types   ruff; mypy --strict"
+	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("stacmirror needs Python 3.11 or later; try: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/stacmirror demo demo-mirror
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+unit: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+test-lowest:
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install -q --disable-pip-version-check uv
+	.venv-lowest/bin/uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct -e '.[test]'
+	.venv-lowest/bin/python -m pytest
+
+clean:
+	rm -rf $(VENV) .venv-lowest demo-mirror build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,200 @@
+"""The MLHub dialect: the Radiant MLHub API as it was from 2019 to 2022, now served by the simulator.
+
+The composition root makes one; the walk asks it for pages, workers for linked items. It gets a way to ask (`Asker`)
+and knows no client. The key goes to the API's own origin only, as the query parameter `key`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import unquote
+
+from stacmirror.catalogs.parse import Context, parse_collection, parse_collections, parse_item, parse_page
+from stacmirror.catalogs.stac_api import ApiRoot, Asker, ask_by_hand, cursor_of, resolve, set_parameters
+from stacmirror.errors import LoginRefused, SourceError, SourceUnreachable, SourceUnreadable, TransferError
+from stacmirror.interfaces import Clock, Reply
+from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page
+from stacmirror.redact import redact_url
+from stacmirror.retry import GONE_STATUSES, RetryPolicy, error_for_status, with_retries
+
+_HEADERS = {"accept": "application/geo+json, application/json"}
+_KEY_HINT = "put the key in MLHUB_API_KEY, in ~/.mlhub/profiles, or in a file named by --key-file"
+_UNREADABLE = "unreadable"
+
+T = TypeVar("T")
+
+
+class MlhubCatalog:
+    """One collection of an MLHub API; implements `interfaces.Catalog`."""
+
+    def __init__(
+        self,
+        collection: str,
+        api_url: str,
+        api_key: str,
+        page_size: int,
+        asker: Asker,
+        retry: RetryPolicy,
+        clock: Clock,
+        random: Callable[[], float],
+        on_retry: Callable[[TransferError, float], None],
+        page_max_bytes: int,
+    ) -> None:
+        self._collection = collection
+        self._root = ApiRoot.parse(api_url)
+        self._key = api_key
+        self._page_size = page_size
+        self._asker = asker
+        self._retry = retry
+        self._clock = clock
+        self._random = random
+        self._on_retry = on_retry
+        self._page_max_bytes = page_max_bytes
+
+    @property
+    def collection(self) -> str:
+        """The id of the collection that is walked."""
+        return self._collection
+
+    async def page(self, cursor: Cursor) -> Page:
+        """Return the page that starts at `cursor` (START for the first). The same cursor may be asked again.
+
+        `limit` is set on every request: the server of 2022 leaves it out of `next` and would fall back to 10.
+        An empty page with a `next` is a page like others; a `next` without an href ends the listing.
+
+        Raises: LoginRefused; SourceUnreachable and SourceUnreadable after the last attempt, naming the page.
+        Cancel: safe at any await.
+        """
+        items_url = self._root.items_url(self._collection)
+        url = set_parameters(f"{items_url}?{cursor.value}", {"limit": str(self._page_size)})
+
+        def read(reply: Reply) -> Page:
+            if reply.status in GONE_STATUSES:
+                if cursor == START:
+                    raise self._no_collection(self._collection)
+                # A page that another page named is not gone: users met such a 404, and the page a moment later.
+                raise TransferError("gone", f"{reply.status} from {redact_url(url)}", status=reply.status)
+            _require_ok(reply, url, self._clock)
+            parsed = parse_page(_body(reply), self._context(url))
+            next_cursor = self._next(parsed.next_href, parsed.next_method, parsed.next_token, url)
+            return Page(parsed.items, next_cursor, parsed.total)
+
+        return await self._ask(url, read)
+
+    async def item(self, key: ItemKey, href: str = "") -> Item | None:
+        """Return one item with fresh links: by `href` where that is the API's own, else by the URL of its key.
+
+        Raises: as `page`; SourceUnreadable also when another item is answered than the one asked for.
+        Cancel: safe at any await.
+        """
+        url = (self._root.reroot(href) if href else None) or self._root.item_url(key)
+
+        def read(reply: Reply) -> Item | None:
+            if reply.status in GONE_STATUSES:
+                return None
+            _require_ok(reply, url, self._clock)
+            item = parse_item(_body(reply), self._context(url, key.collection))
+            if item.key != key:
+                raise SourceUnreadable(f"{redact_url(url)} answered with the item {item.key}")
+            return item
+
+        return await self._ask(url, read)
+
+    async def describe(self, collection: str) -> CollectionInfo:
+        """Return what `collection` says of itself; MLHub asks no key for that. Raises and Cancel: as `page`."""
+        url = self._root.collection_url(collection)
+
+        def read(reply: Reply) -> CollectionInfo:
+            if reply.status in GONE_STATUSES:
+                raise self._no_collection(collection)
+            _require_ok(reply, url, self._clock)
+            return parse_collection(_body(reply), redact_url(url))
+
+        return await self._ask(url, read)
+
+    async def collections(self) -> list[CollectionInfo]:
+        """Return all collections, in the server's order; MLHub never paged them. Raises and Cancel: as `page`."""
+        url = self._root.collections_url()
+
+        def read(reply: Reply) -> list[CollectionInfo]:
+            _require_ok(reply, url, self._clock)
+            return parse_collections(_body(reply), redact_url(url))
+
+        return await self._ask(url, read)
+
+    async def _ask(self, url: str, read: Callable[[Reply], T]) -> T:
+        try:
+            return await with_retries(
+                self._attempt(url, read), self._retry, self._random, self._clock.sleep, self._on_retry
+            )
+        except TransferError as error:
+            if error.kind == _UNREADABLE and isinstance(error.__cause__, SourceUnreadable):
+                raise error.__cause__ from None
+            shown = redact_url(url)
+            message = error.message if shown in error.message else f"{shown}: {error.message}"
+            raise SourceUnreachable(message, hint=_hint(error)) from error
+
+    def _attempt(self, url: str, read: Callable[[Reply], T]) -> Callable[[], Awaitable[T]]:
+        async def attempt() -> T:
+            reply = await ask_by_hand(self._asker, url, self._root, self._key, _HEADERS, self._page_max_bytes)
+            if reply.status in (401, 403) and self._root.may_see_key(reply.url or url):
+                raise self._refused(reply.status)
+            try:
+                return read(reply)
+            except SourceUnreadable as error:
+                if reply.status != 200:
+                    raise
+                # Users met HTML and empty bodies amid the paging, and good ones when they asked again.
+                raise TransferError(_UNREADABLE, error.message) from error
+
+        return attempt
+
+    def _next(self, href: str, method: str, token: str, url: str) -> Cursor | None:
+        if not href:
+            # The API of 2019 gave the value of the `next` parameter, and no link.
+            return cursor_of(set_parameters("?", {"next": token})) if token else None
+        target = self._root.reroot(resolve(url, href))
+        if target is None:
+            raise self._foreign_next(url, href)
+        path = unquote(target.partition("?")[0].rstrip("/"))
+        if not path.endswith(f"/collections/{self._collection}/items"):
+            # A cursor is the query alone: what pages another list cannot be asked of this one.
+            raise SourceUnreadable(f"{redact_url(url)}: its next page is of another list ({redact_url(href)})")
+        if method != "GET":
+            raise SourceUnreadable(f"{redact_url(url)}: its next page wants {method}, which this dialect has not")
+        return cursor_of(target)
+
+    def _context(self, url: str, collection: str = "") -> Context:
+        return Context(redact_url(url), collection or self._collection, self._clock.wall(), self._root.item_url)
+
+    def _foreign_next(self, url: str, href: str) -> SourceError:
+        return SourceUnreadable(
+            f"{redact_url(url)}: its next page is at another host ({redact_url(href)})",
+            hint="the key is sent to --api-url only; give the host that lists the items",
+        )
+
+    def _no_collection(self, collection: str) -> SourceError:
+        return SourceUnreadable(
+            f"no collection {collection!r} at {self._root.url}", hint="stacmirror collections mlhub: lists them"
+        )
+
+    def _refused(self, status: int) -> LoginRefused:
+        if not self._key:
+            return LoginRefused(f"{self._root.url} wants an API key ({status})", hint=_KEY_HINT)
+        return LoginRefused(f"{self._root.url} refused the API key ({status})", hint=_KEY_HINT)
+
+
+def _require_ok(reply: Reply, url: str, clock: Clock) -> None:
+    if reply.status != 200:
+        raise error_for_status(reply.status, reply.headers, redact_url(reply.url or url), clock.wall())
+
+
+def _body(reply: Reply) -> bytes:
+    return reply.body or b""
+
+
+def _hint(error: TransferError) -> str:
+    if error.status in (401, 403):
+        return "a redirect led away from --api-url, where the key is not sent"
+    return "is --api-url right, and the server up?" if error.kind == "connect" else ""

@@ -1,0 +1,237 @@
+"""STAC JSON into plain values: pages, items and collections of MLHub 2019 to 2022 and of STAC 0.8 to 1.1.
+
+Dialects call this with a body and the words to name it by. It is forgiving where servers differ (nulls anywhere, a
+missing `collection`, totals in three places) and strict where nothing could be mirrored: no JSON, no `features`, an
+item without an id. It asks nothing and knows no URL but those it is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from stacmirror.catalogs.stac_api import item_key, resolve
+from stacmirror.errors import SourceUnreadable
+from stacmirror.model import Asset, CollectionInfo, Item, ItemKey, SourceLink
+from stacmirror.redact import redact_document
+
+ASSETS_MAX = 10_000
+"""Assets an item may have; 953 is the most seen."""
+
+T = TypeVar("T")
+
+
+class _PageDocument(msgspec.Struct):
+    # Required: an answer without it (an error in JSON, say) is no page. Features stay raw bytes: an item keeps its own.
+    features: list[msgspec.Raw] | None
+    links: Any = None
+    context: Any = None
+    search: Any = msgspec.field(name="search:metadata", default=None)
+    number_matched: Any = msgspec.field(name="numberMatched", default=None)
+
+
+class _ItemDocument(msgspec.Struct):
+    # `Any` throughout: a title that is a number must not cost the item. Geometry and bbox are skipped, undecoded.
+    id: Any = None
+    collection: Any = None
+    properties: Any = None
+    assets: Any = None
+    links: Any = None
+
+
+class _CollectionsDocument(msgspec.Struct):
+    collections: list[msgspec.Raw] | None
+
+
+_PAGE = msgspec.json.Decoder(_PageDocument)
+_ITEM = msgspec.json.Decoder(_ItemDocument)
+_COLLECTIONS = msgspec.json.Decoder(_CollectionsDocument)
+_OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+
+
+@dataclass(frozen=True)
+class ParsedPage:
+    """A page as read. `next_href` is "" at the end; `next_method` is how it wants to be asked.
+
+    `next_token` is what the API of 2019 gave in place of a link.
+    """
+
+    items: tuple[Item, ...]
+    next_href: str
+    next_method: str
+    next_token: str
+    total: int | None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a body does not say of itself: its name in errors (redacted), its collection, when it came, and URLs.
+
+    Units: `read_at_s` seconds since the epoch.
+    """
+
+    what: str
+    collection: str
+    read_at_s: float
+    item_url: Callable[[ItemKey], str]
+
+
+def parse_page(body: bytes, context: Context) -> ParsedPage:
+    """Return the items of a page in server order, and where it goes on.
+
+    Raises: SourceUnreadable naming the page.
+    """
+    page = _decode(_PAGE, body, context.what)
+    items = tuple(parse_item(bytes(feature), context) for feature in page.features or ())
+    link = next((link for link in _objects(page.links) if link.get("rel") == "next"), None)
+    search = page.search if isinstance(page.search, dict) else {}
+    token = search.get("next") if link is None else None
+    matched = page.context.get("matched") if isinstance(page.context, dict) else None
+    totals = (_count(value) for value in (page.number_matched, matched, search.get("matched")))
+    return ParsedPage(
+        items,
+        _text(link.get("href")) if link else "",
+        _text(link.get("method")).upper() or "GET" if link else "GET",
+        str(token) if isinstance(token, (str, int)) and not isinstance(token, bool) else "",
+        next((total for total in totals if total is not None), None),
+    )
+
+
+def parse_item(body: bytes, context: Context) -> Item:
+    """Return one item; its `document` is `body`.
+
+    Raises: SourceUnreadable naming where it stood, when it has no id or more than 10,000 assets.
+    """
+    document = _decode(_ITEM, body, context.what)
+    item_id = document.id
+    if isinstance(item_id, int) and not isinstance(item_id, bool):
+        item_id = str(item_id)
+    if not isinstance(item_id, str) or not item_id:
+        raise SourceUnreadable(f"{context.what} has an item without an id")
+    key = ItemKey(_text(document.collection) or context.collection, item_id)
+    assets = document.assets if isinstance(document.assets, dict) else {}
+    if len(assets) > ASSETS_MAX:
+        raise SourceUnreadable(f"{context.what}: the item {item_id!r} has {len(assets)} assets")
+    base = context.item_url(key)
+    return Item(
+        key=key,
+        assets=tuple(_asset(name, asset, base) for name, asset in assets.items()),
+        sources=_sources(key, document.links, base),
+        properties=document.properties if isinstance(document.properties, dict) else {},
+        document=body,
+        read_at_s=context.read_at_s,
+    )
+
+
+def parse_collection(body: bytes, what: str) -> CollectionInfo:
+    """Return what a collection says of itself. Raises: SourceUnreadable when it has no id."""
+    document = _decode(_OBJECT, body, what)
+    collection_id = _text(document.get("id"))
+    if not collection_id:
+        raise SourceUnreadable(f"{what} has no id")
+    # STAC 0.8 and 0.9 had these under `properties`.
+    properties = document.get("properties")
+    older = properties if isinstance(properties, dict) else {}
+    names = (_text(provider.get("name")) for provider in _objects(document.get("providers")))
+    licenses = (_text(link.get("href")) for link in _objects(document.get("links")) if link.get("rel") == "license")
+    return CollectionInfo(
+        id=collection_id,
+        title=_text(document.get("title")),
+        license=_text(document.get("license")),
+        citation=_text(document.get("sci:citation")) or _text(older.get("sci:citation")),
+        doi=_text(document.get("sci:doi")) or _text(older.get("sci:doi")),
+        providers=tuple(name for name in names if name),
+        license_href=next(filter(None, licenses), ""),
+        document=redact_document(body),
+    )
+
+
+def parse_collections(body: bytes, what: str) -> list[CollectionInfo]:
+    """Return all collections of a listing, in its order. Raises: SourceUnreadable."""
+    document = _decode(_COLLECTIONS, body, what)
+    return [parse_collection(bytes(raw), what) for raw in document.collections or ()]
+
+
+def label_classes(item: Item) -> dict[str, list[str]]:
+    """Return the classes of a label item by the property they stand in; "" where that has no name (rasters)."""
+    found: dict[str, list[str]] = {}
+    listed = item.properties.get("label:classes")
+    for entry in _objects([listed] if isinstance(listed, dict) else listed):
+        classes = found.setdefault(_text(entry.get("name")), [])
+        values = entry.get("classes")
+        for value in values if isinstance(values, list) else []:
+            name = str(value).lower() if isinstance(value, bool) else str(value)
+            if value is not None and name not in classes:
+                classes.append(name)
+    return found
+
+
+def _asset(key: str, asset: Any, base: str) -> Asset:
+    if not isinstance(asset, dict):  # listed, and nothing more is known: it stays, to be failed with a reason
+        return Asset(key, "")
+    roles = asset.get("roles")
+    return Asset(
+        key,
+        resolve(base, _text(asset.get("href"))),
+        _text(asset.get("type")),
+        _text(asset.get("title")),
+        tuple(role for role in roles if isinstance(role, str)) if roles and isinstance(roles, list) else (),
+    )
+
+
+def _sources(key: ItemKey, links: Any, base: str) -> tuple[SourceLink, ...]:
+    """Return the linked items, once each. What is no item of an API (a web page, a file) is not followed."""
+    found: dict[ItemKey, SourceLink] = {}
+    for link in _objects(links):
+        if link.get("rel") == "source" and (href := resolve(base, _text(link.get("href")))):
+            source = item_key(href)
+            if source is not None and source != key:  # an item that names itself would wait for itself
+                found.setdefault(source, SourceLink(source, href))
+    return tuple(found.values())
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
+    try:
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            raise
+        except ValueError:
+            return decoder.decode(_mended(body))
+    except msgspec.ValidationError as error:
+        raise SourceUnreadable(f"{what} is not what it should be: {error}") from error
+    except RecursionError as error:
+        raise SourceUnreadable(f"{what} is nested too deeply") from error
+    except (ValueError, MemoryError) as error:
+        raise SourceUnreadable(f"{what} is no JSON ({_looks_like(body)})") from error
+
+
+def _mended(body: bytes) -> bytes:
+    """Return JSON that msgspec takes, from what only Python's parser does: NaN, a byte order mark, lone surrogates."""
+    value = json.loads(body, parse_constant=lambda _: None)
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "xmlcharrefreplace")
+
+
+def _looks_like(body: bytes) -> str:
+    start = body[:200].lstrip().lower()
+    if not start:
+        return "it is empty"
+    return "it is HTML" if start.startswith((b"<!doctype", b"<html", b"<")) else f"{len(body):,} bytes"
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    return (entry for entry in value if isinstance(entry, dict)) if isinstance(value, list) else iter(())
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value[:18])
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,1 @@
+"""The command line: flags, files and environment in; data on stdout, words on stderr, an exit code out."""

@@ -1,0 +1,36 @@
+"""What a run refuses before it asks anyone for anything. Called by mirror, resume and demo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stacmirror.errors import UsageError
+from stacmirror.settings import Settings
+
+
+def check_target(target: str) -> None:
+    """Refuse a DEST that cannot become a folder, before anything is asked of anyone. Raises: UsageError."""
+    if not target:
+        raise UsageError("DEST is empty", hint="name a folder; it is made when it is not there")
+    place = Path(target)
+    # The nearest thing that exists on the way to DEST must be a folder.
+    for step in (place, *place.absolute().parents):
+        if os.path.lexists(step):
+            if not step.is_dir():
+                raise UsageError(f"DEST {target}: {step} is not a folder")
+            return
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse what cannot be, before anything is asked of anyone. Raises: UsageError."""
+    from stacmirror.catalogs import parse_source
+    from stacmirror.layout import make_layout
+
+    parse_source(settings.source)
+    check_target(settings.target)
+    place, filters = settings.place, settings.filter
+    make_layout(place.layout, place.path_template)
+    both = set(filters.asset) & set(filters.exclude_asset)
+    if both:
+        raise UsageError(f"`{min(both)}` is both in --asset and in --exclude-asset, so nothing is left of it")

@@ -1,0 +1,238 @@
+"""Where settings come from: layers, the highest first, each value with its origin.
+
+    flags > STACMIRROR_<KEY> > a mirror's saved settings (resume) > ./stacmirror.toml > user config > MLHUB_ROOT_URL
+    > defaults
+
+Called by the commands. The only reader of `STACMIRROR_*` and of TOML files; the key is not a setting (access.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_origin
+
+from stacmirror.errors import UsageError
+from stacmirror.settings import Option, Settings, build, options, unknown_key
+
+ENV_PREFIX = "STACMIRROR_"
+PROJECT_FILE = "stacmirror.toml"
+SAVED_FILE = Path(".stacmirror", "settings.toml")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as typed, and where it was typed, in words."""
+
+    value: object
+    origin: str
+
+
+Layer = Mapping[str, Given]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What all layers together say. A key that no layer gives has its default."""
+
+    given: Mapping[str, Given]
+    warnings: tuple[str, ...] = ()
+
+    def settings(self, source: str = "", target: str = "") -> Settings:
+        """Return the settings for one run. Every value was checked when its layer was read."""
+        return build(source, target, {key: given.value for key, given in self.given.items()})
+
+    def origin(self, key: str) -> str:
+        """Return where `key` has its value from."""
+        return self.given[key].origin if key in self.given else "default"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a mirror remembers of itself: its source and its settings."""
+
+    source: str
+    layer: Layer
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files that are looked at. `explicit` is --config: it must exist."""
+
+    project: Path = field(default_factory=lambda: Path(PROJECT_FILE))
+    user: Path = field(default_factory=lambda: user_file())  # noqa: PLW0108 - defined below
+    explicit: bool = False
+
+
+def user_file() -> Path:
+    """Return the user's own config file, which need not exist."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("stacmirror"), PROJECT_FILE)
+
+
+def places(config_file: str = "") -> Places:
+    """Return where to look, `--config FILE` taking the project file's place."""
+    return Places(project=Path(config_file), explicit=True) if config_file else Places()
+
+
+def resolve(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    where: Places,
+    *,
+    saved: Saved | None = None,
+) -> Resolved:
+    """Return all layers as one.
+
+    Raises: UsageError naming the key or table that does not exist, its place and the nearest name; or the value that
+            cannot be, and its place.
+    """
+    if where.explicit and not where.project.is_file():
+        raise UsageError(f"--config {where.project}: no such file")
+    from_env, warnings = _environment(environ)
+    layers: list[Layer] = [
+        {key: Given(value, "--" + key.replace("_", "-")) for key, value in flags.items()},
+        from_env,
+        saved.layer if saved else {},
+        _file(where.project),
+        _file(where.user),
+        _official_client(environ),
+    ]
+    merged: dict[str, Given] = {}
+    ranks: dict[str, int] = {}
+    for rank, layer in enumerate(layers):
+        for key, given in layer.items():
+            _check(key, given)
+            if key not in merged:
+                merged[key], ranks[key] = given, rank
+    return Resolved(_with_layout(merged, ranks), warnings)
+
+
+def only_flags(flags: Mapping[str, object]) -> Resolved:
+    """Return what was typed and nothing else, for commands that must not depend on where they run."""
+    given = {key: Given(value, "--" + key.replace("_", "-")) for key, value in flags.items()}
+    for key, one in given.items():
+        _check(key, one)
+    return Resolved(_with_layout(given, dict.fromkeys(given, 0)))
+
+
+def load_saved(target: str) -> Saved:
+    """Return what the mirror in `target` remembers.
+
+    Raises: UsageError when there is no mirror, with the command that makes one.
+    """
+    path = Path(target) / SAVED_FILE
+    try:
+        document = _read(path)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{target} holds no mirror to resume",
+            hint=f"start one: stacmirror mirror mlhub:bigearthnet_v1_labels {target} --api-url URL",
+        ) from None
+    source = document.pop("source", None)
+    if not isinstance(source, str) or not source:
+        raise UsageError(f"{path}: `source` is missing")
+    return Saved(source, _tables(document, path))
+
+
+def _with_layout(merged: dict[str, Given], ranks: Mapping[str, int]) -> dict[str, Given]:
+    """Let the nearer of layout and template count: a template implies its layout, a layout puts a template away."""
+    template, layout = merged.get("path_template"), merged.get("layout")
+    if template is None or not template.value:
+        return merged
+    if layout is None or ranks["path_template"] < ranks["layout"]:
+        return merged | {"layout": Given("template", template.origin)}
+    if ranks["layout"] < ranks["path_template"] and layout.value != "template":
+        return {key: given for key, given in merged.items() if key != "path_template"}
+    return merged
+
+
+def _environment(environ: Mapping[str, str]) -> tuple[Layer, tuple[str, ...]]:
+    table = options()
+    layer: dict[str, Given] = {}
+    warnings: list[str] = []
+    for name in sorted(environ):
+        if not name.startswith(ENV_PREFIX) or not environ[name]:
+            continue
+        key = name.removeprefix(ENV_PREFIX).lower()
+        if key in table:
+            layer[key] = Given(_from_text(table[key], environ[name], name), name)
+        else:
+            # Not an error: the environment is shared with others, a file of ours is not.
+            warnings.append(f"environment variable {name}: {unknown_key(key, table)}")
+    return layer, tuple(warnings)
+
+
+def _from_text(option: Option, text: str, name: str) -> object:
+    """Return a list for a JSON array; label names have commas in them, so commas alone cannot always separate."""
+    if get_origin(option.type) is tuple and text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"{name} is not a JSON list: {error}") from error
+    return text
+
+
+def _official_client(environ: Mapping[str, str]) -> Layer:
+    root = environ.get("MLHUB_ROOT_URL", "")
+    return {"api_url": Given(root, "MLHUB_ROOT_URL")} if root else {}
+
+
+def _file(path: Path) -> Layer:
+    try:
+        return _tables(_read(path), path)
+    except FileNotFoundError:
+        return {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(path) from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no valid TOML: {error}") from error
+
+
+def _tables(document: Mapping[str, Any], path: Path) -> Layer:
+    table = options()
+    sections = list(dict.fromkeys(option.section for option in table.values()))
+    layer: dict[str, Given] = {}
+    for section, content in document.items():
+        if section in table and not isinstance(content, dict):
+            raise UsageError(f"{path}: `{section}` stands outside its table; put it below [{table[section].section}]")
+        if section not in sections or not isinstance(content, dict):
+            near = difflib.get_close_matches(section, sections, n=1)
+            raise UsageError(f"{path}: unknown table [{section}]" + (f"; did you mean [{near[0]}]?" if near else ""))
+        for key, value in content.items():
+            if key not in table:
+                raise UsageError(f"{path}: [{section}] {unknown_key(key, table)}")
+            if table[key].section != section:
+                raise UsageError(f"{path}: `{key}` belongs in [{table[key].section}], not in [{section}]")
+            layer[key] = Given(_from_toml(table[key], value), str(path))
+    return layer
+
+
+def _from_toml(option: Option, value: object) -> object:
+    """TOML has no null: an empty text says "not set" where that is possible. A text alone is a list of one."""
+    if option.default is None and value == "":
+        return None
+    if get_origin(option.type) is tuple and isinstance(value, str):
+        return [value] if value else []
+    return value
+
+
+def _check(key: str, given: Given) -> None:
+    try:
+        build("", "", {key: given.value})
+    except UsageError as error:
+        raise UsageError(f"{error.message} (from {given.origin})", hint=error.hint) from error

@@ -1,0 +1,23 @@
+"""What each exit code means, for `--help`; the classes in stacmirror.errors and the run's Summary carry the numbers."""
+
+from __future__ import annotations
+
+EXIT_CODES = {
+    0: "complete (reaching --max-items is complete)",
+    1: "unexpected error",
+    2: "usage or settings",
+    3: "finished, but some assets failed",
+    4: "login refused, or no key",
+    5: "source unreachable, or its listing incomplete or looping",
+    6: "target cannot be written (space, inodes, quota, I/O error, read-only)",
+    8: "a limit that you set stopped it",
+    9: "target in use by another run, or its ledger is foreign or unreadable",
+    130: "interrupted (Ctrl-C); resumable",
+    143: "terminated (SIGTERM); resumable",
+}
+
+
+def epilog() -> str:
+    """Return the exit codes as one block for a help page."""
+    lines = [f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()]
+    return "Exit codes:\n" + "\n".join(lines)

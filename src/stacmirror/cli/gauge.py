@@ -1,0 +1,172 @@
+"""What a person sees of a running mirror: a snapshot of the counters, as a few lines or as one.
+
+Called by display.py. Pure: it knows neither terminal nor time; both are handed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from stacmirror.cli.screen import safe
+from stacmirror.pipeline.progress import Progress
+from stacmirror.units import format_count, format_duration, format_size
+
+WINDOW_S = 10.0
+"""Rates are of the last so many seconds: long enough to be calm, short enough to show a stall."""
+SLOW_S = 1.0
+"""A transfer younger than this is not worth a line."""
+_PHASES = {
+    "starting": "reading the listing",
+    "fetching": "fetching",
+    "sweeping": "asking again for what failed",
+    "finishing": "finishing",
+    "done": "done",
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The counters at one moment, with rates over the last seconds."""
+
+    phase: str
+    elapsed_s: float
+    settled: int
+    """Walked items that need nothing more: done, or filtered out."""
+    done: int
+    there: int
+    total: int | None
+    files: int
+    size_bytes: int
+    files_per_s: float
+    bytes_per_s: float
+    eta_s: float | None
+    in_flight: int
+    queued: int
+    parked: int
+    retries: int
+    failures: int
+    absent: int
+    slowest: tuple[str, float] | None
+
+
+class Meter:
+    """Takes snapshots and remembers enough of the last seconds to say how fast it goes."""
+
+    def __init__(self, started_s: float) -> None:
+        self._started_s = started_s
+        self._marks: deque[tuple[float, int, int, int]] = deque()
+
+    def read(self, progress: Progress, now_s: float) -> Snapshot:
+        """Return the counters at `now_s`, a monotonic time."""
+        wanted = progress.items_wanted
+        settled = progress.items_done if wanted is not None else progress.items_done + progress.items_filtered
+        total = _total(progress)
+        fresh = settled - progress.items_there
+        self._marks.append((now_s, progress.files_stored, progress.bytes_stored, fresh))
+        while len(self._marks) > 2 and now_s - self._marks[1][0] >= WINDOW_S:
+            self._marks.popleft()
+        then_s, files, size_bytes, items = self._marks[0]
+        span_s = max(now_s - then_s, 1e-9)
+        items_per_s = (fresh - items) / span_s if now_s > then_s else 0.0
+        return Snapshot(
+            phase=progress.phase,
+            elapsed_s=now_s - self._started_s,
+            settled=settled,
+            done=progress.items_done,
+            there=progress.items_there,
+            total=total,
+            files=progress.files_stored,
+            size_bytes=progress.bytes_stored,
+            files_per_s=(progress.files_stored - files) / span_s if now_s > then_s else 0.0,
+            bytes_per_s=(progress.bytes_stored - size_bytes) / span_s if now_s > then_s else 0.0,
+            eta_s=(total - settled) / items_per_s if total is not None and items_per_s > 0 else None,
+            in_flight=progress.in_flight,
+            queued=progress.queued,
+            parked=progress.parked,
+            retries=progress.retries,
+            failures=progress.failures,
+            absent=progress.absent + progress.assumed_absent,
+            slowest=progress.slowest(now_s),
+        )
+
+
+def _total(progress: Progress) -> int | None:
+    bounds = [bound for bound in (progress.items_total, progress.items_wanted) if bound is not None]
+    # A server's total can be stale: never show more than all.
+    return max(min(bounds), progress.items_done) if bounds else None
+
+
+def plain_line(now: Snapshot) -> str:
+    """Return the snapshot as one line for a log."""
+    parts = [
+        f"{_items(now)}, {format_count(now.files)} files, {format_size(now.size_bytes)}",
+        f"{now.files_per_s:.0f} files/s",
+        f"{now.in_flight} in flight",
+    ]
+    parts += _troubles(now)
+    if now.eta_s is not None:
+        parts.append(f"{format_duration(now.eta_s)} left")
+    return f"[{format_duration(now.elapsed_s)}] {_PHASES[now.phase]}: " + ", ".join(parts)
+
+
+def panel(now: Snapshot, title: str) -> RenderableType:
+    """Return the snapshot as a few lines that are redrawn in place; nothing in it wraps."""
+    return Group(
+        _line(f"{_PHASES[now.phase]} {title}", "bold"),
+        _bar(now),
+        _line(
+            f"{format_count(now.files)} files · {format_size(now.size_bytes)} · "
+            f"{now.files_per_s:.0f} files/s · {format_size(now.bytes_per_s)}/s · {format_duration(now.elapsed_s)}"
+        ),
+        _line(" · ".join([f"{now.in_flight} in flight", f"{format_count(now.queued)} queued", *_troubles(now)])),
+        _slowest(now),
+    )
+
+
+def _bar(now: Snapshot) -> RenderableType:
+    if now.total is None:
+        return _line(_items(now))
+    left = f"{format_duration(now.eta_s)} left" if now.eta_s is not None else ""
+    row = Table.grid(padding=(0, 1), expand=True)
+    row.add_column(ratio=1)
+    row.add_column(no_wrap=True)
+    row.add_column(no_wrap=True, justify="right")
+    percent = 100 * now.settled / now.total if now.total else 100
+    bar = ProgressBar(total=max(now.total, 1), completed=now.settled)
+    row.add_row(bar, Text(f"{percent:.0f}%  {_items(now)}"), Text(left, style="cyan"))
+    return row
+
+
+def _items(now: Snapshot) -> str:
+    if now.total is None:
+        return f"{format_count(now.done)} items (the server does not say of how many)"
+    return f"{format_count(now.settled)} of {format_count(now.total)} items"
+
+
+def _troubles(now: Snapshot) -> list[str]:
+    counts = {
+        "there before": now.there,
+        "waiting": now.parked,
+        "absent": now.absent,
+        "retries": now.retries,
+        "failed": now.failures,
+    }
+    return [f"{format_count(count)} {word}" for word, count in counts.items() if count]
+
+
+def _slowest(now: Snapshot) -> Text:
+    if now.slowest is None or now.slowest[1] < SLOW_S:
+        return Text("")
+    label, age_s = now.slowest
+    return _line(f"slowest {format_duration(age_s)}: {label}", "dim")
+
+
+def _line(text: str, style: str = "") -> Text:
+    # Text, not a string: an id with [brackets] is no markup.
+    return Text(safe(text), style=style, no_wrap=True, overflow="ellipsis")

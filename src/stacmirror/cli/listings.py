@@ -1,0 +1,117 @@
+"""`stacmirror collections` and `stacmirror classes`: what a source has, before anything is fetched from it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from stacmirror.cli import access, config
+from stacmirror.cli.options import ACCESS, TUNING, ConfigFile, Json, takes
+from stacmirror.cli.screen import safe
+from stacmirror.cli.session import emit, emit_json, session_of, warn
+from stacmirror.model import CollectionInfo
+from stacmirror.settings import Settings
+
+Answer = TypeVar("Answer")
+Listed = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="mlhub:, or mlhub:COLLECTION for one of it.", show_default=False)
+]
+Walked = Annotated[str, typer.Argument(metavar="SOURCE", help="mlhub:COLLECTION", show_default=False)]
+_NETWORK = TUNING.only("retries", "stall_timeout", "connect_timeout")
+
+
+@takes(ACCESS.only("api_url", "key_file"), _NETWORK)
+def collections(
+    ctx: typer.Context, source: Listed, flags: dict[str, object], config_file: ConfigFile = "", json: Json = False
+) -> None:
+    """List a source's collections: id, license, citation.
+
+    stacmirror collections mlhub: --api-url https://host/mlhub/v1
+    """
+    from stacmirror.mirror import list_collections
+
+    settings, key = _settle(ctx, source, flags, config_file, key_needed=False)
+    found = _ask(list_collections(settings, key))
+    if json:
+        emit_json({"collections": [_collection_json(info) for info in found]})
+        return
+    _print_table(found)
+
+
+@takes(ACCESS.only("api_url", "key_file"), _NETWORK)
+def classes(
+    ctx: typer.Context, source: Walked, flags: dict[str, object], config_file: ConfigFile = "", json: Json = False
+) -> None:
+    """List the label classes of a collection, one a line, for --label-class.
+
+    stacmirror classes mlhub:bigearthnet_v1_labels --api-url https://host/mlhub/v1
+    """
+    from stacmirror.mirror import list_classes
+
+    settings, key = _settle(ctx, source, flags, config_file, key_needed=True)
+    found = _ask(list_classes(settings, key))
+    if json:
+        emit_json({"classes": found})
+        return
+    for name, values in found.items():
+        # Data is one class a line; which property it belongs to matters only where there are several.
+        if len(found) > 1:
+            emit(f"{name}:")
+        for value in values:
+            emit(value)
+
+
+def _settle(
+    ctx: typer.Context, source: str, flags: dict[str, object], config_file: str, *, key_needed: bool
+) -> tuple[Settings, str]:
+    from stacmirror.catalogs import parse_source
+
+    resolved = config.resolve(flags, os.environ, config.places(config_file))
+    for warning in resolved.warnings:
+        warn(warning)
+    settings = resolved.settings(source, "")
+    parse_source(source, needs_collection=key_needed)
+    access.check_urls(settings)
+    find = access.need_key if key_needed else access.find_key
+    key = find(resolved, os.environ, warn)
+    session_of(ctx).secret = key
+    return settings, key
+
+
+def _ask(question: Coroutine[Any, Any, Answer]) -> Answer:
+    import asyncio
+
+    with asyncio.Runner() as runner:
+        return runner.run(question)
+
+
+def _collection_json(info: CollectionInfo) -> dict[str, Any]:
+    return {
+        "id": info.id,
+        "title": info.title,
+        "license": info.license,
+        "citation": info.citation,
+        "doi": info.doi,
+        "providers": list(info.providers),
+    }
+
+
+def _print_table(found: list[CollectionInfo]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Read by a program, a row must not be cut to the width of a screen that is not there.
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, leading=1)
+    table.add_column("id", overflow="fold")
+    table.add_column("license", overflow="fold")
+    table.add_column("citation", overflow="fold", ratio=1)
+    for info in found:
+        table.add_row(*(Text(safe(cell)) for cell in (info.id, info.license, info.citation or info.title)))
+    console.print(table)

@@ -1,0 +1,92 @@
+"""`stacmirror mirror` and `stacmirror resume`: the main job, and the same job going on."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from stacmirror.cli import access, config
+from stacmirror.cli.checks import check_settings
+from stacmirror.cli.config import Resolved
+from stacmirror.cli.options import ACCESS, FILTERS, LOOK, PLACE, TUNING, ConfigFile, Json, Quiet, Verbose, takes
+from stacmirror.cli.session import Look, Session, say, session_of, warn
+from stacmirror.settings import Settings, options
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="What to mirror: mlhub:COLLECTION.", show_default=False)]
+Dest = Annotated[str, typer.Argument(metavar="DEST", help="The mirror's folder.", show_default=False)]
+
+
+@takes(FILTERS, PLACE, TUNING, ACCESS, LOOK)
+def mirror(
+    ctx: typer.Context,
+    source: Source,
+    dest: Dest,
+    flags: dict[str, object],
+    config_file: ConfigFile = "",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Mirror a collection: every item, every asset. The same command again goes on; nothing is ever deleted.
+
+    export MLHUB_API_KEY=...  MLHUB_ROOT_URL=https://host/mlhub/v1
+    stacmirror mirror mlhub:bigearthnet_v1_labels ben
+    stacmirror mirror mlhub:bigearthnet_v1_labels snow --seasonal-snow
+    stacmirror mirror mlhub:bigearthnet_v1_labels rice --label-class "Rice fields"
+    stacmirror mirror mlhub:bigearthnet_v1_labels ben --layout bigearthnet
+    stacmirror mirror mlhub:bigearthnet_v1_labels ben --workers 128 --rate 500/s
+
+    Each flag can also stand in ./stacmirror.toml or in STACMIRROR_<NAME>; see `stacmirror config show --origin`.
+    """
+    resolved = config.resolve(flags, os.environ, config.places(config_file))
+    _go(session_of(ctx), resolved, resolved.settings(source, dest), Look(json, quiet, verbose))
+
+
+@takes(
+    FILTERS.only("max_items"),
+    PLACE.only("incomplete"),
+    TUNING,
+    ACCESS,
+    LOOK,
+)
+def resume(
+    ctx: typer.Context,
+    dest: Dest,
+    flags: dict[str, object],
+    config_file: ConfigFile = "",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Go on with a mirror where it stopped, with the settings it was started with. Nothing is fetched twice.
+
+    stacmirror resume ben
+    stacmirror resume ben --workers 128 --rate 200/s
+    """
+    saved = config.load_saved(dest)
+    resolved = config.resolve(flags, os.environ, config.places(config_file), saved=saved)
+    _go(session_of(ctx), resolved, resolved.settings(saved.source, dest), Look(json, quiet, verbose))
+
+
+def _go(session: Session, resolved: Resolved, settings: Settings, look: Look) -> None:
+    for warning in resolved.warnings:
+        warn(warning)
+    check_settings(settings)
+    access.check_urls(settings)
+    api_key = access.need_key(resolved, os.environ, warn)
+    if not look.quiet:
+        say(f"mirroring {settings.source} from {settings.catalog.api_url} to {settings.target}")
+    if look.verbose:
+        _say_settings(resolved, settings)
+    from stacmirror.cli.run import run_mirror
+
+    raise typer.Exit(run_mirror(session, settings, api_key, look))
+
+
+def _say_settings(resolved: Resolved, settings: Settings) -> None:
+    for key, option in options().items():
+        value = getattr(getattr(settings, option.section), option.field_name)
+        if value != option.default:
+            say(f"  {key} = {value} ({resolved.origin(key)})")

@@ -1,0 +1,214 @@
+"""The flags that set a setting, once for all commands: a table, and the decorator that gives a command some of them.
+
+A flag's name is its setting's key, its default is the setting's own. Every value stays as typed: stacmirror.settings
+converts flags, environment and TOML alike, so that one mistake has one wording.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_origin
+
+import typer
+from rich.markup import escape
+
+from stacmirror.errors import UsageError
+from stacmirror.settings import Option, options
+from stacmirror.units import format_duration
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How one setting looks on the command line."""
+
+    key: str
+    help: str
+    metavar: str = "TEXT"
+    negative_help: str = ""
+    """For settings that are yes, no or not asked for: what the `--no-` flag says."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A panel of the help page."""
+
+    panel: str
+    flags: tuple[Flag, ...]
+
+    def only(self, *keys: str) -> Group:
+        """Return the group with these of its flags."""
+        return Group(self.panel, tuple(flag for flag in self.flags if flag.key in keys))
+
+
+FILTERS = Group(
+    "Filters (what is mirrored; fixed for a mirror)",
+    (
+        Flag("label_class", "Keep items with this label; repeat for any of several.", "NAME"),
+        Flag(
+            "cloud_and_shadow",
+            "Keep only items with cloud and shadow.",
+            negative_help="Keep only items without; a missing property counts as without.",
+        ),
+        Flag(
+            "seasonal_snow",
+            "Keep only items with seasonal snow.",
+            negative_help="Keep only items without; a missing property counts as without.",
+        ),
+        Flag("max_items", "Stop after N matching items of the mirror, counted over resumes too.", "N"),
+        Flag("asset", "Fetch only asset keys like this (B02, B0*); repeat.", "GLOB"),
+        Flag("exclude_asset", "Leave out asset keys like this; repeat.", "GLOB"),
+        Flag("item", "Keep only the item with this id; repeat.", "ID"),
+    ),
+)
+PLACE = Group(
+    "Place",
+    (
+        Flag("layout", "item, notebook, bigearthnet, fanout or template: where files rest.", "NAME"),
+        Flag(
+            "path_template",
+            "Path with {collection} {item_id} {asset_key} {ext} {hash2}; implies --layout template.",
+            "PATH",
+        ),
+        Flag("incomplete", "show or hide, at the end, items that lack assets.", "HOW"),
+    ),
+)
+TUNING = Group(
+    "Tuning",
+    (
+        Flag("workers", "Items in flight.", "N"),
+        Flag("per_host", "Requests in flight to one host.", "N"),
+        Flag("queue_size", "Items read ahead of the workers.", "N"),
+        Flag("page_size", "Items asked for per page.", "N"),
+        Flag("page_prefetch", "Pages read ahead of the queue.", "N"),
+        Flag("rate", "Requests to one host at most, such as 500/s or 5000/h.", "RATE"),
+        Flag("retries", "Further attempts for an asset or page.", "N"),
+        Flag("stall_timeout", "Give an answer up after this time without a byte.", "TIME"),
+        Flag("connect_timeout", "Time for a connection to stand.", "TIME"),
+        Flag("sync_every", "Longest time between two commits.", "TIME"),
+        Flag("grace", "After Ctrl-C, time for the items in hand.", "TIME"),
+        Flag("sweeps", "Passes at the end over what has not arrived.", "N"),
+        Flag("missing_ok", "Asset keys that the source may lack; repeat.", "GLOB"),
+    ),
+)
+ACCESS = Group(
+    "Access (the key itself comes from MLHUB_API_KEY or ~/.mlhub/profiles)",
+    (
+        Flag("api_url", "Root of the API, such as https://host/mlhub/v1.", "URL"),
+        Flag("key_file", "File whose first line is the API key.", "FILE"),
+        Flag("s3_endpoint", "S3 service other than AWS, for s3:// links.", "URL"),
+        Flag("s3_unsigned", "Ask S3 without credentials."),
+        Flag("s3_region", "Region, where profile and environment name none.", "NAME"),
+        Flag("request_payer", "Accept that requester-pays buckets cost you money."),
+    ),
+)
+LOOK = Group(
+    "Look",
+    (
+        Flag("progress", "auto, bar, plain or none.", "HOW"),
+        Flag("log_file", "Append every note here, with its time.", "FILE"),
+    ),
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.", rich_help_panel=LOOK.panel)]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Say only errors and the verdict.", rich_help_panel=LOOK.panel)
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Say which settings differ; show tracebacks.", rich_help_panel=LOOK.panel),
+]
+ConfigFile = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Read this instead of ./stacmirror.toml.",
+        rich_help_panel=LOOK.panel,
+        show_default=False,
+    ),
+]
+
+
+def takes(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags of `groups`; it gets those that were typed as `flags`, a mapping of keys to values.
+
+    typer reads a command's signature, so the flags are written into the signature that it sees.
+    Raises: UsageError when a flag and its `--no-` flag are both typed.
+    """
+    table = options()
+    flags = [(flag, group) for group in groups for flag in group.flags]
+    parameters = [parameter for flag, group in flags for parameter in _parameters(flag, group, table)]
+    names = {parameter.name for parameter in parameters}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
+        plain = [p for p in own if p.default is inspect.Parameter.empty]
+        optional = [p for p in own if p.default is not inspect.Parameter.empty]
+        leading = [p for p in optional if _is_argument(p)]
+        look = [p for p in optional if not _is_argument(p)]
+
+        @functools.wraps(command)
+        def with_flags(**typed: Any) -> None:
+            given = _given({name: typed.pop(name) for name in names})
+            command(**typed, flags=given)
+
+        # No __wrapped__ and no annotations: typer must see this signature only.
+        del with_flags.__wrapped__
+        with_flags.__annotations__ = {}
+        keyword_only = inspect.Parameter.KEYWORD_ONLY
+        every = [*plain, *leading, *parameters, *look]
+        with_flags.__signature__ = inspect.Signature([p.replace(kind=keyword_only) for p in every])  # type: ignore[attr-defined]
+        return with_flags
+
+    return decorate
+
+
+def _is_argument(parameter: inspect.Parameter) -> bool:
+    return any(type(note) is type(typer.Argument()) for note in getattr(parameter.annotation, "__metadata__", ()))
+
+
+def _parameters(flag: Flag, group: Group, table: Mapping[str, Option]) -> list[inspect.Parameter]:
+    option = table[flag.key]
+    typed, name = str, "--" + flag.key.replace("_", "-")
+    metavar = flag.metavar
+    if get_origin(option.type) is tuple:
+        typed = list[str]  # type: ignore[assignment]
+    elif isinstance(option.default, bool) or flag.negative_help:
+        typed, metavar = bool, ""  # type: ignore[assignment]
+    rows = [(flag.key, name, flag.help + _default(option))]
+    if flag.negative_help:
+        rows.append((f"no_{flag.key}", "--no-" + flag.key.replace("_", "-"), flag.negative_help))
+    return [
+        inspect.Parameter(
+            key,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                typed | None, typer.Option(word, help=help_text, metavar=metavar, rich_help_panel=group.panel)
+            ],
+        )
+        for key, word, help_text in rows
+    ]
+
+
+def _default(option: Option) -> str:
+    if option.default in (None, "", (), False):
+        return ""
+    value = format_duration(float(str(option.default))) if option.field_name.endswith("_s") else str(option.default)
+    return " [dim]" + escape(f"[default: {value}]") + "[/dim]"
+
+
+def _given(typed: Mapping[str, Any]) -> dict[str, object]:
+    # typer gives None (or an empty list) for what was not typed.
+    given = {key: value for key, value in typed.items() if value not in (None, [])}
+    for key in [key for key in given if key.startswith("no_")]:
+        positive = key.removeprefix("no_")
+        name = positive.replace("_", "-")
+        if positive in given:
+            raise UsageError(f"--{name} and --no-{name} contradict each other", hint="give one of the two, or neither")
+        del given[key]
+        given[positive] = False
+    return given

@@ -1,0 +1,69 @@
+"""One run of a mirror as the command line does it: display, signals, log, verdict. Used by mirror, resume and demo."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Callable
+
+from stacmirror.cli.display import Display, choose_mode, stderr_console
+from stacmirror.cli.log import Log
+from stacmirror.cli.report import Ending, summary_json, verdict_lines
+from stacmirror.cli.session import Look, Session, emit_json, say
+from stacmirror.cli.signals import stopping
+from stacmirror.model import Summary
+from stacmirror.settings import Settings
+
+
+def run_mirror(session: Session, settings: Settings, api_key: str, look: Look, *, resume_command: str = "") -> int:
+    """Mirror, say how it went and return the exit code. Raises: StacmirrorError."""
+    session.secret = api_key
+    if settings.look.log_file:
+        with Log(settings.look.log_file) as log:
+            session.log_path = settings.look.log_file
+            return _run(settings, api_key, look, log, resume_command)
+    return _run(settings, api_key, look, None, resume_command)
+
+
+def _run(settings: Settings, api_key: str, look: Look, log: Log | None, resume_command: str) -> int:
+    console = stderr_console(settings.look.progress)
+    title = f"{settings.source} to {settings.target}"
+    display = Display(console, choose_mode(settings.look.progress, console), title=title, quiet=look.quiet, log=log)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        summary, failures, citation = runner.run(_drive(settings, api_key, display))
+    target = shlex.quote(settings.target)
+    ending = Ending(
+        summary=summary,
+        folder=os.path.abspath(settings.target),
+        resume_command=resume_command or f"stacmirror resume {target}",
+        status_command=f"stacmirror status {target}",
+        failures=failures,
+        citation=citation,
+    )
+    for line in verdict_lines(ending, console.width if console.is_terminal else None):
+        say(line)
+        if log is not None:
+            log.write(line)
+    if look.json:
+        emit_json(summary_json(ending.summary))
+    return ending.summary.exit_code
+
+
+async def _drive(settings: Settings, api_key: str, display: Display) -> tuple[Summary, dict[str, int], list[str]]:
+    from stacmirror.mirror import Mirror
+
+    mirror = Mirror(settings, api_key=api_key, observer=display)
+    with stopping(mirror.stop, display.note, settings.run.grace_s), display.showing(mirror.progress):
+        summary = await mirror.run()
+    failures = {kind: count for kind, count in mirror.progress.failure_kinds.items() if count > 0}
+    return summary, failures, list(mirror.citation)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's loop where it is installed, else None for asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,71 @@
+"""What one call of the program knows about itself: how to speak, and where a traceback may go.
+
+Made by app.main, handed to the commands as typer's `ctx.obj`, read by app.main when something went wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import typer
+
+from stacmirror.cli.screen import safe
+
+
+@dataclass
+class Session:
+    """One call of the program. The commands fill in what they learn."""
+
+    json: bool = False
+    verbose: bool = False
+    log_path: str = ""
+    secret: str = ""
+    """The API key, so that an unexpected error's text can be searched for it."""
+
+    @classmethod
+    def of(cls, argv: Sequence[str]) -> Session:
+        """Return a session from the raw words: a usage error must know `--json` before anything is parsed."""
+        words = list(argv)
+        typed = words[: words.index("--")] if "--" in words else words
+        return cls(json="--json" in typed, verbose="-v" in typed or "--verbose" in typed)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How much one run says."""
+
+    json: bool
+    quiet: bool
+    verbose: bool
+
+
+def session_of(ctx: typer.Context) -> Session:
+    """Return the call's session (a fresh one where typer's own test runner called)."""
+    found = ctx.find_object(Session)
+    return found if found is not None else Session()
+
+
+def say(line: str) -> None:
+    """Write one line of words to stderr."""
+    sys.stderr.write(safe(line) + "\n")
+    sys.stderr.flush()
+
+
+def warn(line: str) -> None:
+    """Write one warning to stderr."""
+    say(f"stacmirror: warning: {line}")
+
+
+def emit(line: str) -> None:
+    """Write one line of data to stdout; control characters cannot pass."""
+    sys.stdout.write(safe(line) + "\n")
+    sys.stdout.flush()
+
+
+def emit_json(value: object) -> None:
+    """Write one value as one line of JSON to stdout. JSON escapes control characters by itself."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,43 @@
+"""SIGINT and SIGTERM: the first asks the run to finish what is in hand, the second ends it now.
+
+Called by run.py on the run's loop. After the second, the signals have their plain meaning again, so that a third one
+ends the process whatever it hangs in; what is committed stays committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+from stacmirror.pipeline.stop import Stop
+from stacmirror.units import format_duration
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@contextlib.contextmanager
+def stopping(stop: Stop, note: Callable[[str], None], grace_s: float) -> Iterator[None]:
+    """Turn signals into `stop` until the block ends."""
+    loop = asyncio.get_running_loop()
+
+    def heard(number: signal.Signals) -> None:
+        again = stop.asked.is_set()
+        stop.ask(EXIT_CODES[number], "interrupted" if number == signal.SIGINT else "terminated")
+        if again:
+            note("stopping now: keeping what is whole")
+            release()
+        else:
+            note(f"stopping: finishing the items in hand, {format_duration(grace_s)} at most; once more to stop now")
+
+    def release() -> None:
+        for number in EXIT_CODES:
+            loop.remove_signal_handler(number)
+
+    for number in EXIT_CODES:
+        loop.add_signal_handler(number, heard, number)
+    try:
+        yield
+    finally:
+        release()

@@ -1,0 +1,49 @@
+"""Which items and assets are wanted: one file a family, and the table that makes them from the settings.
+
+The composition root calls `make_filters` for the walk and `describe` for the mirror's record of itself. A filter
+sees an Item and nothing else. To add one: a file, a line in `_FAMILIES`, a parameter in tests/unit/test_filters.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from stacmirror.filters.asset_keys import AssetChoice
+from stacmirror.filters.ids import Ids
+from stacmirror.filters.label_classes import LabelClasses
+from stacmirror.filters.properties import Flag
+from stacmirror.interfaces import Filter
+from stacmirror.settings import FilterSettings
+
+_FAMILIES: dict[str, Callable[[FilterSettings], Sequence[Filter]]] = {
+    "item": lambda wanted: [Ids(wanted.item)] if wanted.item else [],
+    "label_class": lambda wanted: [LabelClasses(wanted.label_class)] if wanted.label_class else [],
+    "cloud_and_shadow": lambda wanted: Flag.maybe("cloud_and_shadow", wanted.cloud_and_shadow),
+    "seasonal_snow": lambda wanted: Flag.maybe("seasonal_snow", wanted.seasonal_snow),
+}
+
+
+def make_filters(wanted: FilterSettings) -> list[Filter]:
+    """Return the filters that an item must all pass; the cheapest first.
+
+    Raises: UsageError for an empty value, and for globs of assets that contradict each other.
+    """
+    make_asset_choice(wanted)
+    return [made for make in _FAMILIES.values() for made in make(wanted)]
+
+
+def make_asset_choice(wanted: FilterSettings) -> AssetChoice:
+    """Return which asset keys are fetched. Raises: UsageError for globs that contradict each other."""
+    return AssetChoice(wanted.asset, wanted.exclude_asset)
+
+
+def describe(wanted: FilterSettings) -> dict[str, str]:
+    """Return what is asked for, in words; equal for settings that ask for the same, in whatever order."""
+    words: dict[str, str] = {}
+    for one in make_filters(wanted):
+        words.update(one.describe())
+    words.update(make_asset_choice(wanted).describe())
+    return words
+
+
+__all__ = ["AssetChoice", "describe", "make_asset_choice", "make_filters"]

@@ -1,0 +1,153 @@
+"""What the ledger file holds: tables, version, and the packed form of an item's receipts.
+
+Used by `store` only. Changing anything here means a new VERSION and a step in `upgrade`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+import xxhash
+
+from stacmirror.model import Absent, ItemKey, Receipt
+
+APPLICATION_ID = 0x53744D72  # "StMr": tells our files from other SQLite files
+VERSION = 1
+
+HELD, STAGED, COMMITTED, INCOMPLETE = range(4)
+"""States of an item's row: assets failed, bytes stay staged; about to be revealed; there; there but for some assets."""
+
+UNMET = -1
+"""`item.page` of an item whose page must be walked again; NULL is an item that no page listed (a linked one)."""
+
+TABLES = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE collection(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
+CREATE TABLE item(
+  n INTEGER PRIMARY KEY,
+  hash INTEGER NOT NULL,        -- of collection and id: a quarter of the size of an index over the ids
+  collection INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  state INTEGER NOT NULL,
+  page INTEGER,
+  run INTEGER NOT NULL,         -- the run that met or wrote it last
+  place INTEGER,                -- hash of the folded folder: two folders that differ only by case meet here
+  exact INTEGER,                -- hash of the folder as it is
+  folder TEXT,                  -- while unrevealed, and for ever where it is not what the layout derives
+  tailed INTEGER NOT NULL,      -- 1: the folder is not what the layout derives
+  exclusive INTEGER NOT NULL,
+  unit TEXT,                    -- staging folder while unrevealed
+  stored INTEGER NOT NULL, absent INTEGER NOT NULL, assumed INTEGER NOT NULL, failed INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  receipts BLOB NOT NULL,
+  sources TEXT,                 -- keys of linked items, a line each
+  document INTEGER,             -- the block that holds the item's JSON
+  crc INTEGER NOT NULL
+);
+CREATE INDEX item_hash ON item(hash);
+CREATE INDEX item_place ON item(place) WHERE place IS NOT NULL;
+CREATE INDEX item_unit ON item(unit) WHERE unit IS NOT NULL;
+CREATE INDEX item_lacking ON item(n) WHERE failed > 0;
+CREATE INDEX item_unmet ON item(n) WHERE page = -1;
+CREATE TABLE path(hash INTEGER PRIMARY KEY, item_hash INTEGER NOT NULL);  -- files outside folders of their own
+CREATE TABLE failure(
+  item INTEGER NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
+  attempts INTEGER NOT NULL, permanent INTEGER NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY(item, key)
+) WITHOUT ROWID;
+CREATE TABLE page(
+  number INTEGER PRIMARY KEY, cursor TEXT NOT NULL, kind TEXT NOT NULL,
+  listed INTEGER NOT NULL, filtered INTEGER NOT NULL, duplicate INTEGER NOT NULL, queued INTEGER NOT NULL,
+  partial INTEGER NOT NULL, settled INTEGER NOT NULL,
+  first_item INTEGER NOT NULL,  -- rows of this page's items are above this number
+  last INTEGER NOT NULL         -- 1: it has no next page
+);
+CREATE INDEX page_open ON page(number) WHERE settled = 0;
+CREATE TABLE missing(
+  collection INTEGER NOT NULL, key TEXT NOT NULL, seen INTEGER NOT NULL, missing INTEGER NOT NULL,
+  tripped INTEGER NOT NULL, PRIMARY KEY(collection, key)
+) WITHOUT ROWID;
+CREATE TABLE document(n INTEGER PRIMARY KEY, items INTEGER NOT NULL, block BLOB NOT NULL);
+"""
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Lay out an empty ledger."""
+    connection.executescript(
+        f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; BEGIN; {TABLES} COMMIT;"
+    )
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    """Receipts of one item as they rest: names as patterns, digests end to end. About 12 + 16 bytes a receipt."""
+
+    patterns: list[str]
+    receipts: list[tuple[str, int, int, int]]  # key, pattern, size_bytes, digest kind
+    digests: bytes
+    absent: list[str]
+    assumed: list[str]
+
+
+_KINDS = ("md5", "xxh3")
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def pack(stored: Sequence[Receipt], absent: Sequence[Absent]) -> bytes:
+    """Return the row's blob. A name that is the key with a suffix is kept as a pattern shared by all such names."""
+    patterns: dict[str, int] = {}
+    packed = [
+        (
+            receipt.key,
+            patterns.setdefault(receipt.name.replace(receipt.key, "\0"), len(patterns)),
+            receipt.size_bytes,
+            _KINDS.index(receipt.digest_kind),
+        )
+        for receipt in stored
+    ]
+    digests = b"".join(receipt.digest for receipt in stored)
+    asked = [outcome.key for outcome in absent if not outcome.assumed]
+    assumed = [outcome.key for outcome in absent if outcome.assumed]
+    return _encoder.encode(_Packed(list(patterns), packed, digests, asked, assumed))
+
+
+def unpack(blob: bytes) -> tuple[list[Receipt], list[Absent]]:
+    """Return what `pack` was given. Raises: msgspec.DecodeError."""
+    packed = _decoder.decode(blob)
+    stored = [
+        Receipt(
+            key,
+            packed.patterns[pattern].replace("\0", key),
+            size_bytes,
+            "md5" if kind == 0 else "xxh3",
+            packed.digests[16 * index : 16 * index + 16],
+        )
+        for index, (key, pattern, size_bytes, kind) in enumerate(packed.receipts)
+    ]
+    absent = [Absent(key) for key in packed.absent] + [Absent(key, assumed=True) for key in packed.assumed]
+    return stored, absent
+
+
+def key_hash(key: ItemKey) -> int:
+    """Return a signed 64-bit hash of an item's identity; rows with the same hash are told apart by the identity."""
+    return signed_hash(f"{key.collection}\0{key.id}")
+
+
+def signed_hash(text: str) -> int:
+    """Return a 64-bit hash as SQLite keeps integers: signed."""
+    value = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def clash_mark(key: ItemKey) -> str:
+    """Return what is put into the name of the second of two files or folders that differ only by case."""
+    return f"~{key_hash(key) & 0xFFFFFFFF:08x}"
+
+
+def checksum(key: ItemKey, receipts: bytes, sources: str | None) -> int:
+    """Return the row's checksum: it covers the identity too, so that no blob passes under another item's id."""
+    crc = zlib.crc32(f"{key.collection}\0{key.id}\0{sources or ''}".encode("utf-8", "surrogatepass"))
+    return zlib.crc32(receipts, crc)

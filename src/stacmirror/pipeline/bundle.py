@@ -1,0 +1,58 @@
+"""What a worker has in hand: a walked item with those of its linked items that it must fetch.
+
+A bundle is resumable state, so that a worker never waits for a server's pause: it puts the bundle aside with
+the time at which it can go on, and takes another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stacmirror.model import Absent, Failed, Item, ItemKey, LackingItem, Receipt, SourceLink, Transfer, Unit
+
+
+@dataclass(slots=True)
+class Job:
+    """One item on its way. `item` is None until its links are read (linked items, sweeps)."""
+
+    key: ItemKey
+    href: str = ""
+    item: Item | None = None
+    unit: Unit | None = None
+    before: LackingItem | None = None
+    """What the ledger has of it, when a sweep tries again."""
+    todo: list[Transfer] = field(default_factory=list)
+    stored: list[Receipt] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    bodies: list[tuple[str, bytes]] = field(default_factory=list)
+    """Small bodies not yet staged, by name."""
+    label_bodies: dict[str, bytes] = field(default_factory=dict)
+    """The walked item's small bodies by asset key, for derived files."""
+    held_bytes: int = 0
+    planned: bool = False
+    renewed_at_s: float = -1.0e18
+    """Wall clock of the last renewal of its links."""
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Bundle:
+    """A walked item and its linked items. `page` is None in a sweep."""
+
+    walked: ItemKey
+    page: int | None
+    jobs: list[Job]
+    sources: tuple[ItemKey, ...] = ()
+
+
+def bundle_of(item: Item, page: int, links: list[SourceLink]) -> Bundle:
+    """Return the bundle of a walked item and those of its `links` that this bundle is to fetch."""
+    jobs = [Job(item.key, item=item)]
+    jobs += [Job(link.key, href=link.href) for link in links]
+    return Bundle(item.key, page, jobs, tuple(link.key for link in item.sources))
+
+
+def bundle_again(lacking: LackingItem) -> Bundle:
+    """Return the bundle that fetches what an item of the ledger lacks."""
+    return Bundle(lacking.key, None, [Job(lacking.key, before=lacking)], lacking.sources)

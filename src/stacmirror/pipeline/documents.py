@@ -1,0 +1,57 @@
+"""Keep what collections say of themselves beside their items: collection.json, CITATION.txt, LICENSE.txt.
+
+Called once a run, at its end, for every collection that has items in the mirror.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stacmirror.errors import SourceError
+from stacmirror.interfaces import Catalog, Observer, Sink
+from stacmirror.layout import safe_name
+from stacmirror.model import CollectionInfo
+
+
+async def describe_all(
+    catalog: Catalog, sink: Sink, collections: Sequence[str], observer: Observer
+) -> list[CollectionInfo]:
+    """Write the documents of `collections`; return what was learned. A collection that cannot be read is noted.
+
+    Raises: LoginRefused, TargetUnwritable.
+    """
+    found: list[CollectionInfo] = []
+    for collection in collections:
+        try:
+            info = await catalog.describe(collection)
+        except SourceError as error:
+            observer.note(f"no description of {collection}: {error.message}")
+            continue
+        found.append(info)
+        folder = safe_name(collection)
+        sink.put_document(f"{folder}/collection.json", info.document)
+        if info.citation or info.doi:
+            sink.put_document(f"{folder}/CITATION.txt", citation_text(info).encode())
+        if info.license:
+            sink.put_document(f"{folder}/LICENSE.txt", license_text(info).encode())
+    return found
+
+
+def citation_text(info: CollectionInfo) -> str:
+    """Return the text of CITATION.txt."""
+    lines = [info.citation] if info.citation else []
+    if info.doi:
+        lines.append(f"https://doi.org/{info.doi}")
+    return "\n".join(lines) + "\n"
+
+
+def license_text(info: CollectionInfo) -> str:
+    """Return the text of LICENSE.txt: the identifier, where its text is, and who licenses."""
+    lines = [info.license]
+    if info.license_href:
+        lines.append(info.license_href)
+    elif info.license not in ("proprietary", "various", "other"):
+        lines.append(f"https://spdx.org/licenses/{info.license}.html")
+    if info.providers:
+        lines.append("Providers: " + ", ".join(info.providers))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,128 @@
+"""Assets that every item lists and the origin does not have (BigEarthNet's B10): a breaker per asset key.
+
+A 404 on one item is a failure. The same key missing on every item asked, while other keys of those items are
+there, is a fact about the collection: said once, recorded as absent, and from then on only sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from stacmirror.model import Absent, Doubted, Failed, Forgiven, LedgerEntry, MissingKey
+from stacmirror.pipeline.progress import Progress
+
+ABSENT_KINDS = frozenset({"gone", "refused"})
+"""Failures that can mean absence: S3 answers 403 for a missing key to those who may not list the bucket."""
+
+_SMALL_RUN_MIN = 3
+"""At the end of a listing, so many items without the key are enough."""
+
+
+@dataclass(slots=True)
+class _Key:
+    seen: int = 0
+    missing: int = 0
+    tripped: bool = False
+    since_sample: int = 0
+    failed: int = 0
+    """Items whose lack of the key went to the ledger as a failure."""
+
+
+class MissingKeys:
+    """Asked before and told after every transfer. `record` takes ledger entries, `note` lines for a person."""
+
+    def __init__(
+        self,
+        missing_ok: Sequence[str],
+        after: int,
+        sample: int,
+        before: Sequence[MissingKey],
+        record: Callable[[LedgerEntry], None],
+        note: Callable[[str], None],
+        progress: Progress,
+    ) -> None:
+        self._missing_ok = missing_ok
+        self._after = after
+        self._sample = sample
+        self._record = record
+        self._note = note
+        self._progress = progress
+        self._keys = {(k.collection, k.key): _Key(k.seen, k.missing, k.tripped) for k in before}
+        self._found: set[str] = {k.collection for k in before if k.tripped}
+
+    def assumes(self, collection: str, key: str) -> bool:
+        """Return True when `key` need not be asked for: it is missing everywhere, and this is no sample."""
+        state = self._keys.get((collection, key))
+        if state is None or not state.tripped:
+            return False
+        state.since_sample += 1
+        if state.since_sample < self._sample:
+            return True
+        state.since_sample = 0
+        return False
+
+    def found(self, collection: str, key: str) -> None:
+        """Hear that an item has the key."""
+        self._found.add(collection)
+        state = self._keys.get((collection, key))
+        if state is None:
+            state = self._keys[(collection, key)] = _Key()
+        state.seen += 1
+        if state.tripped:
+            state.tripped = False
+            self._note(f"{key} of {collection} does exist after all: what was assumed absent is asked for at the end")
+            self._record(Doubted(collection, key))
+            self._record(self._entry(collection, key, state))
+
+    def gone(self, collection: str, key: str) -> bool:
+        """Hear that an item does not have the key; return True when that is an absence and no failure."""
+        state = self._keys.setdefault((collection, key), _Key())
+        state.seen += 1
+        state.missing += 1
+        if state.tripped or any(fnmatchcase(key, glob) for glob in self._missing_ok):
+            return True
+        return state.missing >= self._after and self._trip(collection, key, state)
+
+    def judge(self, collection: str, failed: list[Failed]) -> tuple[list[Failed], list[Absent]]:
+        """Return the failures of an item that are failures, and those that have turned out to be absences.
+
+        Called when the item is handed to commit: the breaker may have tripped since it was asked.
+        """
+        failures: list[Failed] = []
+        absences: list[Absent] = []
+        for failure in failed:
+            state = self._keys.get((collection, failure.key))
+            if state is not None and state.tripped and failure.kind in ABSENT_KINDS:
+                absences.append(Absent(failure.key))
+            else:
+                failures.append(failure)
+                if state is not None and failure.kind in ABSENT_KINDS:
+                    state.failed += 1
+        return failures, absences
+
+    def listing_ended(self) -> None:
+        """Decide on keys of collections too small for the breaker: missing on all of at least three items."""
+        for (collection, key), state in self._keys.items():
+            if not state.tripped and state.missing >= _SMALL_RUN_MIN:
+                self._trip(collection, key, state)
+
+    def _trip(self, collection: str, key: str, state: _Key) -> bool:
+        # A source where nothing at all is found has another trouble than a phantom key.
+        if state.missing != state.seen or collection not in self._found:
+            return False
+        state.tripped = True
+        self._progress.failures -= state.failed
+        self._progress.absent += state.failed
+        state.failed = 0
+        self._note(
+            f"{key} of {collection}: missing on {state.missing} of {state.seen} items asked;"
+            f" recorded as absent, every {self._sample}th item is still asked"
+        )
+        self._record(Forgiven(collection, key))
+        self._record(self._entry(collection, key, state))
+        return True
+
+    def _entry(self, collection: str, key: str, state: _Key) -> MissingKey:
+        return MissingKey(collection, key, state.seen, state.missing, state.tripped)

@@ -1,0 +1,164 @@
+"""One run, top to bottom: recover, walk and fetch, sweep, give up on the rest, describe, count.
+
+The only place where tasks are made. It ends early by a Stop (softly, then at once) or by an error; whatever ends
+it, what is whole is committed first, unless the disk itself has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from stacmirror.errors import StacmirrorError
+from stacmirror.interfaces import Ledger, Observer
+from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, ResumePoint, Reveal
+from stacmirror.pipeline.dispatch import Dispatch
+from stacmirror.pipeline.missing import MissingKeys
+from stacmirror.pipeline.stop import Stop
+from stacmirror.pipeline.sweep import Sweep
+from stacmirror.pipeline.walk import Walk
+from stacmirror.pipeline.worker import Crew, Worker
+
+
+class Shape(NamedTuple):
+    """How wide the run is, and how it ends."""
+
+    workers: int
+    queue_size: int
+    sweeps: int
+    grace_s: float
+    show_incomplete: bool
+
+
+class Run:
+    """One run over one mirror. `error` is what ended the walk or the run early, or None."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        walk: Walk,
+        ledger: Ledger,
+        missing: MissingKeys,
+        stop: Stop,
+        observer: Observer,
+        shape: Shape,
+    ) -> None:
+        self._crew = crew
+        self._walk = walk
+        self._ledger = ledger
+        self._missing = missing
+        self._stop = stop
+        self._observer = observer
+        self._shape = shape
+        self.error: StacmirrorError | None = None
+
+    async def execute(self, start: ResumePoint, staged: list[Reveal]) -> None:
+        """Bring in everything from `start` on, and finish the `staged` units of an earlier run.
+
+        Raises: TargetUnwritable, LoginRefused, UsageError, after committing what can be committed.
+        """
+        progress, committer = self._crew.progress, self._crew.committer
+        committer.start()
+        committer.reveal(staged)
+        try:
+            progress.phase = "fetching"
+            await self._pump(lambda dispatch: self._walk.feed(dispatch, start))
+            self.error = self._walk.error
+            if self._going_on:
+                await self._finish_listing()
+            await committer.drain()
+        finally:
+            progress.phase = "finishing"
+            await committer.close()
+            if committer.failed.done():
+                committer.failed.exception()  # it reached the run by way of `_pump` or `drain`
+        if committer.failed.done():
+            committer.failed.result()
+
+    @property
+    def _going_on(self) -> bool:
+        return not self._stop.asked.is_set()
+
+    @property
+    def listing(self) -> ListingState:
+        """What this run can say of the listing."""
+        return ListingState(self._walk.ended, self._walk.server_total)
+
+    async def _finish_listing(self) -> None:
+        """After the walk: sweeps, then the decision on what is still missing."""
+        committer, progress = self._crew.committer, self._crew.progress
+        await committer.drain()
+        self._missing.listing_ended()
+        await committer.drain()
+        for _ in range(self._shape.sweeps):
+            sweep = Sweep(self._ledger)
+            progress.phase = "sweeping"
+            await self._pump(sweep.feed)
+            await committer.drain()
+            if not sweep.lined_up or not self._going_on:
+                break
+        if self._going_on and self._shape.show_incomplete:
+            committer.reveal(await asyncio.to_thread(self._ledger.release_held))
+
+    async def _pump(self, feed: Callable[[Dispatch], Awaitable[None]]) -> None:
+        """Run one feeder and all workers to the end, or to the stop."""
+        shape, clock = self._shape, self._crew.clock
+        dispatch = Dispatch(shape.queue_size, 4 * shape.workers, clock.monotonic)
+        self._crew.progress.watch(lambda: (dispatch.queued, dispatch.parked))
+        try:
+            async with asyncio.TaskGroup() as group:
+                feeder = group.create_task(_coroutine(feed(dispatch)), name="feed")
+                workers = [
+                    group.create_task(Worker(self._crew, dispatch).work(), name=f"worker-{n}")
+                    for n in range(shape.workers)
+                ]
+                watchers = [
+                    group.create_task(self._watch_commit(), name="watch-commit"),
+                    group.create_task(self._watch_stop(dispatch, feeder, workers), name="watch-stop"),
+                ]
+                group.create_task(_end_with(workers, watchers), name="end")
+        except* StacmirrorError as errors:
+            raise _first(errors) from None
+
+    async def _watch_commit(self) -> None:
+        await asyncio.shield(self._crew.committer.failed)
+
+    async def _watch_stop(
+        self, dispatch: Dispatch, feeder: asyncio.Task[None], workers: list[asyncio.Task[None]]
+    ) -> None:
+        await self._stop.asked.wait()
+        feeder.cancel()
+        dispatch.drop()
+        self._observer.note(f"stopping: finishing the items in hand (at most {self._shape.grace_s:g} s)")
+        try:
+            async with asyncio.timeout(self._shape.grace_s):
+                await self._stop.now.wait()
+        except TimeoutError:
+            pass
+        for worker in workers:
+            worker.cancel()
+
+
+async def _coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+async def _end_with(workers: list[asyncio.Task[None]], watchers: list[asyncio.Task[None]]) -> None:
+    """When the last worker has ended, nothing is left to watch."""
+    await asyncio.wait(workers)
+    for watcher in watchers:
+        watcher.cancel()
+
+
+def _first(errors: BaseExceptionGroup[StacmirrorError]) -> StacmirrorError:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            return _first(error)
+        return error
+    raise errors
+
+
+def keys_of(entries: list[LedgerEntry]) -> list[ItemKey]:
+    """Return the keys of all items that `entries` gave a row."""
+    return [record.key for entry in entries if isinstance(entry, ItemOutcome) for record in entry.records]

@@ -1,0 +1,219 @@
+"""Read the catalog's pages and line their items up: filters, duplicates, linked items claimed, pages recorded.
+
+One task reads pages ahead (never more than the prefetch), one lines bundles up (never more than the queue). The
+ledger hears of a page before any of its items is lined up, so that a page can settle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from stacmirror.errors import ListingLoop, SourceError, StacmirrorError, UsageError
+from stacmirror.interfaces import Catalog, Filter, Ledger
+from stacmirror.model import (
+    Cursor,
+    Item,
+    ItemKey,
+    KnownItem,
+    LedgerEntry,
+    Page,
+    PageRecord,
+    ResumePoint,
+    SourceLink,
+)
+from stacmirror.pipeline.bundle import Bundle, bundle_of
+from stacmirror.pipeline.dispatch import Dispatch
+from stacmirror.pipeline.progress import Progress
+
+_STALE_PAGES_MAX = 3
+"""Pages in a row that hold only items seen before: the listing goes in circles."""
+_EMPTY_PAGES_MAX = 100
+"""Empty pages in a row that all name a next one."""
+
+
+class Walk:
+    """One walk over the listing, from a resume point to its end, `items_max`, or a cancellation.
+
+    After `feed` returned: `ended` says whether the last page was seen, `limited` whether `items_max` stopped it,
+    `error` what broke the listing; `listed` and its like count the items of this walk.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        ledger: Ledger,
+        filters: Sequence[Filter],
+        record: Callable[[LedgerEntry], None],
+        progress: Progress,
+        *,
+        prefetch: int,
+        items_max: int | None,
+        one_to_one: bool,
+    ) -> None:
+        self._catalog = catalog
+        self._ledger = ledger
+        self._filters = filters
+        self._record = record
+        self._progress = progress
+        self._prefetch = prefetch
+        self._items_max = items_max
+        self._one_to_one = one_to_one
+        self._claimed: set[ItemKey] = set()
+        """Items lined up or in hand, and not yet in the ledger."""
+        self._cursors_seen: set[int] = set()
+        self._stale = 0
+        self.ended = False
+        self.limited = False
+        self.error: StacmirrorError | None = None
+        self.server_total: int | None = None
+        self.listed = 0
+        self.filtered = 0
+        self.duplicate = 0
+        self.queued = 0
+        self.there = 0
+        """Items met again that the ledger had already, on a page that an earlier run did not settle."""
+
+    def release(self, keys: Sequence[ItemKey]) -> None:
+        """Hear that these items have a row in the ledger now, where `known` finds them."""
+        self._claimed.difference_update(keys)
+
+    async def feed(self, dispatch: Dispatch, start: ResumePoint) -> None:
+        """Line up all that is wanted, from `start` on.
+
+        Cancel: safe; a page that is not wholly lined up does not settle.
+        """
+        pages: asyncio.Queue[tuple[int, Cursor, Page] | None] = asyncio.Queue(max(1, self._prefetch))
+        reader = asyncio.create_task(self._read_pages(start, pages), name="pages")
+        try:
+            matched = start.matched
+            while (entry := await pages.get()) is not None:
+                matched = await self._line_up(dispatch, *entry, matched)
+                if self.limited:
+                    break
+            if not self.limited:
+                await reader
+        except SourceError as error:
+            # What is lined up goes on to its end; the run's verdict says that the listing did not.
+            self.error = error
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            dispatch.close()
+
+    async def _read_pages(self, start: ResumePoint, pages: asyncio.Queue[tuple[int, Cursor, Page] | None]) -> None:
+        number, cursor = start.number, start.cursor
+        empty = 0
+        try:
+            while True:
+                self._refuse_loop(cursor)
+                page = await self._catalog.page(cursor)
+                self._progress.pages += 1
+                empty = 0 if page.items else empty + 1
+                if empty > _EMPTY_PAGES_MAX:
+                    raise ListingLoop(f"{empty} empty pages in a row, and still a next one: page {number}")
+                await pages.put((number, cursor, page))
+                if page.next is None:
+                    break
+                number, cursor = number + 1, page.next
+        except StacmirrorError as error:
+            self.error = error
+        except Exception:
+            await pages.put(None)
+            raise
+        await pages.put(None)
+
+    def _refuse_loop(self, cursor: Cursor) -> None:
+        mark = hash(cursor.value)
+        if mark in self._cursors_seen:
+            raise ListingLoop(
+                f"the listing goes in circles: it leads back to `{cursor.value[:80]}`",
+                hint="what was listed so far is mirrored; tell the catalog's owner",
+            )
+        self._cursors_seen.add(mark)
+
+    async def _line_up(self, dispatch: Dispatch, number: int, cursor: Cursor, page: Page, matched: int) -> int:
+        """Sort a page's items, record the page, line its bundles up; return the matched items so far."""
+        if page.total is not None:
+            self.server_total = self._progress.items_total = page.total
+        keys = [item.key for item in page.items]
+        linked = [link.key for item in page.items for link in item.sources]
+        # What is claimed now is in the ledger or still claimed after the query: never neither.
+        claimed_before = {key for key in (*keys, *linked) if key in self._claimed}
+        known = await asyncio.to_thread(self._ledger.known, [*keys, *linked]) if keys else {}
+
+        record = PageRecord(
+            number, cursor, listed=0, filtered=0, duplicate=0, queued=0, next=page.next, total=page.total
+        )
+        met: set[ItemKey] = set()
+        there: list[ItemKey] = []
+        linked_there: list[ItemKey] = []
+        bundles: list[Bundle] = []
+        for item in page.items:
+            if self._items_max is not None and matched >= self._items_max:
+                record.partial = self.limited = True
+                break
+            record.listed += 1
+            if not all(wanted.keeps(item) for wanted in self._filters):
+                record.filtered += 1
+            elif item.key in met or item.key in claimed_before or _is_duplicate(known.get(item.key)):
+                record.duplicate += 1
+            elif item.key in known:
+                matched += 1
+                there.append(item.key)
+                linked_there += [link.key for link in item.sources if link.key in known]
+            else:
+                matched += 1
+                bundles.append(self._bundle(item, number, known, claimed_before))
+            met.add(item.key)
+        record.known, record.known_linked = tuple(there), tuple(linked_there)
+        record.queued = len(bundles)
+        if page.next is None and not record.partial:
+            self.ended = True
+        if self._items_max is not None and matched >= self._items_max and page.next is not None:
+            self.limited = True
+        self._count(record)
+        self._record(record)
+        for bundle in bundles:
+            await dispatch.put(bundle)
+        self._refuse_stale(number, record)
+        return matched
+
+    def _bundle(self, item: Item, number: int, known: dict[ItemKey, KnownItem], claimed_before: set[ItemKey]) -> Bundle:
+        links: list[SourceLink] = []
+        for link in item.sources:
+            if link.key in known or link.key in claimed_before or link.key in self._claimed:
+                if self._one_to_one:
+                    raise UsageError(
+                        f"this layout puts a label and its source into one folder, but {link.key.id} has more"
+                        f" than one label ({item.key.id})",
+                        hint="use --layout item",
+                    )
+                continue
+            links.append(link)
+            self._claimed.add(link.key)
+        self._claimed.add(item.key)
+        return bundle_of(item, number, links)
+
+    def _count(self, record: PageRecord) -> None:
+        self.listed += record.listed
+        self.filtered += record.filtered
+        self.duplicate += record.duplicate
+        self.queued += record.queued
+        self.there += len(record.known)
+        self._progress.items_there += len(record.known)
+        self._progress.items_done += len(record.known)
+        self._progress.items_listed += record.listed
+        self._progress.items_filtered += record.filtered
+        self._stale = self._stale + 1 if record.listed and record.duplicate == record.listed else 0
+
+    def _refuse_stale(self, number: int, record: PageRecord) -> None:
+        if self._stale >= _STALE_PAGES_MAX and record.next is not None:
+            raise ListingLoop(
+                f"{self._stale} pages in a row without a new item, up to page {number}: the listing goes in circles",
+                hint="what was listed so far is mirrored; tell the catalog's owner",
+            )
+
+
+def _is_duplicate(row: KnownItem | None) -> bool:
+    return row is not None and row.listed and not row.unmet

@@ -1,0 +1,263 @@
+"""Bring bundles in: read links, plan, fetch what is wanted, stage it, hand the outcome to commit.
+
+N of these run side by side. A worker takes a bundle, does all it can, and either finishes it or puts it aside
+until its next attempt is due; it never sleeps through a server's pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from stacmirror.errors import SourceError, TransferError
+from stacmirror.interfaces import Catalog, Clock, Opener, Sink
+from stacmirror.links import expires_at_s
+from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
+from stacmirror.pipeline.bundle import Bundle, Job
+from stacmirror.pipeline.commit import Committer
+from stacmirror.pipeline.dispatch import Dispatch
+from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
+from stacmirror.pipeline.plan import Planner
+from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.transfer import Fetcher
+from stacmirror.redact import redact_document
+from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
+
+_WAIT_IN_PLACE_S = 1.0
+_EXPIRY_MARGIN = 0.1
+"""Links are renewed when less than a tenth of their life is left, at most a minute."""
+
+
+class Crew(NamedTuple):
+    """What all workers of a run share."""
+
+    catalog: Catalog
+    opener: Opener
+    sink: Sink
+    fetcher: Fetcher
+    planner: Planner
+    missing: MissingKeys
+    committer: Committer
+    progress: Progress
+    policy: RetryPolicy
+    clock: Clock
+    random: Callable[[], float]
+    link_life_s: float
+    held_max_bytes: int
+    """Small bodies one worker may hold before it stages them."""
+
+
+class Worker:
+    """Take bundles from `dispatch` until there are none. Raises: LoginRefused, TargetUnwritable."""
+
+    def __init__(self, crew: Crew, dispatch: Dispatch) -> None:
+        self._crew = crew
+        self._dispatch = dispatch
+
+    async def work(self) -> None:
+        """Cancel: safe; what is staged without a ledger row is removed at the next start."""
+        while (bundle := await self._dispatch.take()) is not None:
+            while (wait_s := await self._advance(bundle)) is not None:
+                if wait_s > _WAIT_IN_PLACE_S and self._dispatch.can_park():
+                    self._dispatch.park(bundle, self._crew.clock.monotonic() + wait_s)
+                    break
+                await self._crew.clock.sleep(wait_s)
+            else:
+                await self._finish(bundle)
+
+    async def _advance(self, bundle: Bundle) -> float | None:
+        """Do all that can be done now; return None when the bundle is done, else the seconds to wait."""
+        wait_s: float | None = None
+        for job in bundle.jobs:
+            if job.done:
+                continue
+            job_wait_s = await self._advance_job(bundle, job)
+            if job_wait_s is None:
+                self._end_job(bundle, job)
+            else:
+                wait_s = job_wait_s if wait_s is None else min(wait_s, job_wait_s)
+        return wait_s
+
+    async def _advance_job(self, bundle: Bundle, job: Job) -> float | None:
+        if not job.planned and not await self._read_and_plan(bundle, job):
+            return None
+        job.todo = later = [transfer for transfer in job.todo if not await self._settle(bundle, job, transfer)]
+        if not later:
+            return None
+        return max(0.0, min(transfer.not_before_s for transfer in later) - self._crew.clock.monotonic())
+
+    # -- one item ------------------------------------------------------------------------------------------
+
+    async def _read_and_plan(self, bundle: Bundle, job: Job) -> bool:
+        """Get the item where only its link is known, and plan it; False when there is no item to plan."""
+        if job.item is None:
+            try:
+                job.item = await self._crew.catalog.item(job.key, job.href)
+            except SourceError as error:
+                job.failed.append(Failed("@item", "source", error.message, 1))
+            else:
+                if job.item is None:
+                    job.failed.append(Failed("@item", "gone", f"the catalog has no item {job.key}", 1, permanent=True))
+            if job.item is None:
+                self._keep_what_was_there(job)
+                self._crew.planner.give_unit(bundle, job)
+                return False
+        self._crew.planner.plan(bundle, job)
+        job.planned = True
+        return True
+
+    def _keep_what_was_there(self, job: Job) -> None:
+        """A sweep that cannot even read the item must not forget what an earlier run stored of it."""
+        if job.before is not None:
+            job.stored, job.absent = list(job.before.stored), list(job.before.absent)
+            job.failed = [failed for failed in job.before.failed if failed.key != "@item"] + job.failed
+
+    def _end_job(self, bundle: Bundle, job: Job) -> None:
+        """Stage what is held, with the files derived from it."""
+        if job.item is not None and job.key == bundle.walked and not job.failed:
+            derived = self._crew.planner.derive(job)
+            self._crew.progress.files_stored += len(derived)
+            self._crew.progress.bytes_stored += sum(receipt.size_bytes for receipt in derived)
+        self._stage(job)
+        job.label_bodies.clear()
+        job.done = True
+
+    def _stage(self, job: Job) -> None:
+        if job.bodies and job.unit is not None:
+            self._crew.sink.stage(job.unit, job.bodies)
+        job.bodies = []
+        job.held_bytes = 0
+
+    async def _finish(self, bundle: Bundle) -> None:
+        records = []
+        for job in bundle.jobs:
+            if job.unit is None:
+                raise RuntimeError(f"unplanned job {job.key}")
+            job.failed, absences = self._crew.missing.judge(job.key.collection, job.failed)
+            job.absent += absences
+            self._count(job, len(absences))
+            records.append(
+                ItemRecord(
+                    key=job.key,
+                    unit=job.unit,
+                    stored=job.stored,
+                    absent=job.absent,
+                    failed=job.failed,
+                    sources=bundle.sources if job.key == bundle.walked else (),
+                    page=bundle.page if job.key == bundle.walked else None,
+                    document=redact_document(job.item.document) if job.item is not None else b"",
+                )
+            )
+        if bundle.page is not None:
+            self._crew.progress.items_done += 1
+        await self._crew.committer.submit(ItemOutcome(bundle.page, records))
+
+    def _count(self, job: Job, absences: int) -> None:
+        progress = self._crew.progress
+        progress.absent += absences
+        progress.failures += len(job.failed) - (len(job.before.failed) if job.before is not None else 0)
+        progress.failure_kinds.update(failed.kind for failed in job.failed)
+
+    # -- one asset -----------------------------------------------------------------------------------------
+
+    async def _settle(self, bundle: Bundle, job: Job, transfer: Transfer) -> bool:
+        """Bring one transfer to an outcome if that can be had now; True when it has one."""
+        crew, key = self._crew, transfer.asset.key
+        now_s = crew.clock.monotonic()
+        if transfer.not_before_s > now_s:
+            return False
+        if transfer.attempts == 0 and crew.missing.assumes(job.key.collection, key):
+            job.absent.append(Absent(key, assumed=True))
+            crew.progress.assumed_absent += 1
+            return True
+        await self._renew_if_old(job)
+        pause_s = crew.opener.wait_s(transfer.asset.href)
+        if pause_s > _WAIT_IN_PLACE_S:
+            transfer.not_before_s = now_s + pause_s
+            return False
+        transfer.attempts += 1
+        token = crew.progress.begin(f"{job.key.id} {key}", now_s)
+        try:
+            await self._fetch(job, transfer)
+        except TransferError as error:
+            return await self._failed(bundle, job, transfer, error)
+        finally:
+            crew.progress.end(token)
+        crew.missing.found(job.key.collection, key)
+        return True
+
+    async def _fetch(self, job: Job, transfer: Transfer) -> None:
+        crew = self._crew
+        if job.unit is None:
+            raise RuntimeError(f"unplanned job {job.key}")
+        fetched = await crew.fetcher.fetch(
+            transfer, job.unit, lambda url: crew.planner.name_for_target(url, transfer.asset.key, job)
+        )
+        job.stored.append(fetched.receipt)
+        crew.progress.files_stored += 1
+        crew.progress.bytes_stored += fetched.receipt.size_bytes
+        if fetched.body is not None:
+            job.bodies.append((fetched.receipt.name, fetched.body))
+            job.label_bodies[fetched.receipt.key] = fetched.body
+            job.held_bytes += len(fetched.body)
+            if job.held_bytes > crew.held_max_bytes:
+                self._stage(job)
+                job.label_bodies.clear()
+
+    async def _failed(self, bundle: Bundle, job: Job, transfer: Transfer, error: TransferError) -> bool:
+        """Decide what a failed attempt means: renew the link, ask later, an absence, or a failure."""
+        crew, key = self._crew, transfer.asset.key
+        if error.status in LINK_DEAD_STATUSES and await self._renew_dead_link(job, transfer):
+            return False
+        wait_s = crew.policy.wait_s(transfer.attempts, error, crew.random)
+        if wait_s is not None:
+            crew.progress.retries += 1
+            transfer.not_before_s = crew.clock.monotonic() + wait_s
+            return False
+        if error.kind in ABSENT_KINDS and crew.missing.gone(job.key.collection, key):
+            job.absent.append(Absent(key))
+            crew.progress.absent += 1
+            return True
+        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind == "gone"))
+        return True
+
+    # -- links that expire ---------------------------------------------------------------------------------
+
+    async def _renew_if_old(self, job: Job) -> None:
+        """Renew an item's links shortly before they die: cheaper than to learn it from thirteen refusals."""
+        if job.item is None or not job.todo:
+            return
+        life_s = self._crew.link_life_s
+        expires_s = expires_at_s(job.todo[0].asset.href, life_s, job.item.read_at_s)
+        if expires_s - self._crew.clock.wall() < min(60.0, life_s * _EXPIRY_MARGIN):
+            await self._renew(job)
+
+    async def _renew_dead_link(self, job: Job, transfer: Transfer) -> bool:
+        """After a refusal: if the link had expired by our reckoning, renew and ask again, once per life."""
+        if job.item is None:
+            return False
+        href = transfer.asset.href
+        if expires_at_s(href, self._crew.link_life_s, job.item.read_at_s) > self._crew.clock.wall():
+            return False
+        await self._renew(job)
+        if transfer.asset.href == href:
+            return False
+        transfer.attempts -= 1
+        return True
+
+    async def _renew(self, job: Job) -> None:
+        """Ask for the item again and give every waiting transfer its new link. One request renews all."""
+        now_s = self._crew.clock.wall()
+        if now_s - job.renewed_at_s < self._crew.link_life_s * 0.5:
+            return
+        job.renewed_at_s = now_s
+        try:
+            fresh = await self._crew.catalog.item(job.key, job.href)
+        except SourceError:
+            return  # the old links get their chance, and fail with their own reason
+        if fresh is None:
+            return
+        job.item = fresh
+        assets = {asset.key: asset for asset in fresh.assets}
+        for transfer in job.todo:
+            transfer.asset = assets.get(transfer.asset.key, transfer.asset)

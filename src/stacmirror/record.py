@@ -1,0 +1,107 @@
+"""What a mirror remembers of how it was made: `TARGET/.stacmirror/settings.toml`, so that `resume` needs no flags.
+
+Written by the composition root at the start of a run, read by the command line. Holds no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from stacmirror.errors import TargetInUse, TargetUnwritable, UsageError
+from stacmirror.redact import redact_url
+from stacmirror.settings import Settings, options
+
+STATE_FOLDER = ".stacmirror"
+_FILE = "settings.toml"
+_FIXED = ("filter", "place")
+"""Sections that say what a mirror is: other values make another mirror."""
+
+
+def write_record(settings: Settings) -> None:
+    """Keep `settings` in the target. Raises: TargetUnwritable."""
+    folder = os.path.join(settings.target, STATE_FOLDER)
+    path = os.path.join(folder, _FILE)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(path + ".part", "w", encoding="utf-8") as file:
+            file.write(_to_toml(settings))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".part", path)
+    except OSError as error:
+        raise TargetUnwritable(f"cannot write to {path}: {error.strerror}", hint="choose another target") from error
+
+
+def read_record(target: str) -> dict[str, Any]:
+    """Return what `write_record` kept: `source`, and a table a section.
+
+    Raises: UsageError when there is no mirror; TargetInUse when its record cannot be read.
+    """
+    path = os.path.join(target, STATE_FOLDER, _FILE)
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{target} is no mirror: {path} does not exist", hint="start one with `stacmirror mirror SOURCE DEST`"
+        ) from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise TargetInUse(f"{path} cannot be read: {error}", hint="restore it, or start anew elsewhere") from error
+
+
+def refuse_other_mirror(settings: Settings) -> None:
+    """Refuse to mix two mirrors in one target: another source, filter, or layout.
+
+    Raises: UsageError with each difference.
+    """
+    if not os.path.exists(os.path.join(settings.target, STATE_FOLDER, _FILE)):
+        return
+    before = read_record(settings.target)
+    differences = []
+    if before.get("source") != settings.source:
+        differences.append(f"source is {before.get('source')}, not {settings.source}")
+    now = _tables(settings)
+    for section in _FIXED:
+        for key, value in now[section].items():
+            was = before.get(section, {}).get(key, _default(key))
+            if was != value:
+                differences.append(f"{key} is {json.dumps(was)}, not {json.dumps(value)}")
+    if differences:
+        raise UsageError(
+            f"{settings.target} is a mirror made otherwise: {'; '.join(differences)}",
+            hint=f"`stacmirror resume {settings.target}` goes on as it was; or choose another target",
+        )
+
+
+def _default(key: str) -> object:
+    default = options()[key].default
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _tables(settings: Settings) -> dict[str, dict[str, object]]:
+    """Return every setting that is not None, as TOML has it, by section and key."""
+    values: Mapping[str, Any] = asdict(settings)
+    tables: dict[str, dict[str, object]] = {}
+    for key, option in options().items():
+        value = values[option.section][option.field_name]
+        if key == "api_url":
+            value = redact_url(value)
+        tables.setdefault(option.section, {})[key] = list(value) if isinstance(value, tuple) else value
+    return tables
+
+
+def _to_toml(settings: Settings) -> str:
+    lines = [
+        "# How this mirror was made; `stacmirror resume` reads it. No key and no password is ever written here.",
+        f"source = {json.dumps(settings.source)}",
+    ]
+    for section, table in _tables(settings).items():
+        lines += ["", f"[{section}]"]
+        # JSON's texts, numbers, booleans and lists are TOML's, too.
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,243 @@
+"""Keep a mirror in a folder: stage unseen, sync by groups, reveal by rename.
+
+    TARGET/.stacmirror/staging/UNIT/…   written, unseen          TARGET/.stacmirror/parts/   large files under way
+    TARGET/FOLDER/…                     revealed: whole, always
+
+Staging is on the target's own file system, so that revealing is one rename of a folder. `stage` is the one
+blocking call that runs on the event loop: 13 small files cost about 0.4 ms there, half of what a thread hop costs.
+Nothing that is already visible is deleted, moved aside or renamed over as a folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import aiofiles
+
+from stacmirror.errors import TargetUnwritable
+from stacmirror.model import Unit
+from stacmirror.sinks.durable import fsync_path, make_syncer
+
+STATE_FOLDER = ".stacmirror"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_PART_BUFFER_BYTES = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class DirectorySink:
+    """Implements `interfaces.Sink`. `stage` and `part` belong to the event loop, the others to the commit thread."""
+
+    def __init__(self, target: str) -> None:
+        self._target = os.path.abspath(target)
+        self._staging = os.path.join(self._target, STATE_FOLDER, "staging")
+        self._parts = os.path.join(self._target, STATE_FOLDER, "parts")
+        try:
+            os.makedirs(self._staging, exist_ok=True)
+            os.makedirs(self._parts, exist_ok=True)
+            self._syncer = make_syncer(self._target)
+        except OSError as error:
+            raise unwritable(error, self._target) from error
+        self._folders: set[str] = set()
+        self._part_number = 0
+
+    # -- staging ------------------------------------------------------------------------------------------
+
+    def stage(self, unit: Unit, files: Sequence[tuple[str, bytes]]) -> None:
+        """See `interfaces.Sink.stage`."""
+        folder = os.path.join(self._staging, unit.id)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+            folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for name, content in files:
+                    if "/" in name:
+                        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+                    _write_file(name, content, folder_fd)
+                    self._wrote_file(folder, name)
+            finally:
+                os.close(folder_fd)
+        except OSError as error:
+            raise unwritable(error, folder) from error
+
+    def _wrote_file(self, folder: str, name: str) -> None:
+        path = os.path.join(folder, name)
+        self._syncer.wrote(path)
+        self._syncer.wrote(os.path.dirname(path))
+
+    def part(self, unit: Unit, name: str) -> DirectoryPart:
+        """See `interfaces.Sink.part`."""
+        self._part_number += 1
+        return DirectoryPart(
+            os.path.join(self._parts, f"{unit.id}-{self._part_number}"), os.path.join(self._staging, unit.id, name)
+        )
+
+    def holds(self, unit_id: str, names: Iterable[str]) -> bool:
+        """See `interfaces.Sink.holds`."""
+        folder = os.path.join(self._staging, unit_id)
+        return all(os.path.isfile(os.path.join(folder, name)) for name in names)
+
+    def retain(self, units: Mapping[str, Iterable[str]]) -> None:
+        """Remove every staged file but `units`' names, and all parts: what a kill left without a ledger row."""
+        try:
+            for entry in os.scandir(self._staging):
+                if entry.name not in units:
+                    shutil.rmtree(entry.path)
+                    continue
+                wanted = {os.path.join(entry.path, name) for name in units[entry.name]}
+                for path in Path(entry.path).rglob("*"):
+                    if path.is_file() and str(path) not in wanted:
+                        path.unlink()
+            for entry in os.scandir(self._parts):
+                os.unlink(entry.path)
+        except OSError as error:
+            raise unwritable(error, self._staging) from error
+
+    # -- durability and visibility ------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """See `interfaces.Sink.sync`."""
+        try:
+            self._syncer.sync()
+        except OSError as error:
+            raise unwritable(error, self._target) from error
+
+    def reveal(self, unit: Unit, names: Mapping[str, str]) -> None:
+        """See `interfaces.Sink.reveal`."""
+        staged = os.path.join(self._staging, unit.id)
+        final = os.path.join(self._target, unit.folder) if unit.folder else self._target
+        try:
+            if unit.exclusive and self._rename_folder(staged, final):
+                return
+            self._merge(staged, final, names)
+        except OSError as error:
+            raise unwritable(error, final) from error
+
+    def _rename_folder(self, staged: str, final: str) -> bool:
+        self._make_folder(os.path.dirname(final))
+        try:
+            os.rename(staged, final)
+        except FileNotFoundError:
+            return not os.path.isdir(staged)  # revealed before a kill, or an item without files: nothing to do
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                return False
+            raise
+        self._syncer.wrote(os.path.dirname(final))
+        return True
+
+    def _merge(self, staged: str, final: str, names: Mapping[str, str]) -> None:
+        """Move file by file: the folder is visible already, or shared with other items."""
+        for name, final_name in names.items():
+            place = os.path.join(final, final_name)
+            self._make_folder(os.path.dirname(place))
+            try:
+                os.replace(os.path.join(staged, name), place)
+            except FileNotFoundError:
+                continue  # moved before a kill
+            self._syncer.wrote(os.path.dirname(place))
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._syncer.wrote(os.path.dirname(folder))
+            if len(self._folders) < 10_000:
+                self._folders.add(folder)
+
+    def put_document(self, path: str, content: bytes) -> None:
+        """See `interfaces.Sink.put_document`."""
+        final = os.path.join(self._target, path)
+        partial = os.path.join(self._parts, f"document-{os.path.basename(path)}")
+        try:
+            os.makedirs(os.path.dirname(final), exist_ok=True)
+            _write_file(partial, content, None)
+            fsync_path(partial)
+            os.replace(partial, final)
+            fsync_path(os.path.dirname(final))
+        except OSError as error:
+            raise unwritable(error, final) from error
+
+    def close(self) -> None:
+        """See `interfaces.Sink.close`."""
+        self._syncer.close()
+
+
+class DirectoryPart:
+    """A large file on its way: written by aiofiles, fsynced, then moved into its unit. Implements `interfaces.Part`."""
+
+    def __init__(self, path: str, staged: str) -> None:
+        self._path = path
+        self._staged = staged
+        self._held = bytearray()
+
+    async def __aenter__(self) -> DirectoryPart:
+        try:
+            self._file = await aiofiles.open(self._path, "wb", buffering=0)
+        except OSError as error:
+            raise unwritable(error, self._path) from error
+        return self
+
+    async def write(self, chunk: bytes) -> None:
+        """See `interfaces.Part.write`. One thread hop a MiB, not a chunk."""
+        self._held += chunk
+        if len(self._held) >= _PART_BUFFER_BYTES:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            view = memoryview(bytes(self._held))
+            while view:  # an unbuffered write may be short without an error
+                view = view[await self._file.write(view) :]
+        except OSError as error:
+            raise unwritable(error, self._path) from error
+        self._held.clear()
+
+    async def keep(self) -> None:
+        """See `interfaces.Part.keep`."""
+        await self._flush()
+        try:
+            await self._file.close()
+            await asyncio.to_thread(self._place)
+        except OSError as error:
+            raise unwritable(error, self._path) from error
+
+    def _place(self) -> None:
+        fsync_path(self._path)
+        os.makedirs(os.path.dirname(self._staged), exist_ok=True)
+        os.replace(self._path, self._staged)
+        fsync_path(os.path.dirname(self._staged))
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+
+def _write_file(name: str, content: bytes, folder_fd: int | None) -> None:
+    fd = os.open(name, _NEW_FILE, 0o666, dir_fd=folder_fd)
+    try:
+        written = os.write(fd, content)
+        while written < len(content):
+            # os.write may write a part without an error (a disk about to be full, a size limit).
+            more = os.write(fd, content[written:])
+            if more == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written += more
+    finally:
+        os.close(fd)
+
+
+def unwritable(error: OSError, path: str) -> TargetUnwritable:
+    """Return the run's error for a failed file operation, with what to do next."""
+    reason = error.strerror or type(error).__name__
+    hint = (
+        "make room, then `stacmirror resume`" if error.errno in _FULL else "mend the target, then `stacmirror resume`"
+    )
+    return TargetUnwritable(f"cannot write to {path}: {reason}", hint=hint)

@@ -1,0 +1,145 @@
+"""`http://` and `https://` by aiohttp: pages, items, redirects, assets.
+
+Built by the composition root, called by the router. It asks once, follows nothing, retries nothing; it knows
+neither keys nor catalogs. aiohttp's exceptions are mapped here and go no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+
+import aiohttp
+from yarl import URL
+
+from stacmirror.errors import TransferError
+from stacmirror.interfaces import Reply
+
+_CHUNK_BYTES = 1 << 18
+_HEADER_MAX_BYTES = 32 << 10
+"""Long enough for a redirect to a presigned URL in one Location."""
+
+
+class AiohttpTransport:
+    """One session for the whole run: kept connections, no cookies, no redirects, no decompression."""
+
+    def __init__(self, *, user_agent: str, connect_timeout_s: float, stall_timeout_s: float) -> None:
+        self._user_agent = user_agent
+        # No total: a large scene may take an hour. What must not happen is an answer without a byte.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=stall_timeout_s)
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        # limit=0: how many requests a host gets is the host budget's business, in one place.
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            requote_redirect_url=False,
+            trust_env=True,
+            max_line_size=_HEADER_MAX_BYTES,
+            max_field_size=_HEADER_MAX_BYTES,
+            headers={"User-Agent": self._user_agent, "Accept": "*/*"},
+        )
+
+    async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
+        """See `interfaces.Transport.fetch`."""
+        if self._session is None:
+            self._session = self._open_session()
+        try:
+            response = await self._session.get(_as_sent(url), headers=headers, allow_redirects=False)
+        except Exception as error:
+            raise map_error(error) from error
+        try:
+            return await _reply(url, response, small_max_bytes)
+        except BaseException:
+            response.close()
+            raise
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+
+def _as_sent(url: str) -> URL:
+    """Keep a URL byte for byte (a signature covers its spelling); quote only what no server would accept."""
+    plain = url.isascii() and url.isprintable() and " " not in url
+    return URL(url, encoded=plain)
+
+
+async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: int) -> Reply:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    length = response.content_length
+    if response.status in (204, 304):
+        response.release()
+        return Reply(url, response.status, headers, b"", None)
+    if length is not None and length > small_max_bytes:
+        return Reply(url, response.status, headers, None, _Stream(response, b""))
+    held = bytearray()
+    try:
+        if length is not None:
+            body = await response.read()
+            return Reply(url, response.status, headers, body, None)
+        # No length: read until it ends, or until it proves too large to be held.
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            held += chunk
+            if len(held) > small_max_bytes:
+                return Reply(url, response.status, headers, None, _Stream(response, bytes(held)))
+    except Exception as error:
+        raise map_error(error) from error
+    response.release()
+    return Reply(url, response.status, headers, bytes(held), None)
+
+
+class _Stream:
+    """A large body; what was read before it proved large comes first."""
+
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes) -> None:
+        self._response = response
+        self._first = first
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        if self._first:
+            yield self._first
+        try:
+            async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
+                yield chunk
+        except Exception as error:
+            raise map_error(error) from error
+
+    def close(self) -> None:
+        # Drops the connection unless the body was read to its end.
+        self._response.close() if not self._response.content.at_eof() else self._response.release()
+
+
+def map_error(error: Exception) -> TransferError:
+    """Return our error for one of aiohttp's (or of the socket's) without its text where that may hold a URL."""
+    if isinstance(error, TransferError):
+        return error
+    if isinstance(error, (asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
+        kind = "connect" if isinstance(error, aiohttp.ConnectionTimeoutError) else "timeout"
+        return TransferError(kind, "no connection in time" if kind == "connect" else "no byte in time")
+    if isinstance(error, aiohttp.InvalidURL):
+        return TransferError("url", "not a URL that can be asked", retryable=False)
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLError)):
+        return TransferError("tls", "the server's certificate is not trusted", retryable=False)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return TransferError("dns", f"host name not found: {error.host}")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return TransferError("connect", f"{error.os_error.strerror or 'no connection'}: {error.host}:{error.port}")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return TransferError("short", "the body ended early or is damaged")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return TransferError("reset", "the server closed the connection before it answered")
+    if isinstance(error, (aiohttp.ClientOSError, ConnectionError)):
+        return TransferError("reset", "the connection was reset")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return TransferError("protocol", f"not an HTTP answer: {error.message[:80]}")
+    if isinstance(error, ValueError):
+        return TransferError("url", "not a URL that can be asked", retryable=False)
+    return TransferError("client", f"{type(error).__name__}")

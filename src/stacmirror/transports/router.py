@@ -1,0 +1,148 @@
+"""Open an href wherever it leads: by scheme, hop by hop, within each host's budget.
+
+The one place where redirects are followed and requests are counted. Redirects are taken by hand, because the
+catalog's links lead to `s3://` as often as to `https://`, because a signed URL must be kept byte for byte, and
+because no header of one host may reach another: an asset request carries none but our User-Agent.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from urllib.parse import urljoin
+
+from stacmirror.errors import TransferError
+from stacmirror.interfaces import Body, Reply, Transport
+from stacmirror.limits import HostBudget, HostLimits, origin_of
+from stacmirror.redact import redact_url
+from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
+
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+_ASSET_HEADERS = {"Accept-Encoding": "identity"}
+"""An asset is stored as the origin has it, so no encoding on the way."""
+_PAUSE_WITHOUT_HINT_S = 1.0
+
+
+class Router:
+    """Implements `interfaces.Opener` for assets and the catalogs' `Asker` for pages and items."""
+
+    def __init__(
+        self,
+        transports: Mapping[str, Transport],
+        limits: HostLimits,
+        *,
+        redirects_max: int,
+        small_max_bytes: int,
+        retry_after_max_s: float,
+        wall: Callable[[], float],
+    ) -> None:
+        self._transports = transports
+        self._limits = limits
+        self._redirects_max = redirects_max
+        self._small_max_bytes = small_max_bytes
+        self._retry_after_max_s = retry_after_max_s
+        self._wall = wall
+        self.requests = 0
+
+    async def open(self, href: str) -> Reply:
+        """See `interfaces.Opener.open`."""
+        url = href
+        for _ in range(self._redirects_max + 1):
+            reply = await self._ask_once(url, _ASSET_HEADERS, self._small_max_bytes)
+            if reply.status not in REDIRECT_STATUSES:
+                return reply
+            if reply.stream is not None:
+                reply.stream.close()
+            location = reply.headers.get("location", "")
+            if not location:
+                raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
+            url = location if "://" in location[:12] else urljoin(url, location)
+        raise TransferError(
+            "redirect", f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False
+        )
+
+    async def ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Reply:
+        """Ask for a page or an item: one GET, its body whole and decoded, at most `max_bytes`.
+
+        Raises: TransferError, kind `too-large` above `max_bytes`.
+        """
+        reply = await self._ask_once(url, {"Accept-Encoding": "gzip", **headers}, max_bytes)
+        if reply.stream is not None:
+            reply.stream.close()
+            raise TransferError("too-large", f"more than {max_bytes} bytes from {redact_url(url)}", retryable=False)
+        if reply.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
+            reply.body = _gunzip(reply.body or b"", max_bytes, url)
+        return reply
+
+    def wait_s(self, href: str) -> float:
+        """See `interfaces.Opener.wait_s`."""
+        return self._limits.of(origin_of(href)).wait_s()
+
+    async def close(self) -> None:
+        """Close all transports."""
+        for transport in set(self._transports.values()):
+            await transport.close()
+
+    async def _ask_once(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
+        scheme = url.partition("://")[0].lower()
+        transport = self._transports.get(scheme)
+        if transport is None:
+            known = ", ".join(self._transports)
+            raise TransferError("scheme", f"cannot open `{scheme[:20]}:` addresses (only {known})", retryable=False)
+        budget = self._limits.of(origin_of(url))
+        await budget.acquire()
+        streaming = False
+        try:
+            self.requests += 1
+            reply = await transport.fetch(url, headers, small_max_bytes)
+            if reply.status in RETRYABLE_STATUSES:
+                raise self._later(reply, url, budget)
+            if reply.stream is not None:
+                reply.stream = _Budgeted(reply.stream, budget)
+                streaming = True
+            return reply
+        finally:
+            if not streaming:
+                budget.release()
+
+    def _later(self, reply: Reply, url: str, budget: HostBudget) -> TransferError:
+        if reply.stream is not None:
+            reply.stream.close()
+        error = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
+        if error.retry_after_s is not None:
+            # The server speaks for the host, not for this one asset: everyone waits.
+            budget.pause(min(error.retry_after_s, self._retry_after_max_s))
+        elif reply.status == 429:
+            budget.pause(_PAUSE_WITHOUT_HINT_S)
+        return error
+
+
+class _Budgeted:
+    """A large body that keeps its host's place until it is closed."""
+
+    def __init__(self, body: Body, budget: HostBudget) -> None:
+        self._body = body
+        self._budget: HostBudget | None = budget
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._body.chunks()
+
+    def close(self) -> None:
+        self._body.close()
+        if self._budget is not None:
+            self._budget.release()
+            self._budget = None
+
+
+def _gunzip(packed: bytes, max_bytes: int, url: str) -> bytes:
+    """Return the decoded body, never more than `max_bytes` of it. Raises: TransferError (cut, damaged, too large)."""
+    decoder = zlib.decompressobj(wbits=31)
+    try:
+        body = decoder.decompress(packed, max_bytes + 1)
+    except zlib.error as error:
+        raise TransferError("encoding", f"damaged gzip from {redact_url(url)}") from error
+    if len(body) > max_bytes:
+        raise TransferError("too-large", f"more than {max_bytes} bytes from {redact_url(url)}", retryable=False)
+    if not decoder.eof:
+        raise TransferError("short", f"gzip cut short from {redact_url(url)}")
+    return body

@@ -1,0 +1,113 @@
+"""Who asks: the order of the places a key can be in, and what is refused before anyone is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stacmirror.cli import access, config
+from stacmirror.errors import LoginRefused, UsageError
+from stacmirror.settings import build
+
+NOTHING = config.Resolved({})
+
+
+def _silent(line: str) -> None:
+    raise AssertionError(f"unexpected warning: {line}")
+
+
+def _profiles(folder: Path, text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "profiles").write_text(text)
+
+
+def _key_file(mode: int = 0o600) -> config.Resolved:
+    Path("key").write_text("from-file\nsecond line\n")
+    Path("key").chmod(mode)
+    return config.Resolved({"key_file": config.Given("key", "stacmirror.toml")})
+
+
+def test_the_environment_comes_first_then_the_profile_then_the_key_file() -> None:
+    """MLHUB_API_KEY beats ~/.mlhub/profiles, which beats the setting key_file, of which the first line counts."""
+    resolved = _key_file()
+    assert access.find_key(resolved, {}, _silent) == "from-file"
+    _profiles(Path("~/.mlhub").expanduser(), "[default]\napi_key = from%profile\n[work]\napi_key = at-work\n")
+    assert access.find_key(resolved, {}, _silent) == "from%profile"
+    assert access.find_key(resolved, {"MLHUB_PROFILE": "work"}, _silent) == "at-work"
+    assert access.find_key(resolved, {"MLHUB_PROFILE": "work", "MLHUB_API_KEY": " env "}, _silent) == "env"
+
+
+def test_a_key_file_that_was_typed_beats_everything() -> None:
+    """--key-file is nearer than the environment."""
+    Path("key").write_text("typed\n")
+    Path("key").chmod(0o600)
+    typed = config.resolve({"key_file": "key"}, {}, config.places())
+    assert access.find_key(typed, {"MLHUB_API_KEY": "env"}, _silent) == "typed"
+
+
+def test_mlhub_home_moves_the_profiles(tmp_path: Path) -> None:
+    """MLHUB_HOME is the folder of `profiles`, as it was for MLHub's own client."""
+    _profiles(tmp_path / "elsewhere", "[default]\napi_key = moved\n")
+    assert access.find_key(NOTHING, {"MLHUB_HOME": str(tmp_path / "elsewhere")}, _silent) == "moved"
+
+
+def test_no_key_anywhere_says_where_to_put_one() -> None:
+    """A missing key is exit 4, with the places to put it."""
+    with pytest.raises(LoginRefused) as caught:
+        access.need_key(NOTHING, {}, _silent)
+    assert caught.value.exit_code == 4
+    for place in ("MLHUB_API_KEY", "~/.mlhub/profiles", "--key-file"):
+        assert place in caught.value.hint
+
+
+def test_a_profile_that_was_named_must_exist() -> None:
+    """MLHUB_PROFILE with a profile that is not there is no silent fall-back to another key."""
+    _profiles(Path("~/.mlhub").expanduser(), "[default]\napi_key = other\n")
+    with pytest.raises(LoginRefused, match="work"):
+        access.find_key(NOTHING, {"MLHUB_PROFILE": "work"}, _silent)
+
+
+def test_a_key_file_that_others_can_read_is_told() -> None:
+    """A key file with mode 644 is used, and warned about once."""
+    told: list[str] = []
+    assert access.find_key(_key_file(0o644), {}, told.append) == "from-file"
+    assert len(told) == 1
+    assert "chmod 600" in told[0]
+
+
+def test_a_profiles_file_that_is_none_does_not_show_its_lines() -> None:
+    """The line for a broken profiles file does not quote it: it may be the key itself."""
+    _profiles(Path("~/.mlhub").expanduser(), "s3cr3t-without-a-section\n")
+    with pytest.raises(UsageError) as caught:
+        access.find_key(NOTHING, {}, _silent)
+    assert "s3cr3t" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize("key", ["two words", "tab\there", "ümlaut"])
+def test_a_key_that_would_break_a_request_is_refused_unseen(key: str) -> None:
+    """A key with blanks or control characters is refused, and not shown."""
+    with pytest.raises(UsageError) as caught:
+        access.find_key(NOTHING, {"MLHUB_API_KEY": key}, _silent)
+    assert key not in caught.value.message
+
+
+def test_mlhub_without_a_root_is_refused_with_the_ways_out() -> None:
+    """`mlhub:` never guesses a host: the line says that MLHub is gone, and names demo and --api-url."""
+    with pytest.raises(UsageError) as caught:
+        access.check_urls(build("mlhub:x", "d", {}))
+    assert "gone" in caught.value.message
+    assert "--api-url" in caught.value.message
+    assert "stacmirror demo" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["host/v1", "ftp://host", "https://", "https://u:s3cr3t@host/", "https://host/?key=s3cr3t", "https://h:x/s3cr3t?k"],
+)
+def test_a_url_that_is_none_or_carries_a_secret_is_refused_unseen(url: str) -> None:
+    """An API root is a bare http or https URL; user, password and query are refused without being shown."""
+    with pytest.raises(UsageError) as caught:
+        access.check_urls(build("mlhub:x", "d", {"api_url": url}))
+    assert "=s3cr3t" not in caught.value.message
+    assert ":s3cr3t" not in caught.value.message

@@ -1,0 +1,165 @@
+"""The program from outside: one line for every mistake, its exit code, and nothing imported that is not needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stacmirror.cli import app as program
+from stacmirror.cli.exit_codes import EXIT_CODES
+from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "stacmirror", *words], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "expected"),
+    [
+        (["mirror"], 2, "SOURCE"),
+        (["mirro"], 2, "mirror"),
+        (["mirror", "mlhub:x", "d", "--wrkers", "3"], 2, "--wrkers"),
+        (["mirror", "mlhub:x", "d", "--workers", "0", "--api-url", "http://h/"], 2, "must be above 0 (from --workers)"),
+        (["mirror", "mlhub:x", "d"], 2, "MLHub is gone"),
+        (["mirror", "mlhub:x", "d", "--api-url", "http://127.0.0.1:1/"], 4, "no API key"),
+        (["mirror", "ftp:x", "d", "--api-url", "http://127.0.0.1:1/"], 2, "ftp:x"),
+        (["mirror", "mlhub:x", "file", "--api-url", "http://127.0.0.1:1/"], 2, "not a folder"),
+        (["mirror", "mlhub:x", "file/below", "--api-url", "http://127.0.0.1:1/"], 2, "not a folder"),
+        (["mirror", "mlhub:x", "d", "--layout", "tree"], 2, "choose one of item, notebook"),
+        (["mirror", "mlhub:x", "d", "--layout", "template", "--api-url", "http://127.0.0.1:1/"], 2, "--path-template"),
+        (["mirror", "mlhub:x", "d", "--path-template", "{nope}", "--api-url", "http://127.0.0.1:1/"], 2, "nope"),
+        (["mirror", "mlhub:x", "d", "--cloud-and-shadow", "--no-cloud-and-shadow"], 2, "contradict"),
+        (["mirror", "mlhub:x", "d", "--asset", "B02", "--exclude-asset", "B02", "--api-url", "http://h/"], 2, "B02"),
+        (["mirror", "mlhub:x", "d", "--config", "none.toml"], 2, "none.toml"),
+        (["resume", "nowhere"], 2, "no mirror to resume"),
+        (["simulate", "--items", "0"], 2, "items must be 1"),
+        (["simulate", "--fault", "503"], 2, "NAME:RATE"),
+        (["simulate", "--trap", "nul-next"], 2, "null-next"),
+        (["demo", "--rate", "fast"], 2, "from --rate"),
+    ],
+)
+def test_a_mistake_is_one_line_and_its_exit_code(
+    words: list[str], exit_code: int, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be done is told in one line on stderr (a hint may follow), nothing on stdout, nothing on disk."""
+    Path("file").touch()
+    assert program.run(words) == exit_code
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert said.out == ""
+    assert lines[0].startswith("stacmirror: error: ")
+    assert expected in said.err
+    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("  hint: "))
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_an_error_is_json_too_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json, stdout gets one line with the error, its hint and the exit code."""
+    assert program.run(["mirror", "mlhub:x", "d", "--json"]) == 2
+    value = json.loads(capsys.readouterr().out)
+    assert value["verdict"] == "stopped"
+    assert value["exit_code"] == 2
+    assert "MLHub is gone" in value["error"]
+    assert "stacmirror demo" in value["hint"]
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in what was typed (or what a server said) do not reach the terminal."""
+    program.run(["mirro\x1b[2J\nr"])
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 2
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(program, "app", fail)
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("m", hint="h"), LoginRefused("m", hint="h"), TargetUnwritable("m", hint="h")]
+)
+def test_each_error_class_has_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: StacmirrorError
+) -> None:
+    """A failure on purpose ends with its class's exit code, message and hint."""
+    _failing(monkeypatch, error)
+    assert program.run([]) == error.exit_code
+    assert capsys.readouterr().err == "stacmirror: error: m\n  hint: h\n"
+
+
+def test_an_unexpected_error_shows_no_traceback_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bug of ours is one line and exit 1; -v shows the traceback; a key in a URL is shown in neither."""
+    _failing(monkeypatch, RuntimeError("bad https://h/?limit=3&key=s3cr3t&x=1"))
+    assert program.run(["x"]) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[0] == "stacmirror: error: unexpected RuntimeError: bad https://h/?limit=3&key=[key]&x=1"
+    assert "-v" in said.splitlines()[1]
+    assert "Traceback" not in said
+    assert program.run(["x", "-v"]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "s3cr3t" not in said
+
+
+def test_ctrl_c_outside_a_run_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Ctrl-C while nothing is mirrored yet ends with 130 and one line."""
+    _failing(monkeypatch, KeyboardInterrupt())
+    assert program.run([]) == 130
+    assert capsys.readouterr().err == "stacmirror: error: interrupted\n"
+
+
+def test_help_leads_with_examples_and_names_the_exit_codes() -> None:
+    """`mirror --help` shows a command to copy before the first flag, and every exit code at the end."""
+    done = _run("mirror", "--help")
+    assert done.returncode == 0
+    assert done.stdout.index("stacmirror mirror mlhub:bigearthnet_v1_labels ben") < done.stdout.index("--label-class")
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code}  {meaning}" in done.stdout
+    assert _run("--version").stdout.startswith("stacmirror 0.")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["mirror", "--help"], ["status", "nowhere"], ["config", "show"]])
+def test_what_needs_no_network_imports_none(words: list[str]) -> None:
+    """`--help`, `status` and `config` load neither aiohttp nor botocore nor the event loop's libraries."""
+    script = (
+        "import sys\n"
+        "from stacmirror.cli.app import run\n"
+        f"run({words!r})\n"
+        "heavy = {'aiohttp', 'botocore', 'aiobotocore', 'aiofiles', 'uvloop', 'httptools'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_config_show_says_where_a_value_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`config show --origin` names the variable; `--json` gives key, value and origin as one line."""
+    monkeypatch.setenv("STACMIRROR_WORKERS", "7")
+    assert program.run(["config", "show", "--origin"]) == 0
+    shown = {line.split(" = ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert shown["workers"].split() == ["workers", "=", "7", "#", "STACMIRROR_WORKERS"]
+    assert shown["retries"].endswith("# default")
+    assert program.run(["config", "show", "--origin", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["workers"] == {"value": 7, "origin": "STACMIRROR_WORKERS"}
+
+
+def test_config_path_names_both_files(capsys: pytest.CaptureFixture[str]) -> None:
+    """`config path` says which files are read and whether they exist."""
+    Path("stacmirror.toml").touch()
+    assert program.run(["config", "path", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["project"] == {"path": str(Path("stacmirror.toml").absolute()), "exists": True}
+    assert value["user"]["exists"] is False

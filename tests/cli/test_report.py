@@ -1,0 +1,114 @@
+"""The last words of a run: they add up, they say what to type next, and JSON says the same."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from stacmirror.cli.report import Ending, listing_words, summary_json, verdict_lines
+from stacmirror.model import AssetCounts, Counts, ItemCounts, Summary
+
+from .summaries import complete, counts
+
+
+def _lines(summary: Summary, failures: dict[str, int] | None = None) -> list[str]:
+    return verdict_lines(
+        Ending(
+            summary=summary,
+            folder="/data/ben",
+            resume_command="stacmirror resume ben",
+            status_command="stacmirror status ben",
+            failures=failures or {},
+            citation=["Sumbul et al. 2019"],
+        )
+    )
+
+
+def test_a_complete_run_says_so_in_its_first_line() -> None:
+    """The verdict's first line has items, files, bytes, time and rate; the rest says where and what next."""
+    lines = _lines(complete())
+    assert lines[0] == "complete: 200 of 200 items, 2,600 files, 32.9 MB in 4.1s (634 files/s)"
+    text = "\n".join(lines)
+    assert "200 listed = 200 complete" in text
+    assert "20 listed but not at the source, 180 more not asked for" in text
+    assert "read to its end; the server says 200 items" in text
+    assert "Sumbul et al. 2019" in text
+    assert "/data/ben" in text
+    assert lines[-1].split() == ["next", "stacmirror", "status", "ben"]
+    assert not any(line.startswith("  mirror") for line in lines), "the mirror's counts are the run's: not said twice"
+
+
+def test_an_incomplete_run_names_failures_by_kind_and_how_to_go_on() -> None:
+    """Failed assets come with their kinds, the reason stands in the first line, and the next command goes on."""
+    part = counts(190, incomplete=4, pending=6)
+    part.assets.failed = 9
+    summary = msgspec.structs.replace(
+        complete(),
+        verdict="incomplete",
+        run=part,
+        mirror=counts(390, incomplete=4, pending=6),
+        reason="9 assets failed",
+    )
+    lines = _lines(summary, {"5xx": 2, "timeout": 7})
+    text = "\n".join(lines)
+    assert lines[0].startswith("incomplete: 190 of 200 items, 2,470 files")
+    assert lines[0].endswith(": 9 assets failed")
+    assert "7 timeout, 2 5xx" in text
+    assert "200 listed = 190 complete + 4 incomplete + 6 pending" in text
+    assert "400 listed = 390 complete + 4 incomplete + 6 pending" in text
+    assert lines[-1].split() == ["next", "stacmirror", "resume", "ben"]
+
+
+def test_a_second_run_over_a_complete_mirror_says_that_nothing_was_left() -> None:
+    """When all was there already, the first line counts the mirror and does not claim 0 of 0 items."""
+    idle = Counts(items=ItemCounts(listed=0), assets=AssetCounts())
+    summary = msgspec.structs.replace(complete(), run=idle, seconds=0.2)
+    assert _lines(summary)[0] == (
+        "complete: nothing was left to fetch; all 200 items, 2,600 files, 32.9 MB were there (0.2s)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ended", "total", "words"),
+    [
+        (True, None, "read to its end; the server names no total"),
+        (False, 500, "not read to its end; the server says 500 items"),
+        (True, 210, "read to its end; the server says 210 items, 10 more than it listed"),
+    ],
+)
+def test_the_listings_own_proof_is_told(ended: bool, total: int | None, words: str) -> None:
+    """Whether the last page was seen and what the server's total is are said, a difference too."""
+    assert listing_words(counts(ended=ended, total=total)) == words
+
+
+def test_json_has_the_promised_shape_and_adds_up() -> None:
+    """The JSON value has exactly the promised keys, for the run and for the mirror, and its item counts add up."""
+    value = json.loads(json.dumps(summary_json(complete())))
+    assert list(value) == [
+        "verdict", "items", "listing", "assets", "bytes", "requests", "seconds", "files_per_s", "cpu_s",
+        "peak_rss_mib", "exit_code", "reason", "mirror",
+    ]  # fmt: skip
+    assert list(value["mirror"]) == ["items", "listing", "assets", "bytes"]
+    assert set(value["items"]) == {"listed", "complete", "incomplete", "filtered", "duplicate", "pending"}
+    assert set(value["listing"]) == {"ended", "server_total"}
+    assert set(value["assets"]) == {"stored", "skipped", "absent", "assumed_absent", "failed"}
+    items = value["items"]
+    assert items["listed"] == sum(count for name, count in items.items() if name != "listed")
+
+
+def test_a_long_citation_fits_the_screen_and_a_command_is_never_broken() -> None:
+    """On a screen the citation is wrapped below itself; path and command stay in one piece to be copied."""
+    ending = Ending(complete(), "/data/" + "x" * 90, "resume " + "y" * 90, "status " + "z" * 90, {}, ["word " * 40])
+    lines = verdict_lines(ending, width=60)
+    cited = [line for line in lines if "word" in line]
+    assert len(cited) > 1
+    assert all(len(line) <= 60 for line in cited)
+    assert lines[-1].endswith("status " + "z" * 90)
+    assert len(lines) == len(verdict_lines(ending)) + len(cited) - 1
+
+
+def test_a_run_of_no_time_divides_by_nothing() -> None:
+    """A summary of zero seconds has a rate of zero."""
+    assert summary_json(msgspec.structs.replace(complete(), seconds=0.0))["files_per_s"] == 0.0
