@@ -163,7 +163,7 @@ def test_a_signal_asks_once_and_again_means_now(
     assert program.run(["mirror", "mlhub:x", "ben", *API]) == exit_code
     assert signal.getsignal(number) == before
     said = capsys.readouterr().err
-    assert "once more to stop now" in said
+    assert "interrupt once more to stop now" in said
     assert "stopping now" in said
     assert said.splitlines()[-1].split() == ["next", "stacmirror", "resume", "ben"]
 
@@ -269,7 +269,7 @@ def test_demo_mirrors_from_a_simulator_that_it_ends(fake: type[FakeMirror], caps
     assert made.settings.limit.workers == 3
     assert made.api_key not in ("", "s3cr3t")
     assert seen[0].poll() is not None, "the simulator still runs"
-    assert capsys.readouterr().err.startswith("demo: serving 2 items of simulated BigEarthNet")
+    assert capsys.readouterr().err.startswith("demo (offline): serving 2 simulated BigEarthNet items")
 
 
 def test_a_simulator_that_cannot_start_is_told_in_its_own_words() -> None:

@@ -20,6 +20,7 @@ def _progress() -> Progress:
     progress = Progress()
     progress.phase = "fetching"
     progress.items_total = 200
+    progress.items_listed = 100
     progress.items_done = 50
     progress.files_stored = 650
     progress.bytes_stored = 8_200_000
@@ -91,7 +92,8 @@ def test_without_a_total_nothing_is_guessed() -> None:
     snapshot = meter.read(progress, 10.0)
     assert snapshot.total is None
     assert snapshot.eta_s is None
-    assert "50 items" in plain_line(snapshot)
+    assert "50 items of 100 listed so far" in plain_line(snapshot)
+    assert Meter(0.0, expected_items=60).read(progress, 0.0).total == 60
 
 
 def test_max_items_is_the_total_and_filtered_items_count_towards_the_listing() -> None:

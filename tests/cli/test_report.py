@@ -98,6 +98,18 @@ def test_json_has_the_promised_shape_and_adds_up() -> None:
     assert items["listed"] == sum(count for name, count in items.items() if name != "listed")
 
 
+def test_the_listing_is_judged_for_the_mirror_not_for_one_run() -> None:
+    """A resumed run that listed only the rest does not claim that the server has more than was listed."""
+    summary = msgspec.structs.replace(complete(), run=counts(50))
+    (line,) = [line for line in _lines(summary) if line.startswith("  listing")]
+    assert line.endswith("read to its end; the server says 200 items")
+
+
+def test_a_refused_key_is_to_be_checked_first() -> None:
+    """Going on with a key that was refused helps nobody: the next step says so."""
+    assert "check the API key" in _lines(msgspec.structs.replace(complete(), verdict="stopped", exit_code=4))[-1]
+
+
 def test_a_long_citation_fits_the_screen_and_a_command_is_never_broken() -> None:
     """On a screen the citation is wrapped below itself; path and command stay in one piece to be copied."""
     ending = Ending(complete(), "/data/" + "x" * 90, "resume " + "y" * 90, "status " + "z" * 90, {}, ["word " * 40])
@@ -106,7 +118,6 @@ def test_a_long_citation_fits_the_screen_and_a_command_is_never_broken() -> None
     assert len(cited) > 1
     assert all(len(line) <= 60 for line in cited)
     assert lines[-1].endswith("status " + "z" * 90)
-    assert len(lines) == len(verdict_lines(ending)) + len(cited) - 1
 
 
 def test_a_run_of_no_time_divides_by_nothing() -> None:

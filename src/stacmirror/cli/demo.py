@@ -46,22 +46,19 @@ def demo(
     stacmirror demo /tmp/ben --items 2000 --workers 32
     stacmirror demo --layout bigearthnet --label-class "Coniferous forest"
     """
-    from stacmirror.cli.run import run_mirror
+    from stacmirror.cli.run import Job, run_mirror
 
     # Only what was typed counts: a demo must do the same wherever it is started.
     resolved = config.only_flags(flags)
     wished = resolved.settings(SOURCE, dest)
     check_settings(wished)
     if not quiet:
-        say(
-            f"demo: serving {items:,} items of simulated BigEarthNet on this machine (no network) "
-            f"and mirroring them to {dest}"
-        )
+        say(f"demo (offline): serving {items:,} simulated BigEarthNet items, mirroring them to {dest}")
     with Simulator(items, generation) as simulator:
         settings = _aimed(resolved, dest, simulator.urls, generation)
         again = shlex.join(["stacmirror", "demo", dest, "--items", str(items), "--generation", str(generation)])
-        look = Look(json, quiet, verbose)
-        code = run_mirror(session_of(ctx), settings, simulator.key, look, resume_command=again)
+        job = Job(simulator.key, again, expected_items=items)
+        code = run_mirror(session_of(ctx), settings, job, Look(json, quiet, verbose))
     raise typer.Exit(code)
 
 

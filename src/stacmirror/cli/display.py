@@ -52,6 +52,7 @@ class Display:
         mode: Mode,
         *,
         title: str = "",
+        expected_items: int | None = None,
         quiet: bool = False,
         log: Log | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -59,6 +60,7 @@ class Display:
         self._console = console
         self._mode: Mode = "none" if quiet else mode
         self._title = title
+        self._expected_items = expected_items
         self._quiet = quiet
         self._log = log
         self._clock = clock
@@ -80,7 +82,7 @@ class Display:
     @contextlib.contextmanager
     def showing(self, progress: Progress) -> Iterator[None]:
         """Show `progress` until the block ends. Enter and leave on the loop whose tasks write it."""
-        meter = Meter(self._clock())
+        meter = Meter(self._clock(), self._expected_items)
         self._plain_at_s = self._clock() + PLAIN_EVERY_S
         drawing: Future[None] | None = None
         timer: asyncio.TimerHandle | None = None
@@ -149,5 +151,5 @@ class Display:
     def _print_notes(self, notes: list[str]) -> None:
         with contextlib.suppress(OSError):
             for note in notes:
-                # `soft_wrap`: the terminal breaks the line, so that it can be copied whole.
-                self._console.print(Text(safe(note)), soft_wrap=True)
+                # In a file a note stays one line, however long.
+                self._console.print(Text(safe(note)), soft_wrap=not self._console.is_terminal)

@@ -38,7 +38,7 @@ class Snapshot:
     elapsed_s: float
     settled: int
     """Walked items that need nothing more: done, or filtered out."""
-    done: int
+    listed: int
     there: int
     total: int | None
     files: int
@@ -58,15 +58,16 @@ class Snapshot:
 class Meter:
     """Takes snapshots and remembers enough of the last seconds to say how fast it goes."""
 
-    def __init__(self, started_s: float) -> None:
+    def __init__(self, started_s: float, expected_items: int | None = None) -> None:
         self._started_s = started_s
+        self._expected_items = expected_items
         self._marks: deque[tuple[float, int, int, int]] = deque()
 
     def read(self, progress: Progress, now_s: float) -> Snapshot:
         """Return the counters at `now_s`, a monotonic time."""
         wanted = progress.items_wanted
         settled = progress.items_done if wanted is not None else progress.items_done + progress.items_filtered
-        total = _total(progress)
+        total = _total(progress, self._expected_items)
         fresh = settled - progress.items_there
         self._marks.append((now_s, progress.files_stored, progress.bytes_stored, fresh))
         while len(self._marks) > 2 and now_s - self._marks[1][0] >= WINDOW_S:
@@ -78,7 +79,7 @@ class Meter:
             phase=progress.phase,
             elapsed_s=now_s - self._started_s,
             settled=settled,
-            done=progress.items_done,
+            listed=progress.items_listed,
             there=progress.items_there,
             total=total,
             files=progress.files_stored,
@@ -96,8 +97,9 @@ class Meter:
         )
 
 
-def _total(progress: Progress) -> int | None:
-    bounds = [bound for bound in (progress.items_total, progress.items_wanted) if bound is not None]
+def _total(progress: Progress, expected_items: int | None) -> int | None:
+    listed = progress.items_total if progress.items_total is not None else expected_items
+    bounds = [bound for bound in (listed, progress.items_wanted) if bound is not None]
     # A server's total can be stale: never show more than all.
     return max(min(bounds), progress.items_done) if bounds else None
 
@@ -145,7 +147,7 @@ def _bar(now: Snapshot) -> RenderableType:
 
 def _items(now: Snapshot) -> str:
     if now.total is None:
-        return f"{format_count(now.done)} items (the server does not say of how many)"
+        return f"{format_count(now.settled)} items of {format_count(now.listed)} listed so far"
     return f"{format_count(now.settled)} of {format_count(now.total)} items"
 
 

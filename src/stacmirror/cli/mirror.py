@@ -80,9 +80,9 @@ def _go(session: Session, resolved: Resolved, settings: Settings, look: Look) ->
         say(f"mirroring {settings.source} from {settings.catalog.api_url} to {settings.target}")
     if look.verbose:
         _say_settings(resolved, settings)
-    from stacmirror.cli.run import run_mirror
+    from stacmirror.cli.run import Job, run_mirror
 
-    raise typer.Exit(run_mirror(session, settings, api_key, look))
+    raise typer.Exit(run_mirror(session, settings, Job(api_key), look))
 
 
 def _say_settings(resolved: Resolved, settings: Settings) -> None:

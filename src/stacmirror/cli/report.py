@@ -17,6 +17,8 @@ from stacmirror.units import format_count, format_duration, format_size
 
 _INDENT = 11
 """Columns before the words."""
+_FIRST = {4: "check the API key, then: ", 6: "make the target writable (room, inodes, rights), then: "}
+"""By exit code: what to do before the next command can help."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +63,30 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
     `width` is the screen's, for the citation; paths and commands are never broken.
     """
     summary = ending.summary
-    rows = counts_rows(summary.run)
+    # A resumed run lists only the rest: whether the listing is whole is a matter of the mirror.
+    rows = [*_work_rows(summary.run), ("listing", listing_words(summary.mirror))]
     if ending.failures:
         kinds = sorted(ending.failures.items(), key=lambda kind: (-kind[1], kind[0]))
         rows.append(("failed", ", ".join(f"{format_count(count)} {kind}" for kind, count in kinds)))
     if summary.mirror != summary.run:
         rows.append(("mirror", f"{_sum(summary.mirror.items)}"))
         rows.append(("", f"{_assets(summary.mirror.assets)}, {format_size(summary.mirror.bytes)}, over all runs"))
-    cited = [part for line in ending.citation for part in _wrapped(line, width)]
+    cited = [part for line in ending.citation for part in _wrapped(line, width and width - _INDENT)]
     rows += [("cite" if number == 0 else "", line) for number, line in enumerate(cited)]
     rows.append(("files", ending.folder))
     rows.append(("next", _next(ending)))
-    return [_headline(summary), *aligned(rows)]
+    return [*_wrapped(_headline(summary), width, "  "), *aligned(rows)]
 
 
 def counts_rows(counts: Counts) -> list[tuple[str, str]]:
     """Return what the counts say, as names and words."""
+    return [*_work_rows(counts), ("listing", listing_words(counts))]
+
+
+def _work_rows(counts: Counts) -> list[tuple[str, str]]:
     rows = [("items", _sum(counts.items)), ("assets", _assets(counts.assets))]
-    absent = counts.assets.absent + counts.assets.assumed_absent
-    if absent:
+    if counts.assets.absent or counts.assets.assumed_absent:
         rows.append(("absent", _absent(counts.assets)))
-    rows.append(("listing", listing_words(counts)))
     return rows
 
 
@@ -103,10 +108,10 @@ def aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
     return [f"  {name:<{_INDENT - 2}}{words}" for name, words in rows]
 
 
-def _wrapped(text: str, width: int | None) -> list[str]:
+def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
     if width is None:
         return [text]
-    return textwrap.wrap(text, max(20, width - _INDENT), break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(text, max(20, width), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _headline(summary: Summary) -> str:
@@ -158,4 +163,6 @@ def _absent(assets: AssetCounts) -> str:
 
 
 def _next(ending: Ending) -> str:
-    return ending.status_command if ending.summary.verdict == "complete" else ending.resume_command
+    if ending.summary.verdict == "complete":
+        return ending.status_command
+    return _FIRST.get(ending.summary.exit_code, "") + ending.resume_command

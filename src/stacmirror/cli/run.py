@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from stacmirror.cli.display import Display, choose_mode, stderr_console
 from stacmirror.cli.log import Log
@@ -16,27 +17,42 @@ from stacmirror.model import Summary
 from stacmirror.settings import Settings
 
 
-def run_mirror(session: Session, settings: Settings, api_key: str, look: Look, *, resume_command: str = "") -> int:
+@dataclass(frozen=True)
+class Job:
+    """What one run is, apart from its settings. `expected_items` is for a display whose server names no total."""
+
+    api_key: str
+    resume_command: str = ""
+    expected_items: int | None = None
+
+
+def run_mirror(session: Session, settings: Settings, job: Job, look: Look) -> int:
     """Mirror, say how it went and return the exit code. Raises: StacmirrorError."""
-    session.secret = api_key
+    session.secret = job.api_key
     if settings.look.log_file:
         with Log(settings.look.log_file) as log:
             session.log_path = settings.look.log_file
-            return _run(settings, api_key, look, log, resume_command)
-    return _run(settings, api_key, look, None, resume_command)
+            return _run(settings, job, look, log)
+    return _run(settings, job, look, None)
 
 
-def _run(settings: Settings, api_key: str, look: Look, log: Log | None, resume_command: str) -> int:
+def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
     console = stderr_console(settings.look.progress)
-    title = f"{settings.source} to {settings.target}"
-    display = Display(console, choose_mode(settings.look.progress, console), title=title, quiet=look.quiet, log=log)
+    display = Display(
+        console,
+        choose_mode(settings.look.progress, console),
+        title=f"{settings.source} to {settings.target}",
+        expected_items=job.expected_items,
+        quiet=look.quiet,
+        log=log,
+    )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        summary, failures, citation = runner.run(_drive(settings, api_key, display))
+        summary, failures, citation = runner.run(_drive(settings, job.api_key, display))
     target = shlex.quote(settings.target)
     ending = Ending(
         summary=summary,
         folder=os.path.abspath(settings.target),
-        resume_command=resume_command or f"stacmirror resume {target}",
+        resume_command=job.resume_command or f"stacmirror resume {target}",
         status_command=f"stacmirror status {target}",
         failures=failures,
         citation=citation,
@@ -54,7 +70,7 @@ async def _drive(settings: Settings, api_key: str, display: Display) -> tuple[Su
     from stacmirror.mirror import Mirror
 
     mirror = Mirror(settings, api_key=api_key, observer=display)
-    with stopping(mirror.stop, display.note, settings.run.grace_s), display.showing(mirror.progress):
+    with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()
     failures = {kind: count for kind, count in mirror.progress.failure_kinds.items() if count > 0}
     return summary, failures, list(mirror.citation)

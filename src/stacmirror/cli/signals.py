@@ -12,13 +12,12 @@ import signal
 from collections.abc import Callable, Iterator
 
 from stacmirror.pipeline.stop import Stop
-from stacmirror.units import format_duration
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 @contextlib.contextmanager
-def stopping(stop: Stop, note: Callable[[str], None], grace_s: float) -> Iterator[None]:
+def stopping(stop: Stop, note: Callable[[str], None]) -> Iterator[None]:
     """Turn signals into `stop` until the block ends."""
     loop = asyncio.get_running_loop()
 
@@ -29,7 +28,8 @@ def stopping(stop: Stop, note: Callable[[str], None], grace_s: float) -> Iterato
             note("stopping now: keeping what is whole")
             release()
         else:
-            note(f"stopping: finishing the items in hand, {format_duration(grace_s)} at most; once more to stop now")
+            # The run says by itself that it finishes what is in hand.
+            note("interrupt once more to stop now")
 
     def release() -> None:
         for number in EXIT_CODES:

@@ -1,0 +1,152 @@
+"""A host's budget: requests in flight, rate, pauses, and cancellation at any await."""
+
+import asyncio
+
+import pytest
+
+from stacmirror.limits import HostBudget, HostLimits
+
+
+class FakeTime:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+        self.now_s += seconds
+
+
+def budget(in_flight_max: int, rate_per_s: float | None = None, time: FakeTime | None = None) -> HostBudget:
+    time = time or FakeTime()
+    return HostBudget(in_flight_max, rate_per_s, time.now, time.sleep)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_no_more_than_allowed_are_in_flight() -> None:
+    """A hundred tasks share three places; all get one in the end, and all places come back."""
+    host = budget(3)
+    most = 0
+
+    async def work() -> None:
+        nonlocal most
+        await host.acquire()
+        most = max(most, host.in_flight)
+        await asyncio.sleep(0)
+        host.release()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(100):
+            group.create_task(work())
+    assert most == 3
+    assert host.in_flight == 0
+
+
+async def test_places_go_to_the_first_in_line() -> None:
+    """A released place is handed to who waits longest, not to who comes by."""
+    host = budget(1)
+    await host.acquire()
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        await host.acquire()
+        order.append(number)
+
+    tasks = [asyncio.create_task(wait(number)) for number in range(3)]
+    await settle()
+    for _ in tasks:
+        host.release()
+        await settle()
+    assert order == [0, 1, 2]
+    assert host.in_flight == 1
+
+
+async def test_cancelled_waiter_takes_no_place() -> None:
+    """A task cancelled in the queue is passed over; the place goes to the next."""
+    host = budget(1)
+    await host.acquire()
+    first, second = asyncio.create_task(host.acquire()), asyncio.create_task(host.acquire())
+    await settle()
+    first.cancel()
+    await settle()
+    host.release()
+    await settle()
+    assert first.cancelled()
+    assert second.done()
+    host.release()
+    assert host.in_flight == 0
+
+
+async def test_place_handed_to_a_cancelled_task_is_handed_on() -> None:
+    """Handed over and cancelled in the same breath: the place goes on to the next, not lost."""
+    host = budget(1)
+    await host.acquire()
+    first, second = asyncio.create_task(host.acquire()), asyncio.create_task(host.acquire())
+    await settle()
+    host.release()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await settle()
+    assert second.done()
+    host.release()
+    assert host.in_flight == 0
+
+
+async def test_rate_spaces_requests() -> None:
+    """At 10 a second, five requests are spread over four tenths of a second."""
+    time = FakeTime()
+    host = budget(10, 10.0, time)
+    for _ in range(5):
+        await host.acquire()
+    assert time.now_s - 100.0 == pytest.approx(0.4)
+
+
+async def test_pause_holds_requests_back() -> None:
+    """A pause is waited for; a shorter one does not shorten it."""
+    time = FakeTime()
+    host = budget(2, None, time)
+    host.pause(10.0)
+    host.pause(1.0)
+    assert host.wait_s() == pytest.approx(10.0)
+    await host.acquire()
+    assert time.now_s == pytest.approx(110.0)
+    assert host.wait_s() == 0.0
+    await host.acquire()
+    assert time.slept == [pytest.approx(10.0)]
+
+
+async def test_place_of_a_task_cancelled_in_a_pause_comes_back() -> None:
+    """A task cancelled while the host is paused gives its place back."""
+    never = asyncio.Event()
+
+    async def forever(_: float) -> None:
+        await never.wait()
+
+    host = HostBudget(1, None, lambda: 0.0, forever)
+    host.pause(10.0)
+    task = asyncio.create_task(host.acquire())
+    await settle()
+    assert host.in_flight == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert host.in_flight == 0
+
+
+def test_each_origin_has_a_budget_of_its_own() -> None:
+    """The same origin gives the same budget; another one another."""
+    time = FakeTime()
+    hosts = HostLimits(2, None, time.now, time.sleep)
+    assert hosts.of("https://a:443") is hosts.of("https://a:443")
+    assert hosts.of("https://a:443") is not hosts.of("https://b:443")
+    hosts.of("https://a:443").pause(5.0)
+    assert hosts.of("https://b:443").wait_s() == 0.0
