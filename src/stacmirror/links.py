@@ -34,7 +34,7 @@ def issued_at_s(href: str) -> float | None:
         token = base64.urlsafe_b64decode(head)
     except ValueError:
         return None
-    if len(token) != 9 or token[0] != 0x80:
+    if len(token) != 9:
         return None
     return _plausible(float(int.from_bytes(token[1:9], "big")))
 

@@ -12,7 +12,7 @@ import sys
 import time
 
 from stacmirror import __version__
-from stacmirror.catalogs import MlhubCatalog, parse_source
+from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
 from stacmirror.catalogs.parse import label_classes
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, SourceError, StacmirrorError, UsageError
@@ -300,12 +300,12 @@ def make_catalog(
     settings: Settings, api_key: str, router: Router, clock: SystemClock, progress: Progress
 ) -> MlhubCatalog:
     """Return the catalog that `settings.source` names. Raises: UsageError for a source of no known form."""
-    _, collection = parse_source(settings.source)
+    dialect, collection = parse_source(settings.source, needs_collection=False)
 
     def on_retry(error: Exception, wait_s: float) -> None:
         progress.retries += 1
 
-    return MlhubCatalog(
+    return DIALECTS[dialect](
         collection,
         settings.catalog.api_url,
         api_key,

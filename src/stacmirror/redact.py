@@ -64,8 +64,9 @@ _TEXT_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\`]+")
 _TEXT_SCHEME = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/=_.~%-]{8,}", re.IGNORECASE)
 _TEXT_PARAMETER = re.compile(
     r"""(?ix)
-    ( (?<![a-z0-9_-]) (?:x-(?:amz|goog)-[a-z-]+ | api[_-]?key | x-api-key | access_?key | access_token | id_token | refresh_token
-         | authorization | password | passwd | pwd | client_secret | secret | signature | sig | awsaccesskeyid )
+    ( (?<![a-z0-9_-]) (?:x-(?:amz|goog)-[a-z-]+ | api[_-]?key | x-api-key | access_?key | access_token
+         | id_token | refresh_token | authorization
+         | password | passwd | pwd | client_secret | secret | signature | sig | awsaccesskeyid )
       ["']? \s* [=:] \s* ["']?
     | (?: [?&;] | \\u0026 ) key=
     | \b key= (?= [a-z0-9_-]{16} ) )

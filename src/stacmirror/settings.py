@@ -199,6 +199,8 @@ _CHOICES = {
     "incomplete": ("show", "hide"),
     "progress": ("auto", "bar", "plain", "none"),
 }
+_NOT_SPLIT = {"label_class"}
+"""Lists whose single text is one value: class names have commas in them ("Beaches, dunes, sands")."""
 _AT_LEAST_ZERO = {"page_prefetch", "retries", "sweeps", "grace", "backoff", "sync_every"}
 
 
@@ -275,7 +277,7 @@ def _to_type(option: Option, value: object) -> object:
     if option.field_name.endswith("_s"):
         return parse_duration(value)
     if get_origin(wanted) is tuple:
-        return _strings(value)
+        return _strings(value, splits=option.key not in _NOT_SPLIT)
     if wanted is bool:
         return _boolean(value)
     if wanted is int:
@@ -297,9 +299,10 @@ def _unwrap(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _strings(value: object) -> tuple[str, ...]:
+def _strings(value: object, *, splits: bool) -> tuple[str, ...]:
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        parts = value.split(",") if splits else [value]
+        return tuple(part.strip() for part in parts if part.strip())
     if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
         return tuple(value)
     raise ValueError("must be a list of texts")

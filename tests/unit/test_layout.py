@@ -207,6 +207,8 @@ def test_names_that_differ_by_case_are_kept_apart() -> None:
     assert re.fullmatch(r"b01%-[0-9a-f]{16}\.tif", names["b01"])
     assert layout.names(item(SOURCE, "B01", "b01"), one.assets) == names
     assert layout.names(one, one.assets[:1]) == {"b01": names["b01"]}
+    mixed = item(SOURCE, "Red", "rED", "reD")
+    assert len({fold(name) for name in layout.names(mixed, mixed.assets).values()}) == 3
 
 
 def test_names_that_are_equal_are_kept_apart() -> None:

@@ -76,6 +76,7 @@ async def walk(asker: FakeAsker, **options: Any) -> list[str]:
     source = catalog(asker, **options)
     cursor: Cursor | None = START
     while cursor is not None:
+        assert len(asker.asked) < 20, "the walk has no end"
         read = await source.page(cursor)
         found += [item.key.id for item in read.items]
         cursor = read.next

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import msgspec
@@ -41,25 +42,31 @@ class LedgerReader:
     def __init__(self, path: str) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self.run = 0
         try:
             self._read = sqlite3.connect(
                 f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
-            application = self._read.execute("PRAGMA application_id").fetchone()[0]
-            version = self._read.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            raise TargetInUse(f"{path} is not a readable ledger: {error}", hint="is it another program's?") from error
-        if application != schema.APPLICATION_ID:
-            raise TargetInUse(f"{path} is not a ledger of stacmirror", hint="choose another target folder")
-        if version != schema.VERSION:
-            raise TargetInUse(
-                f"{path} has version {version}, this program knows {schema.VERSION}", hint="use the newer stacmirror"
-            )
-        self.run = 0
+        except sqlite3.Error as error:
+            raise _unreadable(error, path) from error
+        try:
+            refuse_foreign(self._read, path)
+        except BaseException:
+            self._read.close()
+            raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Give the reading connection to one thread. Raises: TargetInUse when the file is damaged."""
+        with self._lock:
+            try:
+                yield self._read
+            except (sqlite3.Error, msgspec.MsgspecError) as error:
+                raise _unreadable(error, self.path) from error
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        with self._lock:
-            return self._read.execute(query, values).fetchall()
+        with self._reading() as connection:
+            return connection.execute(query, values).fetchall()
 
     def meta(self, key: str) -> str | None:
         """Return a value that `set_listing` and its like wrote."""
@@ -69,9 +76,9 @@ class LedgerReader:
     def known(self, keys: Sequence[ItemKey]) -> dict[ItemKey, KnownItem]:
         """See `interfaces.Ledger.known`."""
         found: dict[ItemKey, KnownItem] = {}
-        with self._lock:
+        with self._reading() as connection:
             for key in keys:
-                row = self._read.execute(
+                row = connection.execute(
                     "SELECT i.page, i.stored + i.absent + i.assumed, i.failed FROM item i JOIN collection c"
                     " ON c.n = i.collection WHERE i.hash = ? AND i.id = ? AND c.id = ?",
                     (schema.key_hash(key), key.id, key.collection),
@@ -82,17 +89,18 @@ class LedgerReader:
 
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
         """See `interfaces.Ledger.lacking`."""
-        with self._lock:
-            rows = self._read.execute(
+        with self._reading() as connection:
+            rows = connection.execute(
                 "SELECT i.n, c.id, i.id, i.unit, i.folder, i.exclusive, i.state, i.page, i.receipts, i.sources"
                 " FROM item i JOIN collection c ON c.n = i.collection WHERE i.failed > 0 AND i.n > ? ORDER BY i.n LIMIT ?",
                 (after_row, rows_max),
             ).fetchall()
-            names = dict(self._read.execute("SELECT n, id FROM collection"))
+            names = dict(connection.execute("SELECT n, id FROM collection"))
             return [self._lacking_item(row, names) for row in rows]
 
     def _lacking_item(self, row: tuple[object, ...], names: dict[int, str]) -> LackingItem:
         n, collection, id_, unit, folder, exclusive, state, page, blob, sources = row
+        key = ItemKey(str(collection), str(id_))
         stored, absent = schema.unpack(blob)  # type: ignore[arg-type]
         failed = [
             Failed(key, kind, message, attempts, bool(permanent))
@@ -102,8 +110,8 @@ class LedgerReader:
         ]
         return LackingItem(
             row=int(n),  # type: ignore[call-overload]
-            key=ItemKey(str(collection), str(id_)),
-            unit=Unit(str(unit or ""), str(folder or ""), bool(exclusive)),
+            key=key,
+            unit=Unit(str(unit or ""), schema.unpack_folder(str(folder or ""), key), bool(exclusive)),
             held=state == HELD,
             page=page if isinstance(page, int) else None,
             stored=stored,
@@ -190,16 +198,37 @@ class LedgerReader:
             f" JOIN collection c ON c.n = i.collection WHERE i.unit IS NOT NULL AND {where}",
             values,
         ):
-            reveal = found.setdefault(str(unit), Reveal(Unit(str(unit), str(folder or ""), bool(exclusive)), {}))
+            key = ItemKey(str(collection), str(id_))
+            place = schema.unpack_folder(str(folder or ""), key)
+            reveal = found.setdefault(str(unit), Reveal(Unit(str(unit), place, bool(exclusive)), {}))
             stored, _ = schema.unpack(blob)  # type: ignore[arg-type]
             # A name that got a tail for a clash was staged without it.
-            mark = schema.clash_mark(ItemKey(str(collection), str(id_)))
+            mark = schema.clash_mark(key)
             reveal.names.update({receipt.name.replace(mark, ""): receipt.name for receipt in stored})
         return list(found.values())
 
     def close(self) -> None:
         """Close the reading connection. May be called twice."""
         self._read.close()
+
+
+def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse what is no ledger of this version, before anything is written. Raises: TargetInUse."""
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise _unreadable(error, path) from error
+    if application != schema.APPLICATION_ID:
+        raise TargetInUse(f"{path} is not a ledger of stacmirror", hint="choose another target folder")
+    if version != schema.VERSION:
+        raise TargetInUse(
+            f"{path} has version {version}, this program knows {schema.VERSION}", hint="use the newer stacmirror"
+        )
+
+
+def _unreadable(error: Exception, path: str) -> TargetInUse:
+    return TargetInUse(f"{path} is not a readable ledger: {error}", hint="is it another program's, or damaged?")
 
 
 def source_pairs(packed: object) -> list[tuple[int, str]]:

@@ -36,7 +36,7 @@ CREATE TABLE item(
   run INTEGER NOT NULL,         -- the run that met or wrote it last
   place INTEGER,                -- hash of the folded folder: two folders that differ only by case meet here
   exact INTEGER,                -- hash of the folder as it is
-  folder TEXT,                  -- while unrevealed, and for ever where it is not what the layout derives
+  folder TEXT,                  -- packed; while unrevealed, and for ever where it is not what the layout derives
   tailed INTEGER NOT NULL,      -- 1: the folder is not what the layout derives
   exclusive INTEGER NOT NULL,
   unit TEXT,                    -- staging folder while unrevealed
@@ -129,6 +129,17 @@ def unpack(blob: bytes) -> tuple[list[Receipt], list[Absent]]:
     ]
     absent = [Absent(key) for key in packed.absent] + [Absent(key, assumed=True) for key in packed.assumed]
     return stored, absent
+
+
+def pack_folder(folder: str, key: ItemKey) -> str:
+    """Return the folder as it rests: marks for the key's ids. Rows that shrink at commit would leave holes for ever."""
+    packed = folder.replace(key.id, "\0").replace(key.collection, "\1") if key.id and key.collection else folder
+    return packed if unpack_folder(packed, key) == folder else folder
+
+
+def unpack_folder(packed: str, key: ItemKey) -> str:
+    """Return what `pack_folder` was given: layouts give no folder that holds the marks."""
+    return packed.replace("\1", key.collection).replace("\0", key.id)
 
 
 def key_hash(key: ItemKey) -> int:

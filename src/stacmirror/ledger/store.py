@@ -51,7 +51,7 @@ class LedgerStore(LedgerReader):
         fresh = not os.path.exists(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;")
+            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
             if fresh or self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 schema.create(self._db)
         except sqlite3.DatabaseError as error:

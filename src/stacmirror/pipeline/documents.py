@@ -11,6 +11,7 @@ from stacmirror.errors import SourceError
 from stacmirror.interfaces import Catalog, Observer, Sink
 from stacmirror.layout import safe_name
 from stacmirror.model import CollectionInfo
+from stacmirror.redact import redact_url
 
 
 async def describe_all(
@@ -49,7 +50,7 @@ def license_text(info: CollectionInfo) -> str:
     """Return the text of LICENSE.txt: the identifier, where its text is, and who licenses."""
     lines = [info.license]
     if info.license_href:
-        lines.append(info.license_href)
+        lines.append(redact_url(info.license_href))
     elif info.license not in ("proprietary", "various", "other"):
         lines.append(f"https://spdx.org/licenses/{info.license}.html")
     if info.providers:

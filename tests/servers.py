@@ -1,0 +1,110 @@
+"""Real servers for tests: started on free ports of loopback, stopped at the end, skipped with a reason when absent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+ACCESS_KEY, SECRET_KEY = "stacmirrortest", "a-secret-for-tests-only"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free now, whose port + 10000 is free as well (SeaweedFS speaks gRPC there)."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as probe, socket.socket() as twin:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            if port > 55_000:
+                continue
+            try:
+                twin.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+            found.append(port)
+    return found
+
+
+def program(name: str) -> str:
+    """Return the path of a program beside this Python or on the PATH, or skip the test."""
+    beside = Path(sys.executable).parent / name
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@asynccontextmanager
+async def seaweedfs() -> AsyncIterator[str]:
+    """Run SeaweedFS with one identity that must sign; yield the S3 endpoint."""
+    weed = program("weed")
+    folder = Path(tempfile.mkdtemp(prefix="stacmirror-weed-"))
+    config = folder / "s3.json"
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    config.write_text(json.dumps({"identities": [identity]}))
+    try:
+        for _ in range(3):  # a port may be taken between finding and binding it
+            ports = free_ports(4)
+            process = _start_weed(weed, folder, ports)
+            try:
+                if await _listens(ports[3], process):
+                    yield f"http://127.0.0.1:{ports[3]}"
+                    return
+            finally:
+                _stop(process)
+                for port in (port + shift for port in ports for shift in (0, 10_000)):
+                    for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                        left.unlink()
+        pytest.fail("SeaweedFS did not start")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_weed(weed: str, folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:
+    master, volume, filer, s3 = ports
+    return subprocess.Popen(
+        [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}",
+         f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}",
+         f"-s3.config={folder / 's3.json'}", "-volume.max=8", "-master.volumeSizeLimitMB=64"],
+        env={**os.environ, "TMPDIR": str(folder)},  # its logs and sockets go there, too
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+async def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:
+    for _ in range(300):
+        if process.poll() is not None:
+            return False
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.1)
+            continue
+        writer.close()
+        await writer.wait_closed()
+        return True
+    return False
