@@ -195,8 +195,8 @@ class Sink(Protocol):
         """Put the unit's staged files (keys) under their final names. May be called again: what is there stays."""
         ...
 
-    def holds(self, unit_id: str, names: Iterable[str]) -> bool:
-        """Return whether all `names` of an unrevealed unit are still staged."""
+    def holds(self, unit: Unit, names: Mapping[str, str]) -> bool:
+        """Return whether each of `names` is still staged (keys), or in place under its final name since earlier."""
         ...
 
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:

@@ -10,6 +10,7 @@ import random
 import resource
 import sys
 import time
+from urllib.request import getproxies
 
 from stacmirror import __version__
 from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
@@ -238,11 +239,11 @@ def recover(sink: DirectorySink, ledger: LedgerStore) -> tuple[ResumePoint, list
     """Tidy up after an earlier run; return where to go on and what only has to be revealed. Asks the source nothing."""
     staged = ledger.staged()
     keep: dict[str, list[str]] = {reveal.unit.id: list(reveal.names) for reveal in staged}
-    for unit_id, names in ledger.held_names().items():
-        if sink.holds(unit_id, names):
-            keep[unit_id] = names
+    for held in ledger.held():
+        if sink.holds(held.unit, held.names):
+            keep[held.unit.id] = list(held.names)
         else:
-            ledger.forget_unit(unit_id)
+            ledger.forget_unit(held.unit.id)
     sink.retain(keep)
     return ledger.resume_point(), staged
 
@@ -273,7 +274,10 @@ def make_router(settings: Settings, clock: SystemClock) -> Router:
     """Return the way to open any href, with every host's budget."""
     limit, s3 = settings.limit, settings.s3
     http = AiohttpTransport(
-        user_agent=USER_AGENT, connect_timeout_s=limit.connect_timeout_s, stall_timeout_s=limit.stall_timeout_s
+        user_agent=USER_AGENT,
+        connect_timeout_s=limit.connect_timeout_s,
+        stall_timeout_s=limit.stall_timeout_s,
+        proxies=getproxies(),
     )
     objects = S3Transport(
         endpoint=s3.s3_endpoint,

@@ -27,9 +27,7 @@ async def test_bigearthnet_is_what_torchgeo_opens(quick_settings: Make, tmp_path
     async with simulated(items=8) as simulator:
         summary = await Mirror(quick_settings(simulator, layout="bigearthnet"), api_key=simulator.key).run()
         patches = {simulator.patch_name(number) for number in range(8)}
-        truth = {
-            simulator.patch_name(i): json.loads(simulator.expected_files(i)["labels"])["labels"] for i in range(8)
-        }
+        truth = {simulator.patch_name(i): json.loads(simulator.expected_files(i)["labels"])["labels"] for i in range(8)}
     assert summary.verdict == "complete"
     root = tmp_path / "mirror" / "BigEarthNet-v1.0"
     assert {folder.name for folder in root.iterdir()} == patches
@@ -67,9 +65,7 @@ async def test_fanout_keeps_folders_small(quick_settings: Make, tmp_path: Path) 
 async def test_templates_without_item_folders(quick_settings: Make, tmp_path: Path) -> None:
     """A template that sorts files by band gives one folder a band, and a second run finds all of it there."""
     async with simulated(items=5) as simulator:
-        settings = quick_settings(
-            simulator, layout="template", path_template="{collection}/{asset_key}/{item_id}{ext}"
-        )
+        settings = quick_settings(simulator, layout="template", path_template="{collection}/{asset_key}/{item_id}{ext}")
         first = await Mirror(settings, api_key=simulator.key).run()
         second = await Mirror(settings, api_key=simulator.key).run()
     assert (first.verdict, second.verdict, second.run.assets.stored) == ("complete", "complete", 0)

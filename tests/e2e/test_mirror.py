@@ -24,8 +24,7 @@ async def run(settings: Settings, key: str) -> Summary:
 
 def adds_up(summary: Summary) -> bool:
     return all(
-        c.items.listed
-        == c.items.complete + c.items.incomplete + c.items.filtered + c.items.duplicate + c.items.pending
+        c.items.listed == c.items.complete + c.items.incomplete + c.items.filtered + c.items.duplicate + c.items.pending
         for c in (summary.run, summary.mirror)
     )
 
@@ -82,7 +81,13 @@ async def test_collection_documents_are_kept(quick_settings: Make, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("trap", "generation"),
-    [("null-next", 2021), ("null-next", 2022), ("growing-key", 2022), ("empty-page-with-next", 2021), ("missing-403", 2021)],
+    [
+        ("null-next", 2021),
+        ("null-next", 2022),
+        ("growing-key", 2022),
+        ("empty-page-with-next", 2021),
+        ("missing-403", 2021),
+    ],
 )
 async def test_traps_of_the_real_service(quick_settings: Make, tmp_path: Path, trap: str, generation: int) -> None:
     """What the real service did wrong does not lose an item, and no request carries more than one key."""
@@ -265,3 +270,71 @@ async def test_three_generations_give_one_tree(quick_settings: Make, tmp_path: P
         lists.append({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
     assert len(lists[0]) == 3900
     assert lists[0] == lists[1] == lists[2]
+
+
+@pytest.mark.parametrize("status", [200, 301, 302, 303, 307, 308])
+async def test_every_way_to_lead_to_the_bytes(quick_settings: Make, tmp_path: Path, status: int) -> None:
+    """A link may redirect with any status, to s3:// or https://, or answer with the body itself."""
+    for target in ("s3", "http"):
+        async with simulated(items=2, redirect_status=status, redirect_to=target) as simulator:
+            settings = quick_settings(simulator, f"{status}-{target}", missing_ok=["B10"])
+            summary = await run(settings, simulator.key)
+        assert (summary.verdict, summary.reason) == ("complete", "")
+        assert len(tree(tmp_path / f"{status}-{target}")) == 26
+
+
+async def test_requester_pays(quick_settings: Make) -> None:
+    """A requester-pays bucket gives its objects to `--request-payer` and to nobody else."""
+    async with simulated(items=2, generation=2020, s3_request_payer=True) as simulator:
+        free = await run(quick_settings(simulator, "free", sweeps=0), simulator.key)
+        paid = await run(quick_settings(simulator, "paid", request_payer=True), simulator.key)
+    assert (free.exit_code, free.mirror.assets.stored) == (3, 0)
+    assert (paid.exit_code, paid.mirror.assets.stored) == (0, 26)
+
+
+async def test_hidden_incomplete_items(quick_settings: Make, tmp_path: Path) -> None:
+    """With `--incomplete hide` an item that lacks an asset is not seen until it has it."""
+    async with simulated(items=4, generation=2020) as simulator:
+        simulator.on_request = lambda record: "503" if record.path.endswith("_B04.tif") else None
+        settings = quick_settings(simulator, retries=0, sweeps=0, incomplete="hide")
+        first = await run(settings, simulator.key)
+        assert (first.exit_code, first.mirror.items.incomplete) == (3, 4)
+        assert {path.partition("/")[0] for path in tree(tmp_path / "mirror")} == {"bigearthnet_v1_labels"}
+        simulator.on_request = None
+        asked = len(simulator.requests)
+        second = await run(quick_settings(simulator, incomplete="hide"), simulator.key)
+        objects = [r.path for r in list(simulator.requests)[asked:] if r.server == "s3"]
+    assert (second.verdict, len(tree(tmp_path / "mirror"))) == ("complete", 52)
+    assert len(objects) == 4
+
+
+async def test_page_size_and_key_reach_the_server(quick_settings: Make) -> None:
+    """`--page-size` is the limit of every page request, in the generation that drops it from its next link, too."""
+    async with simulated(items=40, generation=2022) as simulator:
+        await run(quick_settings(simulator, page_size=9, asset=["labels"]), simulator.key)
+        pages = [r for r in simulator.requests if r.path.endswith("_labels/items")]
+    assert len(pages) == 5
+    assert all("limit=9" in r.query and r.credential == "key" for r in pages)
+    assert not any(r.credential for r in simulator.requests if "/download/" in r.path or r.server != "api")
+
+
+async def test_large_bodies_are_streamed(quick_settings: Make, tmp_path: Path) -> None:
+    """Bodies above `small_file_max` arrive by way of a part, the same bytes under the same names."""
+    async with simulated(items=3) as simulator:
+        small = await run(quick_settings(simulator, "small"), simulator.key)
+        large = await run(quick_settings(simulator, "large", small_file_max="4kB"), simulator.key)
+    assert small.verdict == large.verdict == "complete"
+    assert tree(tmp_path / "small") == tree(tmp_path / "large")
+    assert not list((tmp_path / "large" / ".stacmirror" / "parts").iterdir())
+
+
+async def test_a_source_that_is_not_there(quick_settings: Make, tmp_path: Path) -> None:
+    """A host that refuses connections ends the run with exit 5, naming it, and leaves a mirror to resume."""
+    async with simulated(items=3) as simulator:
+        settings = quick_settings(simulator, retries=1)
+        key = simulator.key
+    summary = await run(settings, key)
+    assert summary.exit_code == 5
+    assert "127.0.0.1" in summary.reason
+    assert key not in summary.reason
+    assert (tmp_path / "mirror" / ".stacmirror" / "settings.toml").exists()

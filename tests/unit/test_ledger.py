@@ -171,7 +171,7 @@ def test_a_held_item_is_revealed_when_the_sweep_completes_it(tmp_path: Path) -> 
     """An item with a failure is held; once a sweep brings the rest, it is revealed with all names."""
     with opened(tmp_path) as store:
         assert store.write([a_page(0, 1), outcome(record("a", failed=["B02"]))], []) == []
-        assert store.held_names() == {"u-a": ["B01.tif"]}
+        assert [list(reveal.names) for reveal in store.held()] == [["B01.tif"]]
         assert lacking(store)["a"].held
     with opened(tmp_path) as store:
         assert store.staged() == []
@@ -179,14 +179,16 @@ def test_a_held_item_is_revealed_when_the_sweep_completes_it(tmp_path: Path) -> 
         (reveal,) = commit(store, ItemOutcome(None, [again]))
         assert set(reveal.names) == {"B01.tif", "B02.tif"}
         assert lacking(store) == {}
-        assert store.held_names() == {}
+        assert store.held() == []
         assert store.counts().items.complete == 1
 
 
 def test_giving_up_reveals_what_there_is_as_incomplete(tmp_path: Path) -> None:
     """`release_held` puts held units in place; they count as incomplete and are still lacking."""
     with opened(tmp_path) as store:
-        store.write([a_page(0, 2), outcome(record("a", failed=["B02"])), outcome(record("b", failed=["@item"], stored=[]))], [])
+        store.write(
+            [a_page(0, 2), outcome(record("a", failed=["B02"])), outcome(record("b", failed=["@item"], stored=[]))], []
+        )
         reveals = store.release_held()
         assert {reveal.unit.id for reveal in reveals} == {"u-a", "u-b"}
         store.write([], [reveal.unit for reveal in reveals])
@@ -202,7 +204,7 @@ def test_label_and_source_in_one_unit_are_revealed_together(tmp_path: Path) -> N
         label = record("a", unit=unit, stored=["labels"], sources=["s"])
         source = linked("s", unit=unit, stored=["B01"], failed=["B02"])
         assert store.write([a_page(0, 1), outcome(label, source)], []) == []
-        assert store.held_names() == {"u-1": ["labels.tif", "B01.tif"]}
+        assert store.held() == [Reveal(unit, {"labels.tif": "labels.tif", "B01.tif": "B01.tif"})]
         assert (store.counts().items.incomplete, store.counts().items.complete) == (1, 0)
         late = linked("s", unit=unit, stored=["B01", "B02"])
         (reveal,) = commit(store, ItemOutcome(None, [late]))
@@ -248,7 +250,7 @@ def test_a_partial_page_never_settles(tmp_path: Path) -> None:
     """A page that `--max-items` cut is walked again, though all that was taken of it is there."""
     with opened(tmp_path) as store:
         commit(store, a_page(0, 1, partial=True), outcome(record("a")))
-        assert store.resume_point() == (0, START, 0) or store.resume_point().number == 0
+        assert store.resume_point().number == 0
         assert store.known([ItemKey("labels", "a")])[ItemKey("labels", "a")].unmet
 
 
@@ -280,15 +282,15 @@ class Script:
         with opened(self.folder) as store:
             self.check(store)
             in_place = store.staged()
-            self.reveal(in_place)
             for group in self.groups(store, page_size):
+                # Between ledger and reveal is a moment to be killed, too.
+                if writes_max is not None and writes_max <= 0 and self.random.random() < 0.5:
+                    return False
+                self.reveal(in_place)
                 if writes_max is not None and writes_max <= 0:
                     return False
-                reveals = store.write(group, [reveal.unit for reveal in in_place])
+                in_place = [*store.write(group, [reveal.unit for reveal in in_place])]
                 writes_max = None if writes_max is None else writes_max - 1
-                if self.random.random() < 0.5:
-                    self.reveal(reveals)  # else: killed between ledger and reveal, or never
-                in_place = reveals
                 assert holds(store.counts())
             self.reveal(in_place)
             store.write([], [reveal.unit for reveal in in_place])
@@ -333,9 +335,8 @@ class Script:
                     waiting.append(outcome(record(n, unit=unit, page=number)))
                 number, at = number + 1, at + page_size
             self.random.shuffle(waiting)
-            for _ in range(self.random.randint(0, 4)):
-                if waiting:
-                    ready.append(waiting.pop())
+            for _ in range(min(len(waiting), self.random.randint(0, 4))):
+                ready.append(waiting.pop())  # noqa: PERF401 - pop by pop
             if ready:
                 yield ready
                 ready = []
@@ -356,9 +357,7 @@ class Script:
     kills=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), max_size=4),
     last_size=st.integers(1, 5),
 )
-def test_no_kill_loses_or_doubles_an_item(
-    seed: int, count: int, kills: list[tuple[int, int]], last_size: int
-) -> None:
+def test_no_kill_loses_or_doubles_an_item(seed: int, count: int, kills: list[tuple[int, int]], last_size: int) -> None:
     """Killed after any writes, any number of times, gone on with any page size: each item is listed and there once."""
     with fresh_folder() as folder:
         script = Script([f"i{n}" for n in range(count)], folder, seed)
@@ -446,7 +445,7 @@ def _odd_record(number: int, item: int, keys: set[str], how: str) -> ItemRecord:
 def _check_rows(store: LedgerStore) -> None:
     counts = store.counts()
     assert holds(counts)
-    rows = store._rows("SELECT n, failed, receipts, crc, c.id, i.id, sources, stored, absent, assumed FROM item i"
+    rows = store._rows("SELECT i.n, failed, receipts, crc, c.id, i.id, sources, stored, absent, assumed FROM item i"
                        " JOIN collection c ON c.n = i.collection")  # fmt: skip
     for n, failed, blob, crc, collection, item_id, sources, *numbers in rows:
         listed = store._rows("SELECT count(*) FROM failure WHERE item = ?", (n,))[0][0]
@@ -462,7 +461,6 @@ def test_a_label_whose_source_lacks_an_asset_is_incomplete(tmp_path: Path) -> No
     with opened(tmp_path) as store:
         commit(store, a_page(0, 2), outcome(record("a", sources=["s", "t"]), linked("s"), linked("t", failed=["B02"])))
         commit(store, outcome(record("b", sources=["s"])))
-        commit(store, *[])
         reveals = store.release_held()
         store.write([], [reveal.unit for reveal in reveals])
         items = store.counts().items
@@ -571,7 +569,7 @@ def test_two_clashing_folders_in_one_group_get_apart(tmp_path: Path) -> None:
         reveals = store.write([a_page(0, 2), outcome(record("\u00e9")), outcome(record("e\u0301"))], [])
         folders = {fold(reveal.unit.folder) for reveal in reveals}
         assert len(folders) == 2
-        assert store.staged() == reveals
+        assert sorted(store.staged(), key=repr) == sorted(reveals, key=repr)
 
 
 def test_paths_that_clash_in_a_shared_folder_get_apart(tmp_path: Path) -> None:
@@ -605,7 +603,9 @@ def test_paths_that_clash_in_a_shared_folder_get_apart(tmp_path: Path) -> None:
 def test_forgetting_a_unit_asks_for_everything_again(tmp_path: Path) -> None:
     """Receipts of staged files that are gone become failures that a sweep may mend; absences stay."""
     with opened(tmp_path) as store:
-        store.write([a_page(0, 1), outcome(record("a", stored=["B01", "B02"], failed=["B03"], absent=[Absent("B10")]))], [])
+        store.write(
+            [a_page(0, 1), outcome(record("a", stored=["B01", "B02"], failed=["B03"], absent=[Absent("B10")]))], []
+        )
         store.forget_unit("u-a")
         found = lacking(store)["a"]
         assert {failed.key for failed in found.failed} == {"B01", "B02", "B03"}

@@ -92,7 +92,8 @@ class LedgerReader:
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT i.n, c.id, i.id, i.unit, i.folder, i.exclusive, i.state, i.page, i.receipts, i.sources"
-                " FROM item i JOIN collection c ON c.n = i.collection WHERE i.failed > 0 AND i.n > ? ORDER BY i.n LIMIT ?",
+                " FROM item i JOIN collection c ON c.n = i.collection WHERE i.failed > 0 AND i.n > ?"
+                " ORDER BY i.n LIMIT ?",
                 (after_row, rows_max),
             ).fetchall()
             names = dict(connection.execute("SELECT n, id FROM collection"))

@@ -82,10 +82,10 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 class _Packed(msgspec.Struct, array_like=True):
-    """Receipts of one item as they rest: names as patterns, digests end to end. About 12 + 16 bytes a receipt."""
+    """Receipts of one item as they rest: names as patterns, digests end to end. About 9 + 16 bytes a receipt."""
 
     patterns: list[str]
-    receipts: list[tuple[str, int, int, int]]  # key, pattern, size_bytes, digest kind
+    receipts: list[tuple[str, int, int]]  # key, twice the pattern plus the digest's kind, size_bytes
     digests: bytes
     absent: list[str]
     assumed: list[str]
@@ -102,9 +102,9 @@ def pack(stored: Sequence[Receipt], absent: Sequence[Absent]) -> bytes:
     packed = [
         (
             receipt.key,
-            patterns.setdefault(receipt.name.replace(receipt.key, "\0"), len(patterns)),
+            2 * patterns.setdefault(receipt.name.replace(receipt.key, "\0"), len(patterns))
+            + _KINDS.index(receipt.digest_kind),
             receipt.size_bytes,
-            _KINDS.index(receipt.digest_kind),
         )
         for receipt in stored
     ]
@@ -120,12 +120,12 @@ def unpack(blob: bytes) -> tuple[list[Receipt], list[Absent]]:
     stored = [
         Receipt(
             key,
-            packed.patterns[pattern].replace("\0", key),
+            packed.patterns[form // 2].replace("\0", key),
             size_bytes,
-            "md5" if kind == 0 else "xxh3",
+            "xxh3" if form % 2 else "md5",
             packed.digests[16 * index : 16 * index + 16],
         )
-        for index, (key, pattern, size_bytes, kind) in enumerate(packed.receipts)
+        for index, (key, form, size_bytes) in enumerate(packed.receipts)
     ]
     absent = [Absent(key) for key in packed.absent] + [Absent(key, assumed=True) for key in packed.assumed]
     return stored, absent

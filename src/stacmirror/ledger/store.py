@@ -7,7 +7,6 @@ folders that differ only by case are both given out.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 import zlib
@@ -19,7 +18,7 @@ import msgspec
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.layout import fold
 from stacmirror.ledger import schema
-from stacmirror.ledger.reader import LedgerReader
+from stacmirror.ledger.reader import LedgerReader, refuse_foreign
 from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED, UNMET
 from stacmirror.model import (
     START,
@@ -41,26 +40,35 @@ from stacmirror.model import (
 )
 
 _DOCUMENTS_PER_BLOCK = 256
-_DISK_FULL = "database or disk is full"
 
 
 class LedgerStore(LedgerReader):
     """Implements `interfaces.Ledger`. Make it in one thread and `write` from one thread; read from any."""
 
     def __init__(self, path: str) -> None:
-        fresh = not os.path.exists(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
-            if fresh or self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                schema.create(self._db)
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             raise _unusable(error, path) from error
-        super().__init__(path)
-        self._collections: dict[str, int] = {id_: n for n, id_ in self._db.execute("SELECT n, id FROM collection")}
-        self._outstanding: dict[int, int] = {}
-        self.run = int(self.meta("run") or 0) + 1
-        self._set_meta("run", str(self.run))
+        try:
+            self._prepare(path)
+            super().__init__(path)
+            self._collections: dict[str, int] = {id_: n for n, id_ in self._db.execute("SELECT n, id FROM collection")}
+            self._outstanding: dict[int, int] = {}
+            self.run = int(self.meta("run") or 0) + 1
+            self._set_meta("run", str(self.run))
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self, path: str) -> None:
+        try:
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                schema.create(self._db)
+            refuse_foreign(self._db, path)  # before the first pragma that changes the file
+            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
+        except sqlite3.Error as error:
+            raise _unusable(error, path) from error
 
     # -- start of a run ------------------------------------------------------------------------------------
 
@@ -68,9 +76,9 @@ class LedgerStore(LedgerReader):
         """Return the units whose rows are `staged`: their bytes were synced, only the reveal may be missing."""
         return self._reveals("state = ?", (STAGED,))
 
-    def held_names(self) -> dict[str, list[str]]:
-        """Return the staged names of every held unit, by unit id: what a sweep builds on."""
-        return {reveal.unit.id: list(reveal.names) for reveal in self._reveals("state = ?", (HELD,))}
+    def held(self) -> list[Reveal]:
+        """Return every held unit with its names: what a sweep builds on."""
+        return self._reveals("state = ?", (HELD,))
 
     def forget_unit(self, unit_id: str) -> None:
         """Turn the receipts of a held unit whose staged files are gone into failures, to be fetched again."""
@@ -87,7 +95,8 @@ class LedgerStore(LedgerReader):
     def resume_point(self) -> ResumePoint:
         """Open the first unsettled page (or the last one) for walking, and return where it starts.
 
-        Items of that page and of later ones become `unmet`: meeting them again is no duplicate.
+        Items of that page and of later ones become `unmet`: meeting them again is no duplicate. Positions shift with
+        the listing and with the page size, so a walk by positions starts anew.
         """
         row = (
             self._db.execute(
@@ -100,6 +109,8 @@ class LedgerStore(LedgerReader):
         if row is None:
             return ResumePoint(0, START, 0)
         number, cursor, kind, first_item = row
+        if kind == "position":
+            number, cursor, kind, first_item = 0, START.value, START.kind, 0
         with self._transaction():
             self._db.execute(
                 f"UPDATE item SET page = {UNMET} WHERE n > ? AND page >= ?",
@@ -154,9 +165,9 @@ class LedgerStore(LedgerReader):
         with self._transaction():
             self._db.execute("UPDATE item SET state = ? WHERE state = ?", (STAGED, HELD))
             rows = self._db.execute(
-                "SELECT DISTINCT unit, folder, exclusive FROM item WHERE unit IS NOT NULL AND state = ?", (STAGED,)
+                "SELECT DISTINCT unit, exclusive FROM item WHERE unit IS NOT NULL AND state = ?", (STAGED,)
             ).fetchall()
-            return [self._placed(Unit(unit, folder, bool(exclusive))) for unit, folder, exclusive in rows]
+            return [self._placed(Unit(unit, "", bool(exclusive))) for unit, exclusive in rows]
 
     def _confirm(self, units: Iterable[Unit]) -> None:
         self._db.executemany(
@@ -174,7 +185,7 @@ class LedgerStore(LedgerReader):
         values = {
             "state": HELD if record.failed else STAGED,
             "run": self.run,
-            "folder": unit.folder,
+            "folder": schema.pack_folder(unit.folder, record.key),
             "exclusive": int(unit.exclusive),
             "unit": unit.id,
             "stored": len(record.stored),
@@ -244,8 +255,16 @@ class LedgerStore(LedgerReader):
         before = self._db.execute("SELECT first_item FROM page WHERE number = ?", (page.number,)).fetchone()
         if before is not None:
             first_item = min(first_item, before[0])
+        for key in page.known:
+            if (found := self._find(key)) is not None:
+                first_item = min(first_item, found[0] - 1)
+                self._db.execute("UPDATE item SET run = ?, page = ? WHERE n = ?", (self.run, page.number, found[0]))
+        for key in page.known_linked:
+            if (found := self._find(key)) is not None:
+                self._db.execute("UPDATE item SET run = ? WHERE n = ?", (self.run, found[0]))
         settled = page.queued == 0 and not page.partial
-        self._outstanding[page.number] = -1 if page.partial else page.queued
+        if not settled:
+            self._outstanding[page.number] = -1 if page.partial else page.queued
         self._db.execute(
             "INSERT OR REPLACE INTO page VALUES(?,?,?,?,?,?,?,?,?,?,?)",
             (
@@ -262,12 +281,11 @@ class LedgerStore(LedgerReader):
                 int(page.next is None),
             ),
         )
-        for key in (*page.known, *page.known_linked):
-            found = self._find(key)
-            if found is not None:
-                self._db.execute("UPDATE item SET run = ? WHERE n = ?", (self.run, found[0]))
-                if key in page.known:
-                    self._db.execute("UPDATE item SET page = ? WHERE n = ?", (page.number, found[0]))
+        # Rows of items met again are older than their page. A walk from any open page must find them all.
+        self._db.execute(
+            "UPDATE page SET first_item = min(first_item, ?) WHERE settled = 0 AND number < ?",
+            (first_item, page.number),
+        )
 
     def _count_off(self, number: int) -> None:
         left = self._outstanding.get(number, 0) - 1
@@ -280,16 +298,16 @@ class LedgerStore(LedgerReader):
         """Turn the failures of a key that exists nowhere into absences; return the held units this touches."""
         touched: dict[str, Unit] = {}
         rows = self._db.execute(
-            "SELECT i.n, i.receipts, i.unit, i.folder, i.exclusive FROM failure f JOIN item i ON i.n = f.item"
+            "SELECT i.n, i.receipts, i.unit, i.exclusive FROM failure f JOIN item i ON i.n = f.item"
             " WHERE f.key = ? AND f.kind IN ('gone', 'refused') AND i.collection = ?",
             (entry.key, self._collection(entry.collection)),
         ).fetchall()
-        for n, blob, unit_id, folder, exclusive in rows:
+        for n, blob, unit_id, exclusive in rows:
             stored, absent = schema.unpack(blob)
             self._db.execute("DELETE FROM failure WHERE item = ? AND key = ?", (n, entry.key))
             self._put_receipts(n, stored, [*absent, Absent(entry.key)])
             if unit_id is not None:
-                touched[unit_id] = Unit(unit_id, folder, bool(exclusive))
+                touched[unit_id] = Unit(unit_id, "", bool(exclusive))
             else:
                 self._db.execute("UPDATE item SET state = ? WHERE n = ? AND failed = 0", (COMMITTED, n))
         return touched
@@ -326,21 +344,31 @@ class LedgerStore(LedgerReader):
         return None if lacking else self._placed(unit)
 
     def _placed(self, unit: Unit) -> Reveal:
-        """Return the reveal of a unit, under names that clash with no other item's."""
+        """Return the reveal of a unit (by its id), in its rows' folder, under names that clash with no other item's."""
         rows = self._db.execute(
             "SELECT i.n, c.id, i.id, i.receipts, i.folder, i.tailed FROM item i JOIN collection c ON c.n = i.collection"
             " WHERE i.unit = ?",
             (unit.id,),
         ).fetchall()
-        folder, tailed = rows[0][4], rows[0][5]
         key = ItemKey(rows[0][1], rows[0][2])
+        folder, tailed = schema.unpack_folder(rows[0][4], key), rows[0][5]
         if unit.exclusive and not tailed and self._folder_taken(folder):
             folder, tailed = _tail(folder, key), 1
         place, exact = schema.signed_hash(fold(folder)), schema.signed_hash(folder)
-        self._db.execute(
-            "UPDATE item SET folder = ?, tailed = ?, place = ?, exact = ? WHERE unit = ?",
-            (folder, tailed, place if unit.exclusive else None, exact if unit.exclusive else None, unit.id),
-        )
+        for n, collection, id_, *_ in rows:
+            self._db.execute(
+                # A linked item in another's folder is like one with a tail: its own key does not lead there.
+                "UPDATE item SET folder = ?, tailed = CASE WHEN ? AND page IS NULL THEN 1 ELSE ? END,"
+                " place = ?, exact = ? WHERE n = ?",
+                (
+                    schema.pack_folder(folder, ItemKey(collection, id_)),
+                    len(rows) > 1,
+                    tailed,
+                    place if unit.exclusive else None,
+                    exact if unit.exclusive else None,
+                    n,
+                ),
+            )
         names: dict[str, str] = {}
         for n, collection, id_, blob, _, _ in rows:
             stored, absent = schema.unpack(blob)

@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import aiofiles
@@ -69,32 +69,46 @@ class DirectorySink:
     def _wrote_file(self, folder: str, name: str) -> None:
         path = os.path.join(folder, name)
         self._syncer.wrote(path)
-        self._syncer.wrote(os.path.dirname(path))
+        self._wrote_folders(os.path.dirname(path), self._staging)
+
+    def _wrote_folders(self, folder: str, top: str) -> None:
+        """Note `folder` and all above it up to `top`: a name is durable only if every folder on its way is."""
+        while len(folder) >= len(top):
+            self._syncer.wrote(folder)
+            folder = os.path.dirname(folder)
 
     def part(self, unit: Unit, name: str) -> DirectoryPart:
         """See `interfaces.Sink.part`."""
         self._part_number += 1
         return DirectoryPart(
-            os.path.join(self._parts, f"{unit.id}-{self._part_number}"), os.path.join(self._staging, unit.id, name)
+            os.path.join(self._parts, f"{unit.id}-{self._part_number}"),
+            os.path.join(self._staging, unit.id, name),
+            lambda: self._wrote_file(os.path.join(self._staging, unit.id), name),
         )
 
-    def holds(self, unit_id: str, names: Iterable[str]) -> bool:
+    def holds(self, unit: Unit, names: Mapping[str, str]) -> bool:
         """See `interfaces.Sink.holds`."""
-        folder = os.path.join(self._staging, unit_id)
-        return all(os.path.isfile(os.path.join(folder, name)) for name in names)
+        staged, final = os.path.join(self._staging, unit.id), os.path.join(self._target, unit.folder)
+        return all(
+            os.path.isfile(os.path.join(staged, name)) or os.path.isfile(os.path.join(final, final_name))
+            for name, final_name in names.items()
+        )
 
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:
         """Remove every staged file but `units`' names, and all parts: what a kill left without a ledger row."""
         try:
-            for entry in os.scandir(self._staging):
+            for entry in _entries(self._staging):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                    continue
                 if entry.name not in units:
                     shutil.rmtree(entry.path)
                     continue
                 wanted = {os.path.join(entry.path, name) for name in units[entry.name]}
                 for path in Path(entry.path).rglob("*"):
-                    if path.is_file() and str(path) not in wanted:
+                    if not path.is_dir() and str(path) not in wanted:
                         path.unlink()
-            for entry in os.scandir(self._parts):
+            for entry in _entries(self._parts):
                 os.unlink(entry.path)
         except OSError as error:
             raise unwritable(error, self._staging) from error
@@ -135,19 +149,23 @@ class DirectorySink:
     def _merge(self, staged: str, final: str, names: Mapping[str, str]) -> None:
         """Move file by file: the folder is visible already, or shared with other items."""
         for name, final_name in names.items():
-            place = os.path.join(final, final_name)
-            self._make_folder(os.path.dirname(place))
+            source, place = os.path.join(staged, name), os.path.join(final, final_name)
+            if not os.path.lexists(source):
+                continue  # moved before a kill, or in place since an earlier run
+            folder = os.path.dirname(place)
+            self._make_folder(folder)
             try:
-                os.replace(os.path.join(staged, name), place)
-            except FileNotFoundError:
-                continue  # moved before a kill
-            self._syncer.wrote(os.path.dirname(place))
+                os.replace(source, place)
+            except FileNotFoundError:  # someone removed the folder while we run
+                os.makedirs(folder, exist_ok=True)
+                os.replace(source, place)
+            self._syncer.wrote(folder)
         shutil.rmtree(staged, ignore_errors=True)
 
     def _make_folder(self, folder: str) -> None:
         if folder not in self._folders:
             os.makedirs(folder, exist_ok=True)
-            self._syncer.wrote(os.path.dirname(folder))
+            self._wrote_folders(folder, self._target)
             if len(self._folders) < 10_000:
                 self._folders.add(folder)
 
@@ -172,9 +190,10 @@ class DirectorySink:
 class DirectoryPart:
     """A large file on its way: written by aiofiles, fsynced, then moved into its unit. Implements `interfaces.Part`."""
 
-    def __init__(self, path: str, staged: str) -> None:
+    def __init__(self, path: str, staged: str, placed: Callable[[], None]) -> None:
         self._path = path
         self._staged = staged
+        self._placed = placed
         self._held = bytearray()
 
     async def __aenter__(self) -> DirectoryPart:
@@ -213,11 +232,17 @@ class DirectoryPart:
         os.makedirs(os.path.dirname(self._staged), exist_ok=True)
         os.replace(self._path, self._staged)
         fsync_path(os.path.dirname(self._staged))
+        self._placed()
 
     async def __aexit__(self, *exc: object) -> None:
         await self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def _write_file(name: str, content: bytes, folder_fd: int | None) -> None:

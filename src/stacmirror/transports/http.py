@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -24,8 +26,17 @@ _HEADER_MAX_BYTES = 32 << 10
 class AiohttpTransport:
     """One session for the whole run: kept connections, no cookies, no redirects, no decompression."""
 
-    def __init__(self, *, user_agent: str, connect_timeout_s: float, stall_timeout_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        user_agent: str,
+        connect_timeout_s: float,
+        stall_timeout_s: float,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
+        """`proxies` maps a scheme (`http`, `https`) to a proxy's URL."""
         self._user_agent = user_agent
+        self._proxies = proxies or {}
         # No total: a large scene may take an hour. What must not happen is an answer without a byte.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=stall_timeout_s)
         self._session: aiohttp.ClientSession | None = None
@@ -39,7 +50,8 @@ class AiohttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             requote_redirect_url=False,
-            trust_env=True,
+            # Not trust_env: it reads netrc in a thread at every request (twice the CPU), and would send its passwords.
+            trust_env=False,
             max_line_size=_HEADER_MAX_BYTES,
             max_field_size=_HEADER_MAX_BYTES,
             headers={"User-Agent": self._user_agent, "Accept": "*/*"},
@@ -50,7 +62,9 @@ class AiohttpTransport:
         if self._session is None:
             self._session = self._open_session()
         try:
-            response = await self._session.get(_as_sent(url), headers=headers, allow_redirects=False)
+            response = await self._session.get(
+                _as_sent(url), headers=headers, allow_redirects=False, proxy=self._proxy_for(url)
+            )
         except Exception as error:
             raise map_error(error) from error
         try:
@@ -58,6 +72,12 @@ class AiohttpTransport:
         except BaseException:
             response.close()
             raise
+
+    def _proxy_for(self, url: str) -> str | None:
+        if not self._proxies:
+            return None
+        parts = urlsplit(url)
+        return None if proxy_bypass(parts.netloc) else self._proxies.get(parts.scheme)
 
     async def close(self) -> None:
         """Close all connections."""
