@@ -19,7 +19,7 @@ import tempfile
 import uvloop
 
 from stacmirror.mirror import Mirror
-from stacmirror.settings import build
+from stacmirror.typed import build
 
 
 def rss_mib() -> float:

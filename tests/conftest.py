@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from stacmirror.settings import Settings, build
+from stacmirror.settings import Settings
 from stacmirror.simulator import Simulator, SimulatorSettings
+from stacmirror.typed import build
 
 SOURCE = "mlhub:bigearthnet_v1_labels"
 

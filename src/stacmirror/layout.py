@@ -2,25 +2,24 @@
 
 The worker asks for folder and names before any request (only `notebook` waits for the redirect's target). A path
 never leaves the target, whatever an id holds: each part is `safe_name`d. Which names are taken at the target is
-the ledger's to know; `fold`, `clash_folder` and `name_for_target` are what it needs to keep two of them apart.
+the ledger's to know: it keeps two apart that differ only by case.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import string
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import msgspec
 
 from stacmirror.errors import UsageError
 from stacmirror.model import Asset, Item, ItemKey
+from stacmirror.names import SUFFIX, TOKEN, encode, extension, fold, guard, hash2, safe_name, with_tail
 
 PRESETS = {
     "item": "{collection}/{item_id}/{asset_key}{ext}",
@@ -32,51 +31,7 @@ PRESETS = {
 }
 TEMPLATE_FIELDS = ("collection", "item_id", "asset_key", "ext", "hash2")
 
-NAME_MAX_BYTES = 200
-RESERVED = frozenset({"collection.json", "citation.txt", "license.txt", ".stacmirror"})
-"""Names of the mirror's own files at the top of the target, case-folded."""
-
-_WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE)
-_PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 _LITERAL = re.compile(r"[A-Za-z0-9._=+,@ -]*")
-_SUFFIX = re.compile(r"[^/](\.tar\.gz|\.[A-Za-z0-9]{1,8})$", re.IGNORECASE)
-_TOKEN = re.compile(r"gAAAA[A-Za-z0-9_=-]{16,}|[0-9a-fA-F]{64}")
-# `%` is always followed by two hex digits in an encoded name, so these marks cannot come from any id or key.
-_TAIL = "%-"
-_EMPTY = "%empty"
-
-_TYPES = {
-    ".tif": "image/tiff image/vnd.stac.geotiff image/geotiff",
-    ".jp2": "image/jp2 image/jpeg2000",
-    ".png": "image/png",
-    ".jpg": "image/jpeg image/jpg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-    ".json": "application/json",
-    ".geojson": "application/geo+json application/geojson application/vnd.geo+json",
-    ".ndjson": "application/x-ndjson",
-    ".xml": "application/xml text/xml",
-    ".gml": "application/gml+xml",
-    ".kml": "application/vnd.google-earth.kml+xml",
-    ".kmz": "application/vnd.google-earth.kmz",
-    ".gpkg": "application/geopackage+sqlite3",
-    ".fgb": "application/vnd.flatgeobuf",
-    ".parquet": "application/vnd.apache.parquet application/x-parquet application/parquet",
-    ".nc": "application/netcdf application/x-netcdf",
-    ".h5": "application/x-hdf5",
-    ".hdf": "application/x-hdf",
-    ".laz": "application/vnd.laszip application/vnd.laszip+copc",
-    ".zip": "application/zip application/x-zip-compressed",
-    ".gz": "application/gzip",
-    ".tar": "application/x-tar",
-    ".pdf": "application/pdf",
-    ".yaml": "application/yaml",
-    ".csv": "text/csv",
-    ".txt": "text/plain",
-    ".md": "text/markdown",
-    ".html": "text/html",
-}
-_EXTENSIONS = {media_type: ext for ext, types in _TYPES.items() for media_type in types.split()}
 _OFFICIAL_KEYS = ("labels", "coordinates", "projection", "tile_source", "acquisition_date")
 
 
@@ -110,7 +65,7 @@ class _Part:
 
     def fill(self, values: Mapping[str, str]) -> str:
         stem = "".join(values[field] if field else literal for literal, field in self.pieces)
-        return _guard(stem, values["ext"] if self.has_tail else "")
+        return guard(stem, values["ext"] if self.has_tail else "")
 
     def uses(self, *fields: str) -> bool:
         return any(field in fields for _, field in self.pieces) or (self.has_tail and "ext" in fields)
@@ -129,7 +84,9 @@ class Layout:
         at = next(at for at, part in enumerate(parts) if part.uses("asset_key", "ext") or at == len(parts) - 1)
         self._folder_parts = tuple(parts[:at])
         self._name_parts = tuple(parts[at:])
-        self._exclusive = any(part.uses("item_id", "patch") for part in self._folder_parts)
+        # Two collections may have items of one id, so a folder is an item's own only if it names both.
+        own = [field for field in ("collection", "item_id") if any(part.uses(field) for part in self._folder_parts)]
+        self._exclusive = self.one_to_one or len(own) == 2
         self._names_need_item = any(part.uses("collection", "item_id", "hash2", "patch") for part in self._name_parts)
         self._needs_hash = any(part.uses("hash2") for part in parts)
         # Items of one collection have the same keys and types: their names are made once.
@@ -168,16 +125,11 @@ class Layout:
         """
         return []
 
-    def clash_folder(self, folder: str, key: ItemKey) -> str:
-        """Return `folder` with a tail made of the item's true key, for the second of two with equal folded folders."""
-        before, slash, last = folder.rpartition("/")
-        return f"{before}{slash}{_with_tail(last, '', f'{key.collection}/{key.id}')}"
-
     def _extension(self, asset: Asset) -> str:
         return extension(asset)
 
     def _item_values(self, key: ItemKey) -> dict[str, str]:
-        values = {"collection": _encode(key.collection), "item_id": _encode(key.id)}
+        values = {"collection": encode(key.collection), "item_id": encode(key.id)}
         if self._needs_hash:
             values["hash2"] = hash2(key.id)
         return values
@@ -189,12 +141,12 @@ class Layout:
         found: dict[str, str] = {}
         taken: set[str] = set()
         for key, ext in sorted(set(signature)):
-            values["asset_key"], values["ext"] = _encode(key), ext
+            values["asset_key"], values["ext"] = encode(key), ext
             name = "/".join(part.fill(values) for part in self._name_parts)
             if fold(name) in taken:
                 stem = name[: len(name) - len(ext)] if ext and name.endswith(ext) else name
                 before, slash, last = stem.rpartition("/")
-                name = f"{before}{slash}{_with_tail(last, name[len(stem) :], key)}"
+                name = f"{before}{slash}{with_tail(last, name[len(stem) :], key)}"
             taken.add(fold(name))
             found[key] = name
         return found
@@ -216,13 +168,13 @@ class _Notebook(Layout):
         """
         path = url if url.startswith("s3://") else re.split(r"[?#]", url, maxsplit=1)[0]
         base = unquote(path.partition("://")[2].partition("/")[2].rpartition("/")[2], errors="surrogateescape")
-        plain = safe_name(key if not base or _TOKEN.fullmatch(base) else base)
-        match = _SUFFIX.search(plain)
+        plain = safe_name(key if not base or TOKEN.fullmatch(base) else base)
+        match = SUFFIX.search(plain)
         suffix = match[1] if match else ""
         folded = {fold(other) for other in taken}
         name, salt = plain, key
         while fold(name) in folded:
-            name = _with_tail(plain.removesuffix(suffix), suffix, salt)
+            name = with_tail(plain.removesuffix(suffix), suffix, salt)
             salt += "\0"
         return name
 
@@ -245,7 +197,7 @@ class _BigEarthNet(Layout):
             when = item.properties.get("datetime")
             date = when[:19].replace("T", " ") if isinstance(when, str) else None
             metadata = {"labels": list(labels), "acquisition_date": date}
-        name = _guard(f"{self._item_values(item.key)['patch']}_labels_metadata", ".json")
+        name = guard(f"{self._item_values(item.key)['patch']}_labels_metadata", ".json")
         return [("@labels_metadata", name, msgspec.json.encode(metadata))]
 
     def _extension(self, asset: Asset) -> str:
@@ -256,67 +208,7 @@ class _BigEarthNet(Layout):
 
     def _item_values(self, key: ItemKey) -> dict[str, str]:
         patch = key.id.removeprefix(f"{key.collection}_") or key.id
-        return {"patch": _encode(patch)}
-
-
-def fold(path: str) -> str:
-    """Return what two paths share that are one on a file system that ignores case or normalizes Unicode."""
-    if path.isascii():
-        return path.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-
-
-def safe_name(text: str) -> str:
-    """Return one path part for any text: never empty, `.` or `..`, at most 200 bytes, no two texts alike.
-
-    All but `[A-Za-z0-9._-]` is percent-encoded as UTF-8 (a lone surrogate too); so are a leading dot or dash, a
-    trailing dot, and the first letter of names that Windows or the mirror itself reserves. Longer names end in a hash.
-    """
-    return _guard(_encode(text), "")
-
-
-def extension(asset: Asset) -> str:
-    """Return `.tif`, `.json` ... by the media type, or else by the href's own suffix; "" when neither says."""
-    media_type = asset.media_type
-    known = _EXTENSIONS.get(media_type)
-    if known is None and media_type:
-        known = _EXTENSIONS.get(media_type.partition(";")[0].strip().lower())
-    if known is not None:
-        return known
-    path = re.split(r"[?#]", asset.href, maxsplit=1)[0].partition("://")[2] or asset.href
-    match = _SUFFIX.search(unquote(path.partition("/")[2].rpartition("/")[2]))
-    return match[1].lower() if match and not match[1][1:].isdigit() else ""
-
-
-def hash2(item_id: str) -> str:
-    """Return two hex digits that anyone can find again: `printf %s ID | sha256sum | cut -c1-2`."""
-    return hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).hexdigest()[:2]
-
-
-def _encode(text: str) -> str:
-    if _PLAIN.fullmatch(text):
-        return text
-    # `surrogatepass`, not `surrogateescape`: the latter would make one byte string of two different texts.
-    return quote(text.encode("utf-8", "surrogatepass"), safe="").replace("~", "%7E")
-
-
-def _guard(stem: str, ext: str) -> str:
-    """Make one path part of an encoded stem and its extension."""
-    name = stem + ext
-    if not name:
-        return _EMPTY
-    if name[0] in ".-" or name.lower() in RESERVED or _WINDOWS.match(name):
-        name = f"%{ord(name[0]):02X}{name[1:]}"
-    if name[-1] in ". ":
-        name, ext = f"{name[:-1]}%{ord(name[-1]):02X}", ""
-    return name if len(name) <= NAME_MAX_BYTES else _with_tail(name[: len(name) - len(ext)], ext, name)
-
-
-def _with_tail(stem: str, ext: str, true_name: str) -> str:
-    tail = f"{_TAIL}{hashlib.sha256(true_name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}{ext}"
-    kept = stem[: NAME_MAX_BYTES - len(tail)]
-    # Never half an escape at the cut.
-    return re.sub(r"%[0-9A-F]?$", "", kept) + tail
+        return {"patch": encode(patch)}
 
 
 def _official_metadata(content: bytes) -> dict[str, Any] | None:
@@ -365,7 +257,7 @@ def _compile_part(text: str, fields: Collection[str]) -> _Part:
             shown = field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
             raise ValueError(f"no field {{{shown}}}; there are {', '.join(TEMPLATE_FIELDS)}")
         pieces.append(("", field))
-    if not any(field for _, field in pieces) and _guard(text, "") != text:
+    if not any(field for _, field in pieces) and guard(text, "") != text:
         raise ValueError(f"the part {text!r} leaves the target, or is reserved")
     has_tail = pieces[-1] == ("", "ext")
     return _Part(tuple(pieces[:-1] if has_tail else pieces), has_tail)

@@ -7,23 +7,18 @@ from __future__ import annotations
 
 import os
 import random
-import resource
-import sys
 import time
-from urllib.request import getproxies
 
-from stacmirror import __version__
-from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
-from stacmirror.catalogs.parse import label_classes
+from stacmirror.assembly import make_catalog, make_router, retry_policy
+from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, SourceError, StacmirrorError, UsageError
+from stacmirror.errors import LoginRefused, StacmirrorError, UsageError
 from stacmirror.filters import AssetChoice, make_filters
-from stacmirror.interfaces import Observer, Transport
+from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
 from stacmirror.ledger.lock import RunLock
 from stacmirror.ledger.store import LedgerStore
-from stacmirror.limits import HostLimits
-from stacmirror.model import START, CollectionInfo, Counts, LedgerEntry, ResumePoint, Reveal, Summary, Verdict
+from stacmirror.model import Counts, LedgerEntry, ResumePoint, Reveal, Summary
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.missing import MissingKeys
@@ -35,14 +30,11 @@ from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew
 from stacmirror.record import STATE_FOLDER, refuse_other_mirror, write_record
-from stacmirror.retry import RetryPolicy
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
-from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.router import Router
-from stacmirror.transports.s3 import S3Transport
+from stacmirror.verdict import citation_lines, peak_rss_mib, verdict_of
 
-USER_AGENT = f"stacmirror/{__version__}"
 _UNWRITTEN_MAX = 4096
 """Bundles that may wait for the ledger before workers wait."""
 
@@ -201,7 +193,7 @@ class Mirror:
         mirror = ledger.counts()
         run = self._run_counts(outcome.walk, ledger)
         ledger.set_ended()
-        verdict, exit_code, reason = _verdict(outcome.error, self.stop, outcome.walk, mirror)
+        verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror)
         return Summary(
             verdict=verdict,
             run=run,
@@ -246,121 +238,3 @@ def recover(sink: DirectorySink, ledger: LedgerStore) -> tuple[ResumePoint, list
             ledger.forget_unit(held.unit.id)
     sink.retain(keep)
     return ledger.resume_point(), staged
-
-
-def _verdict(error: StacmirrorError | None, stop: Stop, walk: Walk, mirror: Counts) -> tuple[Verdict, int, str]:
-    """Return verdict, exit code and reason. Order: what broke the run, what stopped it, what is missing."""
-    if error is not None:
-        verdict: Verdict = "incomplete" if isinstance(error, SourceError) else "stopped"
-        return verdict, error.exit_code, error.message
-    if stop.asked.is_set():
-        return "stopped", stop.exit_code, stop.reason
-    if mirror.assets.failed or mirror.items.incomplete:
-        return "incomplete", 3, f"{mirror.assets.failed} assets of {mirror.items.incomplete} items did not arrive"
-    if mirror.items.pending:
-        return "incomplete", 5, f"{mirror.items.pending} listed items are not there"
-    if not walk.ended and not walk.limited:
-        return "incomplete", 5, "the listing did not end"
-    return "complete", 0, ""
-
-
-def retry_policy(settings: Settings) -> RetryPolicy:
-    """Return the policy that the settings ask for."""
-    limit = settings.limit
-    return RetryPolicy(limit.retries, limit.backoff_s, limit.backoff_max_s, limit.retry_after_max_s)
-
-
-def make_router(settings: Settings, clock: SystemClock) -> Router:
-    """Return the way to open any href, with every host's budget."""
-    limit, s3 = settings.limit, settings.s3
-    http = AiohttpTransport(
-        user_agent=USER_AGENT,
-        connect_timeout_s=limit.connect_timeout_s,
-        stall_timeout_s=limit.stall_timeout_s,
-        proxies=getproxies(),
-    )
-    objects = S3Transport(
-        endpoint=s3.s3_endpoint,
-        unsigned=s3.s3_unsigned,
-        region=s3.s3_region,
-        request_payer=s3.request_payer,
-        connections_max=limit.per_host,
-        connect_timeout_s=limit.connect_timeout_s,
-        stall_timeout_s=limit.stall_timeout_s,
-    )
-    transports: dict[str, Transport] = {"https": http, "http": http, "s3": objects}
-    held_max_bytes = max(1, settings.write.memory_max_bytes // limit.workers)
-    return Router(
-        transports,
-        HostLimits(limit.per_host, limit.rate_per_s, clock.monotonic, clock.sleep),
-        redirects_max=settings.catalog.redirects_max,
-        small_max_bytes=min(settings.write.small_file_max_bytes, held_max_bytes),
-        retry_after_max_s=limit.retry_after_max_s,
-        wall=clock.wall,
-    )
-
-
-def make_catalog(
-    settings: Settings, api_key: str, router: Router, clock: SystemClock, progress: Progress
-) -> MlhubCatalog:
-    """Return the catalog that `settings.source` names. Raises: UsageError for a source of no known form."""
-    dialect, collection = parse_source(settings.source, needs_collection=False)
-
-    def on_retry(error: Exception, wait_s: float) -> None:
-        progress.retries += 1
-
-    return DIALECTS[dialect](
-        collection,
-        settings.catalog.api_url,
-        api_key,
-        settings.walk.page_size,
-        router,
-        retry_policy(settings),
-        clock,
-        random.random,
-        on_retry,
-        settings.walk.page_max_bytes,
-    )
-
-
-def citation_lines(infos: list[CollectionInfo]) -> list[str]:
-    """Return one line for each citation that is asked for, and the license, without repeating either."""
-    lines: list[str] = []
-    for info in infos:
-        text = info.citation or (f"https://doi.org/{info.doi}" if info.doi else "")
-        if text:
-            license_ = f" [{info.license}]" if info.license else ""
-            line = f"{text}{license_}"
-            if line not in lines:
-                lines.append(line)
-    return lines
-
-
-def peak_rss_mib() -> float:
-    """Return the most memory this process has held, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
-
-
-async def list_collections(settings: Settings, api_key: str) -> list[CollectionInfo]:
-    """Return what every collection of the source says of itself. Raises: SourceError, LoginRefused."""
-    clock = SystemClock()
-    router = make_router(settings, clock)
-    try:
-        return await make_catalog(settings, api_key, router, clock, Progress()).collections()
-    finally:
-        await router.close()
-
-
-async def list_classes(settings: Settings, api_key: str) -> dict[str, list[str]]:
-    """Return the label classes of the source's first item, by property. Raises: SourceError, LoginRefused."""
-    clock = SystemClock()
-    router = make_router(settings, clock)
-    try:
-        page = await make_catalog(settings, api_key, router, clock, Progress()).page(START)
-        found: dict[str, list[str]] = {}
-        for item in page.items[:1]:
-            found.update(label_classes(item))
-        return found
-    finally:
-        await router.close()

@@ -14,7 +14,8 @@ from typing import Any
 
 from stacmirror.errors import TargetInUse, TargetUnwritable, UsageError
 from stacmirror.redact import redact_url
-from stacmirror.settings import Settings, options
+from stacmirror.settings import Settings
+from stacmirror.typed import options
 
 STATE_FOLDER = ".stacmirror"
 _FILE = "settings.toml"

@@ -8,7 +8,7 @@ import pytest
 
 from stacmirror.cli import access, config
 from stacmirror.errors import LoginRefused, UsageError
-from stacmirror.settings import build
+from stacmirror.typed import build
 
 NOTHING = config.Resolved({})
 

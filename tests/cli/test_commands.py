@@ -62,8 +62,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeMirror]:
     async def list_classes(settings: Settings, api_key: str) -> dict[str, list[str]]:
         return {"labels": ["Beaches, dunes, sands", "Airports\x07"]}
 
-    module.Mirror, module.list_collections, module.list_classes = Fresh, list_collections, list_classes
+    module.Mirror = Fresh
+    assembly: Any = types.ModuleType("stacmirror.assembly")
+    assembly.list_collections, assembly.list_classes = list_collections, list_classes
     monkeypatch.setitem(sys.modules, "stacmirror.mirror", module)
+    monkeypatch.setitem(sys.modules, "stacmirror.assembly", assembly)
     monkeypatch.setenv("MLHUB_API_KEY", "s3cr3t")
     return Fresh
 

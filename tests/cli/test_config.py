@@ -13,7 +13,8 @@ from stacmirror.cli import config
 from stacmirror.cli.config_show import to_toml
 from stacmirror.cli.options import ACCESS, FILTERS, LOOK, PLACE, TUNING
 from stacmirror.errors import UsageError
-from stacmirror.settings import Settings, options
+from stacmirror.settings import Settings
+from stacmirror.typed import options
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 

@@ -44,7 +44,7 @@ async def test_bigearthnet_is_what_torchgeo_opens(quick_settings: Make, tmp_path
 
 
 async def test_notebook_names_files_by_the_target(quick_settings: Make, tmp_path: Path) -> None:
-    """The seed notebook's layout: label and bands in one folder under the label's id, named by the redirect's target."""
+    """The seed notebook's layout: label and bands in one folder under the label's id, named by the target."""
     async with simulated(items=3) as simulator:
         summary = await Mirror(quick_settings(simulator, layout="notebook"), api_key=simulator.key).run()
         label, patch = simulator.item_id(0), simulator.patch_name(0)

@@ -98,8 +98,6 @@ async def start() -> AsyncIterator[Start]:
 
         async def begin(clock: Callable[[], float] | None = None, **settings: Any) -> Client:
             options = {} if clock is None else {"clock": clock}
-            return await stack.enter_async_context(
-                _client(Simulator(SimulatorSettings(**settings), **options))
-            )
+            return await stack.enter_async_context(_client(Simulator(SimulatorSettings(**settings), **options)))
 
         yield begin

@@ -73,9 +73,7 @@ async def test_on_the_wire_short_is_half_a_body_and_reset_is_rst(start: Start) -
     client = await start()
     for fault in ("short", "reset"):
         request = f"GET {client.blob(0, 'B02')} HTTP/1.1\r\nHost: x\r\nX-Simulate: {fault}\r\n\r\n"
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", int(client.sim.blobs_url.rsplit(":", 1)[1])
-        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(client.sim.blobs_url.rsplit(":", 1)[1]))
         writer.write(request.encode())
         if fault == "reset":
             with pytest.raises(ConnectionResetError):
@@ -101,9 +99,7 @@ async def test_rates_strike_the_share_and_the_target_they_name(start: Start) -> 
     outcomes = []
     for _ in range(2):
         client = await start(faults={"blobs:503": 0.25})
-        outcomes.append(
-            [(await client.get(client.sim.blobs_url + client.blob(0, "B01")))[0] for _ in range(200)]
-        )
+        outcomes.append([(await client.get(client.sim.blobs_url + client.blob(0, "B01")))[0] for _ in range(200)])
         s3 = f"{client.sim.s3_url}/radiant-mlhub{client.blob(0, 'B01')}"
         assert {(await client.get(s3))[0] for _ in range(30)} == {200}
     assert outcomes[0] == outcomes[1]
@@ -141,9 +137,7 @@ def test_faults_are_written_name_rate_or_target_name_rate() -> None:
     assert all(text and "\n" not in text for text in (*FAULTS.values(), *TRAPS.values()))
 
 
-@pytest.mark.parametrize(
-    ("generation", "sizes"), [(2020, [20, 20, 10]), (2021, [20, 20, 10]), (2022, [20, 20, 10])]
-)
+@pytest.mark.parametrize(("generation", "sizes"), [(2020, [20, 20, 10]), (2021, [20, 20, 10]), (2022, [20, 20, 10])])
 async def test_null_next(start: Start, generation: int, sizes: list[int]) -> None:
     """Trap null-next: the last page, and only it, has a next link whose href is null."""
     client = await start(items=50, generation=generation, traps=("null-next",))
@@ -177,9 +171,7 @@ async def test_growing_key(start: Start, generation: int) -> None:
     following = next_of(await client.page(client.items_url("labels", f"?limit=5&{key}")))
     assert following is not None
     assert following.count(key) == 1
-    pages = await (await start(items=40, generation=generation, traps=("growing-key",))).walk(
-        query="?limit=9"
-    )
+    pages = await (await start(items=40, generation=generation, traps=("growing-key",))).walk(query="?limit=9")
     assert len(set(ids_of(pages))) == 40
 
 
@@ -288,9 +280,7 @@ def test_on_uvloop_it_serves_and_resets() -> None:
             page = await client.page(client.items_url("labels"))
             assert len(page["features"]) == 1
             reader, writer = await asyncio.open_connection("127.0.0.1", int(sim.blobs_url.rsplit(":", 1)[1]))
-            writer.write(
-                f"GET {client.blob(0, 'B02')} HTTP/1.1\r\nHost: x\r\nX-Simulate: reset\r\n\r\n".encode()
-            )
+            writer.write(f"GET {client.blob(0, 'B02')} HTTP/1.1\r\nHost: x\r\nX-Simulate: reset\r\n\r\n".encode())
             with pytest.raises(ConnectionResetError):
                 await reader.read(-1)
             writer.close()

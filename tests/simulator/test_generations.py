@@ -102,9 +102,7 @@ async def test_the_last_page_of_the_whole_archive_comes_at_once(start: Start, ge
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-@pytest.mark.parametrize(
-    "query", ["limit=0", "limit=10001", "limit=ten", "next=%21&token=%21", "next=MQ&token=next:x"]
-)
+@pytest.mark.parametrize("query", ["limit=0", "limit=10001", "limit=ten", "next=%21&token=%21", "next=MQ&token=next:x"])
 async def test_a_bad_limit_or_cursor_is_400(start: Start, generation: int, query: str) -> None:
     """Limits outside 1..10,000 and foreign cursors are refused."""
     client = await start(generation=generation)
@@ -125,9 +123,7 @@ async def test_2021_items_have_the_recorded_shape(start: Start) -> None:
         assert made["assets"][key]["eo:bands"] == asset["eo:bands"]
         assert made["assets"][key]["type"] == asset["type"]
         assert made["assets"][key]["title"] == f"{client.sim.patch_name(5)}_{key}"
-    assert [{**link, "href": ""} for link in made["links"]] == [
-        {**link, "href": ""} for link in known["links"]
-    ]
+    assert [{**link, "href": ""} for link in made["links"]] == [{**link, "href": ""} for link in known["links"]]
     page = await client.page(client.items_url("source"))
     known_page: dict[str, Any] = recorded("2021-fixtures/bigearthnet_v1_source_items_0.json")
     assert set(page) == set(known_page)

@@ -42,9 +42,7 @@ async def test_every_file_is_served_with_its_true_bytes(start: Start, host: str)
         ("bytes=7559-9999", 7559, 7560),
     ],
 )
-async def test_a_range_gives_its_part(
-    start: Start, host: str, asked: str, start_byte: int, end_byte: int
-) -> None:
+async def test_a_range_gives_its_part(start: Start, host: str, asked: str, start_byte: int, end_byte: int) -> None:
     """Closed, open and suffix ranges are 206 with the part and its place."""
     client = await start(items=2)
     whole = client.sim.expected_files(0)["B05"]
@@ -102,9 +100,7 @@ async def test_s3_can_demand_a_signature_and_a_payer(start: Start) -> None:
 async def test_aiobotocore_reads_objects_path_style(start: Start) -> None:
     """A real S3 client gets, heads and ranges objects, and sees NoSuchKey and NoSuchBucket."""
     session_module = pytest.importorskip("aiobotocore.session")
-    config = pytest.importorskip("botocore.config").Config(
-        s3={"addressing_style": "path"}, retries={"max_attempts": 0}
-    )
+    config = pytest.importorskip("botocore.config").Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0})
     errors = pytest.importorskip("botocore.exceptions")
     client = await start(items=2, s3_auth_required=True)
     body = client.sim.expected_files(1)["B02"]

@@ -95,10 +95,7 @@ def test_two_simulators_of_one_seed_have_the_same_files_and_another_seed_has_oth
     assert first.item_id(2) == second.item_id(2) != other.item_id(2)
     worlds = (first, other)
     digests = [
-        hashlib.md5(body).digest()
-        for sim in worlds
-        for i in range(4)
-        for body in sim.expected_files(i).values()
+        hashlib.md5(body).digest() for sim in worlds for i in range(4) for body in sim.expected_files(i).values()
     ]
     assert len(set(digests)) == len(digests) == 2 * 4 * 13
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacmirror.errors import UsageError
-from stacmirror.layout import NAME_MAX_BYTES, RESERVED, extension, fold, hash2, make_layout, safe_name
+from stacmirror.layout import make_layout
 from stacmirror.model import Asset, Item, ItemKey
+from stacmirror.names import NAME_MAX_BYTES, RESERVED, extension, fold, hash2, safe_name
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"
 SOURCE = ItemKey("bigearthnet_v1_source", f"bigearthnet_v1_source_{PATCH}")
@@ -89,7 +90,6 @@ def test_paths_stay_inside(name: str, template: str, collection: str, item_id: s
     folder, _ = layout.folder(one.key, one.key)
     path = "/".join(part for part in (folder, layout.names(one, one.assets)[key]) if part)
     assert is_safe(path)
-    assert is_safe(layout.clash_folder(folder, one.key))
 
 
 def test_layout_item() -> None:
@@ -225,17 +225,6 @@ def test_long_names_keep_their_extension() -> None:
     name = make_layout("item", "").names(one, one.assets)["x" * 250]
     assert name.endswith(".tif")
     assert len(name) == NAME_MAX_BYTES
-
-
-def test_clash_folder_is_another_folder() -> None:
-    """Two items whose ids differ by case get folders that differ, the same each time."""
-    layout = make_layout("item", "")
-    one, other = ItemKey("c", "Tile"), ItemKey("c", "tile")
-    first, second = layout.folder(one, one)[0], layout.folder(other, other)[0]
-    assert fold(first) == fold(second)
-    assert fold(layout.clash_folder(second, other)) != fold(first)
-    assert layout.clash_folder(second, other) == layout.clash_folder(second, other)
-    assert layout.clash_folder(second, other) != layout.clash_folder(second, ItemKey("c", "TILE"))
 
 
 def test_template_of_ones_own() -> None:

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stacmirror.errors import TargetInUse
-from stacmirror.layout import fold
 from stacmirror.ledger import schema
 from stacmirror.ledger.reader import LedgerReader
 from stacmirror.ledger.store import LedgerStore
@@ -38,6 +37,7 @@ from stacmirror.model import (
     Reveal,
     Unit,
 )
+from stacmirror.names import fold
 
 BANDS = tuple(f"B{n:02d}" for n in range(1, 14))
 
@@ -528,6 +528,20 @@ def test_doubting_a_key_makes_assumed_absences_lacking(tmp_path: Path) -> None:
         assert [(item, f.key, f.permanent) for item in found for f in found[item].failed] == [("assumed", "B10", False)]
         assert store.counts().items.incomplete == 1
         assert store.counts().assets.assumed_absent == 1
+
+
+def test_items_in_hand_while_a_key_is_judged_are_judged_the_same(tmp_path: Path) -> None:
+    """What left its worker before a key was forgiven or doubted, and is written after, is treated as all others."""
+    with opened(tmp_path) as store:
+        store.write([a_page(0, 4), Forgiven("labels", "B10"), outcome(record("a", failed=["B10", "B02"]))], [])
+        assert [failed.key for failed in lacking(store)["a"].failed] == ["B02"]
+        assert lacking(store)["a"].absent == [Absent("B10")]
+        late = record("b", absent=[Absent("B10", assumed=True), Absent("B11", assumed=True)])
+        assert store.write([Doubted("labels", "B10"), outcome(late)], []) == []
+        assert [failed.key for failed in lacking(store)["b"].failed] == ["B10"]
+        assert lacking(store)["b"].absent == [Absent("B11", assumed=True)]
+        store.write([outcome(record("c", failed=["B10"]))], [])
+        assert "c" in lacking(store)
 
 
 def test_an_item_doubted_in_the_group_that_writes_it_is_held(tmp_path: Path) -> None:

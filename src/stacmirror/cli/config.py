@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from stacmirror.errors import UsageError
-from stacmirror.settings import Option, Settings, build, options, unknown_key
+from stacmirror.settings import Settings
+from stacmirror.typed import Option, build, options, unknown_key
 
 ENV_PREFIX = "STACMIRROR_"
 PROJECT_FILE = "stacmirror.toml"

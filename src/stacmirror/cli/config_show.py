@@ -10,7 +10,7 @@ import typer
 from stacmirror.cli import config
 from stacmirror.cli.options import ConfigFile, Json
 from stacmirror.cli.session import emit, emit_json, warn
-from stacmirror.settings import options
+from stacmirror.typed import options
 
 config_app = typer.Typer(
     rich_markup_mode="rich", no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}

@@ -32,7 +32,7 @@ def collections(
 
     stacmirror collections mlhub: --api-url https://host/mlhub/v1
     """
-    from stacmirror.mirror import list_collections
+    from stacmirror.assembly import list_collections
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=False)
     found = _ask(list_collections(settings, key))
@@ -50,7 +50,7 @@ def classes(
 
     stacmirror classes mlhub:bigearthnet_v1_labels --api-url https://host/mlhub/v1
     """
-    from stacmirror.mirror import list_classes
+    from stacmirror.assembly import list_classes
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=True)
     found = _ask(list_classes(settings, key))

@@ -12,7 +12,8 @@ from stacmirror.cli.checks import check_settings
 from stacmirror.cli.config import Resolved
 from stacmirror.cli.options import ACCESS, FILTERS, LOOK, PLACE, TUNING, ConfigFile, Json, Quiet, Verbose, takes
 from stacmirror.cli.session import Look, Session, say, session_of, warn
-from stacmirror.settings import Settings, options
+from stacmirror.settings import Settings
+from stacmirror.typed import options
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="What to mirror: mlhub:COLLECTION.", show_default=False)]
 Dest = Annotated[str, typer.Argument(metavar="DEST", help="The mirror's folder.", show_default=False)]

@@ -1,6 +1,6 @@
 """The flags that set a setting, once for all commands: a table, and the decorator that gives a command some of them.
 
-A flag's name is its setting's key, its default is the setting's own. Every value stays as typed: stacmirror.settings
+A flag's name is its setting's key, its default is the setting's own. Every value stays as typed: stacmirror.typed
 converts flags, environment and TOML alike, so that one mistake has one wording.
 """
 
@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 
 from stacmirror.errors import UsageError
-from stacmirror.settings import Option, options
+from stacmirror.typed import Option, options
 from stacmirror.units import format_duration
 
 

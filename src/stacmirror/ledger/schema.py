@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 import xxhash
 
+from stacmirror.errors import TargetInUse
 from stacmirror.model import Absent, ItemKey, Receipt
 
 APPLICATION_ID = 0x53744D72  # "StMr": tells our files from other SQLite files
@@ -115,8 +116,11 @@ def pack(stored: Sequence[Receipt], absent: Sequence[Absent]) -> bytes:
 
 
 def unpack(blob: bytes) -> tuple[list[Receipt], list[Absent]]:
-    """Return what `pack` was given. Raises: msgspec.DecodeError."""
-    packed = _decoder.decode(blob)
+    """Return what `pack` was given. Raises: TargetInUse when the blob is damaged."""
+    try:
+        packed = _decoder.decode(blob)
+    except msgspec.DecodeError as error:
+        raise TargetInUse("a row of the ledger is damaged", hint="restore the ledger from a copy") from error
     stored = [
         Receipt(
             key,

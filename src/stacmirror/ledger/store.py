@@ -16,7 +16,6 @@ from contextlib import contextmanager
 import msgspec
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
-from stacmirror.layout import fold
 from stacmirror.ledger import schema
 from stacmirror.ledger.reader import LedgerReader, refuse_foreign
 from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED, UNMET
@@ -25,6 +24,7 @@ from stacmirror.model import (
     Absent,
     Cursor,
     Doubted,
+    Failed,
     Forgiven,
     ItemKey,
     ItemOutcome,
@@ -38,8 +38,10 @@ from stacmirror.model import (
     Reveal,
     Unit,
 )
+from stacmirror.names import fold
 
 _DOCUMENTS_PER_BLOCK = 256
+_ABSENT_KINDS = ("gone", "refused")
 
 
 class LedgerStore(LedgerReader):
@@ -55,6 +57,8 @@ class LedgerStore(LedgerReader):
             super().__init__(path)
             self._collections: dict[str, int] = {id_: n for n, id_ in self._db.execute("SELECT n, id FROM collection")}
             self._outstanding: dict[int, int] = {}
+            self._forgiven: set[tuple[str, str]] = set()
+            self._doubted: set[tuple[str, str]] = set()
             self.run = int(self.meta("run") or 0) + 1
             self._set_meta("run", str(self.run))
         except BaseException:
@@ -178,6 +182,7 @@ class LedgerStore(LedgerReader):
         )
 
     def _put_item(self, record: ItemRecord, documents: list[tuple[int, bytes]]) -> None:
+        self._judge_late(record)
         blob = schema.pack(record.stored, record.absent)
         sources = self._pack_sources(record.sources)
         row = self._find(record.key)
@@ -224,6 +229,15 @@ class LedgerStore(LedgerReader):
         )
         if record.document:
             documents.append((n, record.document))
+
+    def _judge_late(self, record: ItemRecord) -> None:
+        """Apply what was learned of keys while this item was in hand: it left its worker before, and comes after."""
+        collection = record.key.collection
+        forgiven = [f for f in record.failed if f.kind in _ABSENT_KINDS and (collection, f.key) in self._forgiven]
+        doubted = [a for a in record.absent if a.assumed and (collection, a.key) in self._doubted]
+        if forgiven or doubted:
+            record.failed = [f for f in record.failed if f not in forgiven] + [_doubtful(a.key) for a in doubted]
+            record.absent = [a for a in record.absent if a not in doubted] + [Absent(f.key) for f in forgiven]
 
     def _put_documents(self, documents: Sequence[tuple[int, bytes]]) -> None:
         block = zlib.compress(b"\n".join(document for _, document in documents), 1)
@@ -297,9 +311,10 @@ class LedgerStore(LedgerReader):
     def _forgive(self, entry: Forgiven) -> dict[str, Unit]:
         """Turn the failures of a key that exists nowhere into absences; return the held units this touches."""
         touched: dict[str, Unit] = {}
+        self._forgiven.add((entry.collection, entry.key))
         rows = self._db.execute(
             "SELECT i.n, i.receipts, i.unit, i.exclusive FROM failure f JOIN item i ON i.n = f.item"
-            " WHERE f.key = ? AND f.kind IN ('gone', 'refused') AND i.collection = ?",
+            f" WHERE f.key = ? AND f.kind IN {_ABSENT_KINDS} AND i.collection = ?",
             (entry.key, self._collection(entry.collection)),
         ).fetchall()
         for n, blob, unit_id, exclusive in rows:
@@ -314,6 +329,9 @@ class LedgerStore(LedgerReader):
 
     def _doubt(self, entry: Doubted) -> None:
         """Turn the assumed absences of a key that does exist into failures, for the sweep to fetch."""
+        self._forgiven.discard((entry.collection, entry.key))
+        self._doubted.add((entry.collection, entry.key))
+        doubtful = _doubtful(entry.key)
         rows = self._db.execute(
             "SELECT n, receipts FROM item WHERE assumed > 0 AND collection = ?", (self._collection(entry.collection),)
         ).fetchall()
@@ -324,7 +342,7 @@ class LedgerStore(LedgerReader):
                 continue
             self._db.execute(
                 "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?)",
-                (n, entry.key, "assumed", "assumed absent, but found elsewhere", 0, 0, time.time()),
+                (n, entry.key, doubtful.kind, doubtful.message, 0, 0, time.time()),
             )
             self._put_receipts(n, stored, left)
             self._db.execute("UPDATE item SET state = ? WHERE n = ? AND unit IS NULL", (INCOMPLETE, n))
@@ -449,6 +467,10 @@ class LedgerStore(LedgerReader):
         """Fold the WAL into the file and close. May be called twice."""
         super().close()
         self._db.close()
+
+
+def _doubtful(key: str) -> Failed:
+    return Failed(key, "assumed", "assumed absent, but found elsewhere", 0)
 
 
 def _tail(path: str, key: ItemKey) -> str:

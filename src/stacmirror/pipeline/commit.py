@@ -122,7 +122,8 @@ class Committer:
             self._closing = True
             self._hurry = True
             self._wake.notify()
-        if self._thread.is_alive():
+        if self._thread.ident is not None:
+            # Also when it has ended: its last word is on its way to the loop, and comes before this join's.
             await asyncio.to_thread(self._thread.join)
 
     # -- in the thread -------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from stacmirror.errors import SourceError
 from stacmirror.interfaces import Catalog, Observer, Sink
-from stacmirror.layout import safe_name
 from stacmirror.model import CollectionInfo
+from stacmirror.names import safe_name
 from stacmirror.redact import redact_url
 
 

@@ -40,7 +40,7 @@ class Planner:
         self.give_unit(bundle, job)
         wanted = [asset for asset in job.item.assets if self._chooses(asset.key)]
         names = self._layout.names(job.item, wanted)
-        if job.before is not None and not any(failed.key == "@item" for failed in job.before.failed):
+        if job.before is not None and any(failed.key != "@item" for failed in job.before.failed):
             job.stored, job.absent = list(job.before.stored), list(job.before.absent)
             lacking = {failed.key for failed in job.before.failed}
             unlisted = lacking - {asset.key for asset in wanted}

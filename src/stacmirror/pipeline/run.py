@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stacmirror.errors import StacmirrorError
 from stacmirror.interfaces import Ledger, Observer
-from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, ResumePoint, Reveal
+from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, PageRecord, ResumePoint, Reveal
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.stop import Stop
@@ -160,5 +160,6 @@ def _first(errors: BaseExceptionGroup[StacmirrorError]) -> StacmirrorError:
 
 
 def keys_of(entries: list[LedgerEntry]) -> list[ItemKey]:
-    """Return the keys of all items that `entries` gave a row."""
-    return [record.key for entry in entries if isinstance(entry, ItemOutcome) for record in entry.records]
+    """Return the keys of all items of which the ledger knows by `entries`: those with rows, and those met again."""
+    rows = [record.key for entry in entries if isinstance(entry, ItemOutcome) for record in entry.records]
+    return rows + [key for entry in entries if isinstance(entry, PageRecord) for key in entry.known]

@@ -7,6 +7,7 @@ ledger hears of a page before any of its items is lined up, so that a page can s
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from stacmirror.errors import ListingLoop, SourceError, StacmirrorError, UsageError
@@ -60,9 +61,11 @@ class Walk:
         self._items_max = items_max
         self._one_to_one = one_to_one
         self._claimed: set[ItemKey] = set()
-        """Items lined up or in hand, and not yet in the ledger."""
+        """Items lined up, in hand or met again, of which the ledger does not know yet."""
         self._cursors_seen: set[int] = set()
         self._stale = 0
+        self._rejected: deque[set[ItemKey]] = deque(maxlen=_STALE_PAGES_MAX)
+        """What filters rejected on the last pages: the ledger has no row of it."""
         self.ended = False
         self.limited = False
         self.error: StacmirrorError | None = None
@@ -99,6 +102,8 @@ class Walk:
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+            if self.limited:
+                self.error = None  # of a page read ahead that nobody needed
             dispatch.close()
 
     async def _read_pages(self, start: ResumePoint, pages: asyncio.Queue[tuple[int, Cursor, Page] | None]) -> None:
@@ -146,6 +151,7 @@ class Walk:
             number, cursor, listed=0, filtered=0, duplicate=0, queued=0, next=page.next, total=page.total
         )
         met: set[ItemKey] = set()
+        rejected: set[ItemKey] = set()
         there: list[ItemKey] = []
         linked_there: list[ItemKey] = []
         bundles: list[Bundle] = []
@@ -156,6 +162,7 @@ class Walk:
             record.listed += 1
             if not all(wanted.keeps(item) for wanted in self._filters):
                 record.filtered += 1
+                rejected.add(item.key)
             elif item.key in met or item.key in claimed_before or _is_duplicate(known.get(item.key)):
                 record.duplicate += 1
             elif item.key in known:
@@ -166,6 +173,7 @@ class Walk:
                 matched += 1
                 bundles.append(self._bundle(item, number, known, claimed_before))
             met.add(item.key)
+        self._claimed.update(there)
         record.known, record.known_linked = tuple(there), tuple(linked_there)
         record.queued = len(bundles)
         if page.next is None and not record.partial:
@@ -176,7 +184,7 @@ class Walk:
         self._record(record)
         for bundle in bundles:
             await dispatch.put(bundle)
-        self._refuse_stale(number, record)
+        self._refuse_stale(number, record, rejected)
         return matched
 
     def _bundle(self, item: Item, number: int, known: dict[ItemKey, KnownItem], claimed_before: set[ItemKey]) -> Bundle:
@@ -205,9 +213,13 @@ class Walk:
         self._progress.items_done += len(record.known)
         self._progress.items_listed += record.listed
         self._progress.items_filtered += record.filtered
-        self._stale = self._stale + 1 if record.listed and record.duplicate == record.listed else 0
 
-    def _refuse_stale(self, number: int, record: PageRecord) -> None:
+    def _refuse_stale(self, number: int, record: PageRecord, rejected: set[ItemKey]) -> None:
+        if record.listed:  # an empty page says nothing, either way
+            unwanted = record.filtered + record.duplicate
+            old = unwanted == record.listed and rejected <= set().union(*self._rejected)
+            self._stale = self._stale + 1 if old else 0
+            self._rejected.append(rejected)
         if self._stale >= _STALE_PAGES_MAX and record.next is not None:
             raise ListingLoop(
                 f"{self._stale} pages in a row without a new item, up to page {number}: the listing goes in circles",

@@ -1,0 +1,108 @@
+"""Build the parts that more than one command needs: the way to open URLs, and the catalog.
+
+Part of the composition root, beside `mirror`: it knows the adapters.
+"""
+
+from __future__ import annotations
+
+import random
+from urllib.request import getproxies
+
+from stacmirror import __version__
+from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
+from stacmirror.catalogs.parse import label_classes
+from stacmirror.clock import SystemClock
+from stacmirror.interfaces import Transport
+from stacmirror.limits import HostLimits
+from stacmirror.model import START, CollectionInfo
+from stacmirror.pipeline.progress import Progress
+from stacmirror.retry import RetryPolicy
+from stacmirror.settings import Settings
+from stacmirror.transports.http import AiohttpTransport
+from stacmirror.transports.router import Router
+from stacmirror.transports.s3 import S3Transport
+
+USER_AGENT = f"stacmirror/{__version__}"
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    """Return the policy that the settings ask for."""
+    limit = settings.limit
+    return RetryPolicy(limit.retries, limit.backoff_s, limit.backoff_max_s, limit.retry_after_max_s)
+
+
+def make_router(settings: Settings, clock: SystemClock) -> Router:
+    """Return the way to open any href, with every host's budget."""
+    limit, s3 = settings.limit, settings.s3
+    http = AiohttpTransport(
+        user_agent=USER_AGENT,
+        connect_timeout_s=limit.connect_timeout_s,
+        stall_timeout_s=limit.stall_timeout_s,
+        proxies=getproxies(),
+    )
+    objects = S3Transport(
+        endpoint=s3.s3_endpoint,
+        unsigned=s3.s3_unsigned,
+        region=s3.s3_region,
+        request_payer=s3.request_payer,
+        connections_max=limit.per_host,
+        connect_timeout_s=limit.connect_timeout_s,
+        stall_timeout_s=limit.stall_timeout_s,
+    )
+    transports: dict[str, Transport] = {"https": http, "http": http, "s3": objects}
+    held_max_bytes = max(1, settings.write.memory_max_bytes // limit.workers)
+    return Router(
+        transports,
+        HostLimits(limit.per_host, limit.rate_per_s, clock.monotonic, clock.sleep),
+        redirects_max=settings.catalog.redirects_max,
+        small_max_bytes=min(settings.write.small_file_max_bytes, held_max_bytes),
+        retry_after_max_s=limit.retry_after_max_s,
+        wall=clock.wall,
+    )
+
+
+def make_catalog(
+    settings: Settings, api_key: str, router: Router, clock: SystemClock, progress: Progress
+) -> MlhubCatalog:
+    """Return the catalog that `settings.source` names. Raises: UsageError for a source of no known form."""
+    dialect, collection = parse_source(settings.source, needs_collection=False)
+
+    def on_retry(error: Exception, wait_s: float) -> None:
+        progress.retries += 1
+
+    return DIALECTS[dialect](
+        collection,
+        settings.catalog.api_url,
+        api_key,
+        settings.walk.page_size,
+        router,
+        retry_policy(settings),
+        clock,
+        random.random,
+        on_retry,
+        settings.walk.page_max_bytes,
+    )
+
+
+async def list_collections(settings: Settings, api_key: str) -> list[CollectionInfo]:
+    """Return what every collection of the source says of itself. Raises: SourceError, LoginRefused."""
+    clock = SystemClock()
+    router = make_router(settings, clock)
+    try:
+        return await make_catalog(settings, api_key, router, clock, Progress()).collections()
+    finally:
+        await router.close()
+
+
+async def list_classes(settings: Settings, api_key: str) -> dict[str, list[str]]:
+    """Return the label classes of the source's first item, by property. Raises: SourceError, LoginRefused."""
+    clock = SystemClock()
+    router = make_router(settings, clock)
+    try:
+        page = await make_catalog(settings, api_key, router, clock, Progress()).page(START)
+        found: dict[str, list[str]] = {}
+        for item in page.items[:1]:
+            found.update(label_classes(item))
+        return found
+    finally:
+        await router.close()

@@ -1,0 +1,122 @@
+"""The breaker for keys that exist nowhere: it trips on enough evidence, samples on, and takes it back when wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stacmirror.model import Absent, Doubted, Failed, Forgiven, LedgerEntry, MissingKey
+from stacmirror.pipeline.missing import MissingKeys
+from stacmirror.pipeline.progress import Progress
+from tests.unit.fakes import Notes
+
+GONE = Failed("B10", "gone", "404", 1, permanent=True)
+
+
+class Bench:
+    def __init__(self, missing_ok: Sequence[str] = (), before: Sequence[MissingKey] = (), after: int = 5) -> None:
+        self.entries: list[LedgerEntry] = []
+        self.notes = Notes()
+        self.progress = Progress()
+        self.keys = MissingKeys(missing_ok, after, 4, before, self.entries.append, self.notes.note, self.progress)
+
+    def item(self, *, has_others: bool = True) -> bool:
+        """Ask an item for B01 and B10; return whether the lack of B10 was an absence at once."""
+        if has_others:
+            self.keys.found("s", "B01")
+        return self.keys.gone("s", "B10")
+
+
+def test_a_key_missing_often_enough_trips_once() -> None:
+    """At the fifth item the key is an absence: told once, earlier failures forgiven, and the rest is assumed."""
+    bench = Bench()
+    assert [bench.item() for _ in range(6)] == [False, False, False, False, True, True]
+    assert bench.entries == [Forgiven("s", "B10"), MissingKey("s", "B10", 5, 5, True)]
+    assert len(bench.notes.lines) == 1
+
+
+def test_every_nth_item_is_still_asked() -> None:
+    """After the trip three of four items are assumed, the fourth is a sample."""
+    bench = Bench()
+    for _ in range(5):
+        bench.item()
+    assert [bench.keys.assumes("s", "B10") for _ in range(8)] == [True, True, True, False] * 2
+    assert not bench.keys.assumes("s", "B01")
+    assert not bench.keys.assumes("other", "B10")
+
+
+def test_a_key_that_was_seen_never_trips() -> None:
+    """Missing on a thousand items, there on one: each lack is a failure."""
+    bench = Bench()
+    bench.keys.found("s", "B10")
+    assert not any(bench.item() for _ in range(1000))
+    bench.keys.listing_ended()
+    assert bench.entries == []
+
+
+def test_where_nothing_is_found_nothing_is_assumed() -> None:
+    """When all keys are missing, the source has another trouble than a phantom key."""
+    bench = Bench()
+    assert not any(bench.item(has_others=False) for _ in range(20))
+    bench.keys.listing_ended()
+    assert bench.entries == []
+
+
+def test_a_small_listing_decides_at_its_end() -> None:
+    """Three items are too few for the breaker, and enough at the end of the listing; two are not."""
+    bench = Bench()
+    for _ in range(2):
+        bench.item()
+    bench.keys.listing_ended()
+    assert bench.entries == []
+    bench.item()
+    bench.keys.listing_ended()
+    assert Forgiven("s", "B10") in bench.entries
+
+
+def test_keys_said_to_be_missing_are_absent_at_once() -> None:
+    """`--missing-ok B1*` needs no evidence."""
+    assert Bench(missing_ok=["B1*"]).item()
+
+
+def test_what_failed_before_the_trip_is_judged_at_hand_over() -> None:
+    """An item in hand while the breaker trips hands over an absence, and no failure that nobody forgives."""
+    bench = Bench()
+    early = [bench.item()]
+    timeout = Failed("B10", "timeout", "", 5)
+    failed, absent = bench.keys.judge("s", [GONE, timeout])
+    assert (failed, absent) == ([GONE, timeout], [])
+    for _ in range(4):
+        bench.item()
+    failed, absent = bench.keys.judge("s", [GONE, timeout])
+    assert (failed, absent) == ([timeout], [Absent("B10")])
+    assert early == [False]
+
+
+def test_the_failures_shown_fall_when_the_breaker_trips() -> None:
+    """Failures handed over before become absences on the display, too."""
+    bench = Bench()
+    for _ in range(4):
+        bench.item()
+        bench.keys.judge("s", [GONE])
+        bench.progress.failures += 1
+    bench.item()
+    assert (bench.progress.failures, bench.progress.absent) == (0, 4)
+
+
+def test_a_sample_that_is_there_takes_it_back() -> None:
+    """One item that has the key: it is asked for again everywhere, and never assumed again."""
+    bench = Bench(before=[MissingKey("s", "B10", 5, 5, True)])
+    assert bench.keys.assumes("s", "B10")
+    bench.keys.found("s", "B10")
+    assert bench.entries == [Doubted("s", "B10"), MissingKey("s", "B10", 6, 5, False)]
+    assert not bench.keys.assumes("s", "B10")
+    assert not any(bench.item() for _ in range(20))
+    assert len(bench.notes.lines) == 1
+
+
+def test_an_earlier_run_is_remembered() -> None:
+    """What tripped in an earlier run is assumed from the first item on."""
+    bench = Bench(before=[MissingKey("s", "B10", 20, 20, True), MissingKey("s", "B09", 20, 2, False)])
+    assert bench.keys.assumes("s", "B10")
+    assert not bench.keys.assumes("s", "B09")
+    assert bench.item()
