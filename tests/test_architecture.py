@@ -25,7 +25,8 @@ LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 """From the bottom up; a part imports what is in layers below its own."""
 
 WITHIN_LAYER = {
-    ("layout", "names"), ("typed", "settings"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"), ("status", "record"),
+    ("layout", "names"), ("typed", "settings"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"),
+    ("status", "record"),
 }  # fmt: skip
 """Imports inside one layer that are meant."""
 

@@ -81,6 +81,4 @@ def html_error(status: int) -> Answer:
 
 def json_error(status: int, detail: str = "") -> Answer:
     """Return an error as the service of 2022 wrote it."""
-    return json_answer(
-        status, json.dumps({"detail": detail or HTTPStatus(status).phrase}, separators=(",", ":"))
-    )
+    return json_answer(status, json.dumps({"detail": detail or HTTPStatus(status).phrase}, separators=(",", ":")))

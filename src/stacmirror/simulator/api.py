@@ -24,9 +24,7 @@ from .world import PHANTOM, World, object_key
 PREFIX = "/mlhub/v1"
 _DOWNLOAD = f"{PREFIX}/download/"
 _DOWNLOAD_LENGTH = len(_DOWNLOAD)
-SLICE_ITEMS = (
-    100  # larger pages are sent slice by slice: flat memory, and nobody waits for 10,000 items to be written
-)
+SLICE_ITEMS = 100  # larger pages are sent slice by slice: flat memory, and nobody waits for 10,000 items to be written
 
 
 class Api:
@@ -199,11 +197,7 @@ class Api:
     def _zipped(self, ask: Ask, found: Answer) -> Answer:
         """Return the answer gzipped if the client takes it, as 2022 did; pages in slices stay plain."""
         plain = found.body
-        if (
-            not isinstance(plain, bytes)
-            or len(plain) < 1_000
-            or "gzip" not in ask.headers.get("Accept-Encoding", "")
-        ):
+        if not isinstance(plain, bytes) or len(plain) < 1_000 or "gzip" not in ask.headers.get("Accept-Encoding", ""):
             return found
         headers = found.headers + b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
         return Answer(found.status, headers, gzip.compress(plain, compresslevel=1, mtime=0))

@@ -33,9 +33,7 @@ def dump(value: object, generation: int) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def link(
-    rel: str, href: str, media_type: str = "application/json", title: str | None = None
-) -> dict[str, Any]:
+def link(rel: str, href: str, media_type: str = "application/json", title: str | None = None) -> dict[str, Any]:
     """Return a link as the early generations wrote it, `title` and all."""
     return {"href": href, "rel": rel, "title": title, "type": media_type}
 
@@ -63,9 +61,7 @@ def collection(identifier: str, api_url: str, generation: int) -> dict[str, Any]
             "extent": {"spatial": {"bbox": _RIGHT_BBOX}, "temporal": {"interval": _INTERVAL}},
             "license": _LICENSE,
             "sci:doi": _DOI,
-            "providers": [
-                {"url": "http://bigearth.net", "name": "BigEarthNet", "roles": ["processor", "licensor"]}
-            ],
+            "providers": [{"url": "http://bigearth.net", "name": "BigEarthNet", "roles": ["processor", "licensor"]}],
             "description": "BigEarthNet v1.0",
             "sci:citation": _CITATION,
             "stac_version": "1.0.0",

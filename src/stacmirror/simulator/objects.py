@@ -41,9 +41,7 @@ def send(ask: Ask, file: StoredFile, how: Sending) -> Answer:
     if_none_match = ask.headers.get("If-None-Match")
     if if_none_match is not None and _matches(if_none_match, how.etag):
         return Answer(304, validators)
-    headers = (
-        b"Content-Type: %s\r\nAccept-Ranges: bytes\r\n" % file.media_type.encode() + validators + how.headers
-    )
+    headers = b"Content-Type: %s\r\nAccept-Ranges: bytes\r\n" % file.media_type.encode() + validators + how.headers
     part = _part(ask, how.etag, size)
     if part is None:
         return Answer(200, headers + how.whole_headers, file.body)

@@ -33,9 +33,7 @@ class S3:
 
     name = "s3"
 
-    def __init__(
-        self, settings: SimulatorSettings, world: World, files: Files, *, missing_status: int = 404
-    ) -> None:
+    def __init__(self, settings: SimulatorSettings, world: World, files: Files, *, missing_status: int = 404) -> None:
         self._world = world
         self._files = files
         self._missing_status = missing_status

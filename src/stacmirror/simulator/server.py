@@ -48,9 +48,7 @@ class Simulator:
     def __init__(self, settings: SimulatorSettings, *, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.clock = clock
-        self.key = (
-            settings.key or hashlib.blake2b(f"{settings.seed}/key".encode(), digest_size=32).hexdigest()
-        )
+        self.key = settings.key or hashlib.blake2b(f"{settings.seed}/key".encode(), digest_size=32).hexdigest()
         self.on_request: Callable[[RequestRecord], str | None] | None = None
         self.requests = RequestLog(settings.log_records_max)
         self.api_url = self.blobs_url = self.s3_url = self.log_url = ""
@@ -206,14 +204,10 @@ class Simulator:
         elif path != "/__log" or not since.isascii() or not since.isdigit():
             answer = Answer(404, b"Content-Type: text/plain\r\n", b"/__log?since=N or /__counts\n")
         elif not self._keeps_records:
-            answer = Answer(
-                404, b"Content-Type: text/plain\r\n", b"this simulator keeps no records (log_requests)\n"
-            )
+            answer = Answer(404, b"Content-Type: text/plain\r\n", b"this simulator keeps no records (log_requests)\n")
         else:
             first = b"X-Log-First: %d\r\n" % self.requests.first
-            answer = Answer(
-                200, b"Content-Type: application/x-ndjson\r\n" + first, self.requests.since(int(since))
-            )
+            answer = Answer(200, b"Content-Type: application/x-ndjson\r\n" + first, self.requests.since(int(since)))
         return Delivery(answer, head_only=head_only)
 
 
@@ -222,9 +216,7 @@ def _url(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def main(
-    settings: SimulatorSettings, *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-) -> None:
+def main(settings: SimulatorSettings, *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
     """Run until SIGINT or SIGTERM; print one line of JSON with the addresses when it listens.
 
     The line has the key only if it was made here. Records are kept only if the settings say so in so many

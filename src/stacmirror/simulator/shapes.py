@@ -72,8 +72,7 @@ def source_document(api_url: str, generation: int, bands: tuple[str, ...]) -> di
         extension = "https://stac-extensions.github.io/eo/v1.0.0/schema.json"
         return _late_item(api_url, SOURCE_ID, assets, properties, extension, [])
     described: list[dict[str, Any]] = [
-        {"common_name": BAND_NAMES[band][0], "description": BAND_NAMES[band][1], "name": band}
-        for band in bands
+        {"common_name": BAND_NAMES[band][0], "description": BAND_NAMES[band][1], "name": band} for band in bands
     ]
     assets = {
         band["name"]: {

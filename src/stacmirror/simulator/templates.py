@@ -24,9 +24,7 @@ class Template:
         if indent is None:
             text = json.dumps(document, separators=(",", ":"))
         else:
-            text = json.dumps(document, indent=indent, sort_keys=True).replace(
-                "\n", "\n" + " " * indent * depth
-            )
+            text = json.dumps(document, indent=indent, sort_keys=True).replace("\n", "\n" + " " * indent * depth)
         self._parts: list[str] = []
         self._fields: list[tuple[int, str]] = []
         end = 0

@@ -21,9 +21,7 @@ _ASSETS = (LABELS, *BANDS, PHANTOM)
 _ORDINALS = {asset: ordinal for ordinal, asset in enumerate(_ASSETS)}
 _FERNET = re.compile(r"[A-Za-z0-9_-]{332}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_CIPHER_BYTES = (
-    192  # version 1 + time 8 + IV 16 + this + proof 32 = 249 bytes: 332 characters without padding
-)
+_CIPHER_BYTES = 192  # version 1 + time 8 + IV 16 + this + proof 32 = 249 bytes: 332 characters without padding
 
 
 @dataclass(frozen=True, slots=True)
