@@ -35,7 +35,7 @@ from stacmirror.sinks.directory import DirectorySink
 from stacmirror.transports.router import Router
 from stacmirror.verdict import citation_lines, peak_rss_mib, verdict_of
 
-_UNWRITTEN_MAX = 4096
+_UNWRITTEN_MAX = 1024
 """Bundles that may wait for the ledger before workers wait."""
 
 

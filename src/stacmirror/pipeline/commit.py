@@ -92,7 +92,7 @@ class Committer:
             first = not self._entries
             self._entries.append(entry)
             self._bytes += size_bytes
-            if first or self._bytes >= self._every_bytes:
+            if first or self._is_large:
                 self._wake.notify()
 
     def reveal(self, reveals: list[Reveal]) -> None:
@@ -102,6 +102,11 @@ class Committer:
             with self._wake:
                 self._extra += reveals
                 self._wake.notify()
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether the group is worth a cycle by its size. Entries hold the items' JSON, so their number is memory."""
+        return self._bytes >= self._every_bytes or len(self._entries) >= self._pending_max // 2
 
     async def drain(self) -> None:
         """Return when all that was handed over is committed. Raises: what ended the thread."""
@@ -158,7 +163,7 @@ class Committer:
             while not (self._entries or self._extra or waiting or self._closing):
                 self._wake.wait(_IDLE_S)
             due_s = time.monotonic() + self._every_s
-            while not self._hurry and not self._closing and self._bytes < self._every_bytes:
+            while not self._hurry and not self._closing and not self._is_large:
                 left_s = due_s - time.monotonic()
                 if left_s <= 0:
                     break

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
 import aiohttp
@@ -21,6 +21,9 @@ from stacmirror.interfaces import Reply
 _CHUNK_BYTES = 1 << 18
 _HEADER_MAX_BYTES = 32 << 10
 """Long enough for a redirect to a presigned URL in one Location."""
+
+
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class AiohttpTransport:
@@ -88,8 +91,13 @@ class AiohttpTransport:
 
 def _as_sent(url: str) -> URL:
     """Keep a URL byte for byte (a signature covers its spelling); quote only what no server would accept."""
-    plain = url.isascii() and url.isprintable() and " " not in url
-    return URL(url, encoded=plain)
+    if url.isascii() and url.isprintable() and " " not in url:
+        return URL(url, encoded=True)
+    host, slash, path = url.partition("://")[2].partition("/")
+    if not host.isascii():
+        return URL(url)
+    scheme = url.partition("://")[0]
+    return URL(f"{scheme}://{host}{slash}{quote(path, safe=_PRINTABLE)}", encoded=True)
 
 
 async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: int) -> Reply:
@@ -159,7 +167,8 @@ def map_error(error: Exception) -> TransferError:
     if isinstance(error, (aiohttp.ClientOSError, ConnectionError)):
         return TransferError("reset", "the connection was reset")
     if isinstance(error, aiohttp.ClientResponseError):
-        return TransferError("protocol", f"not an HTTP answer: {error.message[:80]}")
+        # The first line only: in the others aiohttp shows what the server sent.
+        return TransferError("protocol", f"not an HTTP answer: {error.message.partition(chr(10))[0][:80]}")
     if isinstance(error, ValueError):
         return TransferError("url", "not a URL that can be asked", retryable=False)
     return TransferError("client", f"{type(error).__name__}")

@@ -7,6 +7,7 @@ because no header of one host may reach another: an asset request carries none b
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urljoin
@@ -21,6 +22,7 @@ REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
 _PAUSE_WITHOUT_HINT_S = 1.0
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Router:
@@ -56,7 +58,7 @@ class Router:
             location = reply.headers.get("location", "")
             if not location:
                 raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
-            url = location if "://" in location[:12] else urljoin(url, location)
+            url = location if _ABSOLUTE.match(location) else urljoin(url, location)
         raise TransferError(
             "redirect", f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False
         )

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from stacmirror.errors import LoginRefused, TransferError
 from stacmirror.interfaces import Reply
@@ -80,18 +80,18 @@ class S3Transport:
 
     async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
         """See `interfaces.Transport.fetch`. `headers` is not used: S3 needs none of ours."""
-        parts = urlsplit(url)
-        key = unquote(parts.path.lstrip("/"))
-        if not parts.netloc or not key:
+        # Not urlsplit: a key may hold `?` and `#`, and begin with a slash.
+        bucket, _, key = url.partition("://")[2].partition("/")
+        if not bucket or not key:
             raise TransferError("url", "not an s3://bucket/key address", retryable=False)
         client = await self._made_client()
         try:
-            answer = await client.get_object(Bucket=parts.netloc, Key=key, **self._extra)
+            answer = await client.get_object(Bucket=bucket, Key=unquote(key), **self._extra)
         except Exception as error:
             return _refused(url, error)
         found = {name.lower(): value for name, value in answer["ResponseMetadata"]["HTTPHeaders"].items()}
         body = answer["Body"]
-        if answer["ContentLength"] > small_max_bytes:
+        if answer.get("ContentLength", small_max_bytes + 1) > small_max_bytes:  # some services send chunks
             return Reply(url, 200, found, None, _Stream(body))
         try:
             return Reply(url, 200, found, await body.read(), None)
@@ -137,7 +137,9 @@ def _refused(url: str, error: Exception) -> Reply:
 
     if isinstance(error, s3_errors.ClientError):
         meta = error.response.get("ResponseMetadata", {})
-        status = int(meta.get("HTTPStatusCode", 0)) or 500
+        status = int(meta.get("HTTPStatusCode", 0))
+        if status < 300:  # S3 can say 200 first and fail after: never an empty object
+            status = 500
         found = {name.lower(): value for name, value in meta.get("HTTPHeaders", {}).items()}
         found["x-s3-code"] = str(error.response.get("Error", {}).get("Code", ""))
         return Reply(url, status, found, b"", None)
@@ -154,6 +156,8 @@ def _refused(url: str, error: Exception) -> Reply:
         raise TransferError("timeout", "no byte in time") from error
     if isinstance(error, s3_errors.ParamValidationError):
         raise TransferError("url", "not a valid bucket or key", retryable=False) from error
-    if isinstance(error, s3_errors.HTTPClientError):
+    if isinstance(error, s3_errors.ConnectionClosedError):
+        raise TransferError("reset", "the server closed the connection before it answered") from error
+    if isinstance(error, (s3_errors.HTTPClientError, s3_errors.ConnectionError)):
         raise TransferError("connect", f"no connection to S3: {type(error).__name__}") from error
     raise TransferError("client", f"{type(error).__name__}") from error

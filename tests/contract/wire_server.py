@@ -1,0 +1,106 @@
+"""A server that says, byte for byte, what a script tells it to: for answers that no proper server would give."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+RESET = "reset"
+"""End the connection with RST."""
+STALL = "stall"
+"""Say nothing more until the client goes."""
+KEEP = "keep"
+"""Leave the connection open for another request."""
+
+Step = bytes | str
+"""Bytes to send, or one of the words above. A script without KEEP ends with a plain close."""
+
+
+class WireServer:
+    """Answers each path by its script. `heard` has the request heads as they came, `gone` counts closed connections."""
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, Sequence[Step]] = {}
+        self.heard: list[str] = []
+        self.connections = 0
+        self.gone = 0
+        self.url = ""
+
+    def say(self, path: str, *steps: Step) -> str:
+        """Set the script of `path` (as it must come on the wire); return its URL."""
+        self.scripts[path] = steps
+        return self.url + path
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take requests from one connection."""
+        self.connections += 1
+        try:
+            while await self._answer(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.gone += 1
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        self.heard.append(request)
+        path = request.split(" ", 2)[1]
+        for step in self.scripts.get(path, [head(404, "Content-Length: 0"), KEEP]):
+            if step == RESET:
+                sock: socket.socket = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+                return False
+            if step == STALL:
+                await reader.read()
+                return False
+            if step == KEEP:
+                return True
+            assert isinstance(step, bytes)
+            writer.write(step)
+            await writer.drain()
+        return False
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition` holds."""
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def wire_server() -> AsyncIterator[WireServer]:
+    """Run a WireServer on loopback."""
+    wire = WireServer()
+    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0, limit=1 << 20)
+    wire.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield wire
+    finally:
+        server.close()
+        # The handlers of connections that the client still holds open end with their tasks.
+        for task in asyncio.all_tasks():
+            coroutine = task.get_coro()
+            if coroutine is not None and getattr(coroutine, "__qualname__", "") == "WireServer.serve":
+                task.cancel()
+        await asyncio.sleep(0)
+
+
+def ok(body: bytes, *headers: str) -> bytes:
+    """Return a proper 200 with a length."""
+    return head(200, f"Content-Length: {len(body)}", *headers) + body
+
+
+def head(status: int, *headers: str) -> bytes:
+    """Return a status line and headers, ended."""
+    return "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status} Some Words", *headers, "")).encode("latin-1")
+
+
+def chunked(*chunks: bytes, end: bool = True) -> bytes:
+    """Return chunks as they go over the wire."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + (b"0\r\n\r\n" if end else b"")
