@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import suppress
 
 from stacmirror.assembly import make_catalog, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, StacmirrorError, UsageError
+from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
 from stacmirror.filters import AssetChoice, make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
 from stacmirror.ledger.lock import RunLock
 from stacmirror.ledger.store import LedgerStore
-from stacmirror.model import Counts, LedgerEntry, ResumePoint, Reveal, Summary
+from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.missing import MissingKeys
@@ -110,7 +111,10 @@ class Mirror:
             except StacmirrorError as ended_by:
                 error = ended_by
             if not self.stop.asked.is_set() and not (error and error.exit_code == 6):
-                await self._describe(catalog, sink, ledger)
+                try:
+                    await self._describe(catalog, sink, ledger)
+                except TargetUnwritable as unwritable:
+                    error = error or unwritable
             return _Outcome(error, walk)
         finally:
             await router.close()
@@ -123,6 +127,9 @@ class Mirror:
 
         def written(entries: list[LedgerEntry]) -> None:
             walk.release(keys_of(entries))
+            outcomes = [entry for entry in entries if isinstance(entry, ItemOutcome)]
+            progress.files_written += sum(outcome.fetched for outcome in outcomes)
+            progress.bytes_written += sum(outcome.fetched_bytes for outcome in outcomes)
 
         def committed(units: int) -> None:
             progress.committed_items += units
@@ -192,7 +199,8 @@ class Mirror:
         self.progress.phase = "done"
         mirror = ledger.counts()
         run = self._run_counts(outcome.walk, ledger)
-        ledger.set_ended()
+        with suppress(TargetUnwritable):  # a full disk is in the verdict already, and must not cost it
+            ledger.set_ended()
         verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror)
         return Summary(
             verdict=verdict,
@@ -215,8 +223,8 @@ class Mirror:
         items.listed = walk.listed + tried_again
         items.filtered, items.duplicate = walk.filtered, walk.duplicate
         items.pending = items.listed - items.complete - items.incomplete - items.filtered - items.duplicate
-        assets.skipped = max(0, assets.stored - progress.files_stored)
-        assets.stored, counts.bytes = progress.files_stored, progress.bytes_stored
+        assets.skipped = max(0, assets.stored - progress.files_written)
+        assets.stored, counts.bytes = progress.files_written, progress.bytes_written
         counts.listing.ended, counts.listing.server_total = walk.ended, walk.server_total
         return counts
 

@@ -196,6 +196,9 @@ class ItemOutcome(Struct):
     records: list[ItemRecord]
     settles: bool = True
     """Whether this outcome counts off one queued item of `page`."""
+    fetched: int = 0
+    """Files of it that this run brought, and their bytes; the others were there before."""
+    fetched_bytes: int = 0
 
 
 class Forgiven(Struct, frozen=True):

@@ -51,7 +51,7 @@ def read_record(target: str) -> dict[str, Any]:
         raise UsageError(
             f"{target} is no mirror: {path} does not exist", hint="start one with `stacmirror mirror SOURCE DEST`"
         ) from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # no TOML, or no UTF-8
         raise TargetInUse(f"{path} cannot be read: {error}", hint="restore it, or start anew elsewhere") from error
 
 
@@ -99,10 +99,14 @@ def _tables(settings: Settings) -> dict[str, dict[str, object]]:
 def _to_toml(settings: Settings) -> str:
     lines = [
         "# How this mirror was made; `stacmirror resume` reads it. No key and no password is ever written here.",
-        f"source = {json.dumps(settings.source)}",
+        f"source = {_toml_value(settings.source)}",
     ]
     for section, table in _tables(settings).items():
         lines += ["", f"[{section}]"]
-        # JSON's texts, numbers, booleans and lists are TOML's, too.
-        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in table.items() if value is not None]
     return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    """JSON's texts, numbers, booleans and lists are TOML's - but for pairs of surrogates, and DEL as it is."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

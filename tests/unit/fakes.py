@@ -239,18 +239,19 @@ class FakeBody:
 
 
 class FakeOpener:
-    """Answers each href with its bytes (200), or raises; `hold` keeps every answer back until it is set."""
+    """Answers each href with its bytes (200), or raises; `hold` keeps answers back until it is set: all, or `held`."""
 
     def __init__(self, answers: Mapping[str, bytes | Reply | BaseException] | None = None) -> None:
         self.answers = answers or {}
         self.asked: list[str] = []
         self.hold: asyncio.Event | None = None
+        self.held: set[str] = set()
         self.requests = 0
 
     async def open(self, href: str) -> Reply:
         self.asked.append(href)
         self.requests += 1
-        if self.hold is not None:
+        if self.hold is not None and (not self.held or href in self.held):
             await self.hold.wait()
         await asyncio.sleep(0)
         found = self.answers.get(href, b"bytes of " + href.encode())

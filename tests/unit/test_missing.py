@@ -15,9 +15,18 @@ GONE = Failed("B10", "gone", "404", 1, permanent=True)
 class Bench:
     def __init__(self, missing_ok: Sequence[str] = (), before: Sequence[MissingKey] = (), after: int = 5) -> None:
         self.entries: list[LedgerEntry] = []
+        """What was decided."""
+        self.evidence: dict[str, MissingKey] = {}
+        """What a later run would know."""
         self.notes = Notes()
         self.progress = Progress()
-        self.keys = MissingKeys(missing_ok, after, 4, before, self.entries.append, self.notes.note, self.progress)
+        self.keys = MissingKeys(missing_ok, after, 4, before, self._record, self.notes.note, self.progress)
+
+    def _record(self, entry: LedgerEntry) -> None:
+        if isinstance(entry, MissingKey):
+            self.evidence[entry.key] = entry
+        else:
+            self.entries.append(entry)
 
     def item(self, *, has_others: bool = True) -> bool:
         """Ask an item for B01 and B10; return whether the lack of B10 was an absence at once."""
@@ -30,7 +39,8 @@ def test_a_key_missing_often_enough_trips_once() -> None:
     """At the fifth item the key is an absence: told once, earlier failures forgiven, and the rest is assumed."""
     bench = Bench()
     assert [bench.item() for _ in range(6)] == [False, False, False, False, True, True]
-    assert bench.entries == [Forgiven("s", "B10"), MissingKey("s", "B10", 5, 5, True)]
+    assert bench.entries == [Forgiven("s", "B10")]
+    assert bench.evidence["B10"] == MissingKey("s", "B10", 5, 5, True)
     assert len(bench.notes.lines) == 1
 
 
@@ -108,7 +118,8 @@ def test_a_sample_that_is_there_takes_it_back() -> None:
     bench = Bench(before=[MissingKey("s", "B10", 5, 5, True)])
     assert bench.keys.assumes("s", "B10")
     bench.keys.found("s", "B10")
-    assert bench.entries == [Doubted("s", "B10"), MissingKey("s", "B10", 6, 5, False)]
+    assert bench.entries == [Doubted("s", "B10")]
+    assert bench.evidence["B10"] == MissingKey("s", "B10", 6, 5, False)
     assert not bench.keys.assumes("s", "B10")
     assert not any(bench.item() for _ in range(20))
     assert len(bench.notes.lines) == 1
@@ -120,3 +131,34 @@ def test_an_earlier_run_is_remembered() -> None:
     assert bench.keys.assumes("s", "B10")
     assert not bench.keys.assumes("s", "B09")
     assert bench.item()
+
+
+def test_a_key_found_by_an_earlier_run_is_no_phantom() -> None:
+    """Three items lack what an earlier run has of others: they are failures, however few this run asks."""
+    first = Bench()
+    first.keys.found("s", "B10")
+    later = Bench(before=list(first.evidence.values()))
+    assert not any(later.item() for _ in range(9))
+    later.keys.listing_ended()
+    assert later.entries == []
+
+
+def test_evidence_of_an_interrupted_run_counts() -> None:
+    """Two items lacked the key before the interruption, one after it: enough at the end of the listing."""
+    first = Bench()
+    for _ in range(2):
+        first.item()
+    later = Bench(before=list(first.evidence.values()))
+    later.keys.gone("s", "B10")
+    later.keys.listing_ended()
+    assert later.entries == [Forgiven("s", "B10")]
+
+
+def test_evidence_is_kept_sparingly() -> None:
+    """A key that is there is recorded once, not for each item."""
+    entries: list[LedgerEntry] = []
+    keys = MissingKeys((), 5, 4, [], entries.append, lambda note: None, Progress())
+    for _ in range(1000):
+        keys.found("s", "B01")
+        keys.gone("s", "B01")
+    assert len(entries) == 1

@@ -35,15 +35,20 @@ class RunLock:
             ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            text = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(text).encode(), 0)
+        except BlockingIOError:
             os.close(fd)
             raise TargetInUse(
                 f"another run works on this mirror: {owner(os.path.dirname(self._path)) or 'unknown'}",
                 hint="wait for it or stop it; `stacmirror status` shows how far it is",
             ) from None
-        text = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(text).encode(), 0)
+        except OSError as error:  # no locks here, or no room
+            os.close(fd)
+            raise TargetUnwritable(
+                f"cannot lock {self._path}: {error.strerror}", hint="mend the target, or choose another folder"
+            ) from error
         self._fd = fd
 
     def release(self) -> None:

@@ -30,6 +30,8 @@ class Job:
     label_bodies: dict[str, bytes] = field(default_factory=dict)
     """The walked item's small bodies by asset key, for derived files."""
     held_bytes: int = 0
+    fetched: int = 0
+    fetched_bytes: int = 0
     planned: bool = False
     renewed_at_s: float = -1.0e18
     """Wall clock of the last renewal of its links."""

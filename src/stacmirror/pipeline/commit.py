@@ -147,12 +147,13 @@ class Committer:
                 return
             self._sink.sync()
             reveals = [*self._ledger.write(entries, in_place), *extra]
+            self._tell(self._on_written, entries)  # now, as a reveal that fails takes no row back
             committed = len(in_place)
             in_place = []
             for reveal in reveals:
                 self._sink.reveal(reveal.unit, reveal.names)
                 in_place.append(reveal.unit)
-            self._tell(self._report, entries, len(extra), committed, len(in_place))
+            self._tell(self._report, len(entries), len(extra), committed, len(in_place))
 
     def _gather(self, *, waiting: bool) -> tuple[list[LedgerEntry], list[Reveal]]:
         """Wait for a group: until it is old or large enough, or someone is in a hurry. Empty at the end.
@@ -181,12 +182,11 @@ class Committer:
 
     # -- back on the loop ----------------------------------------------------------------------------------
 
-    def _report(self, entries: list[LedgerEntry], extra: int, committed_units: int, unconfirmed: int) -> None:
-        self._pending -= len(entries)
+    def _report(self, entries: int, extra: int, committed_units: int, unconfirmed: int) -> None:
+        self._pending -= entries
         self._pending_extra -= extra
         self._unconfirmed = unconfirmed
         self._room.set()
-        self._on_written(entries)
         self._on_committed(committed_units)
         if self._idle:
             with self._wake:

@@ -50,7 +50,7 @@ class MissingKeys:
         self._note = note
         self._progress = progress
         self._keys = {(k.collection, k.key): _Key(k.seen, k.missing, k.tripped) for k in before}
-        self._found: set[str] = {k.collection for k in before if k.tripped}
+        self._found: set[str] = {k.collection for k in before if k.tripped or k.seen > k.missing}
 
     def assumes(self, collection: str, key: str) -> bool:
         """Return True when `key` need not be asked for: it is missing everywhere, and this is no sample."""
@@ -69,7 +69,11 @@ class MissingKeys:
         state = self._keys.get((collection, key))
         if state is None:
             state = self._keys[(collection, key)] = _Key()
+        first = state.seen == state.missing
         state.seen += 1
+        if first and not state.tripped:
+            # Before the item's row: a later run, with few items left to ask, must not take the key for a phantom.
+            self._record(self._entry(collection, key, state))
         if state.tripped:
             state.tripped = False
             self._note(f"{key} of {collection} does exist after all: what was assumed absent is asked for at the end")
@@ -83,6 +87,8 @@ class MissingKeys:
         state.missing += 1
         if state.tripped or any(fnmatchcase(key, glob) for glob in self._missing_ok):
             return True
+        if state.missing == state.seen:
+            self._record(self._entry(collection, key, state))
         return state.missing >= self._after and self._trip(collection, key, state)
 
     def judge(self, collection: str, failed: list[Failed]) -> tuple[list[Failed], list[Absent]]:

@@ -30,6 +30,9 @@ class Progress:
         self.pages = 0
         self.files_stored = 0
         self.bytes_stored = 0
+        self.files_written = 0
+        """Of `files_stored`: those with a row in the ledger. A run that is cut short drops the others."""
+        self.bytes_written = 0
         self.absent = 0
         self.assumed_absent = 0
         self.retries = 0

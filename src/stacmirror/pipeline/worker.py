@@ -116,8 +116,7 @@ class Worker:
         """Stage what is held, with the files derived from it."""
         if job.item is not None and job.key == bundle.walked and not job.failed:
             derived = self._crew.planner.derive(job)
-            self._crew.progress.files_stored += len(derived)
-            self._crew.progress.bytes_stored += sum(receipt.size_bytes for receipt in derived)
+            self._count_files(job, len(derived), sum(receipt.size_bytes for receipt in derived))
         self._stage(job)
         job.label_bodies.clear()
         job.done = True
@@ -150,7 +149,16 @@ class Worker:
             )
         if bundle.page is not None:
             self._crew.progress.items_done += 1
-        await self._crew.committer.submit(ItemOutcome(bundle.page, records))
+        outcome = ItemOutcome(bundle.page, records)
+        outcome.fetched = sum(job.fetched for job in bundle.jobs)
+        outcome.fetched_bytes = sum(job.fetched_bytes for job in bundle.jobs)
+        await self._crew.committer.submit(outcome)
+
+    def _count_files(self, job: Job, files: int, size_bytes: int) -> None:
+        job.fetched += files
+        job.fetched_bytes += size_bytes
+        self._crew.progress.files_stored += files
+        self._crew.progress.bytes_stored += size_bytes
 
     def _count(self, job: Job, absences: int) -> None:
         progress = self._crew.progress
@@ -194,8 +202,7 @@ class Worker:
             transfer, job.unit, lambda url: crew.planner.name_for_target(url, transfer.asset.key, job)
         )
         job.stored.append(fetched.receipt)
-        crew.progress.files_stored += 1
-        crew.progress.bytes_stored += fetched.receipt.size_bytes
+        self._count_files(job, 1, fetched.receipt.size_bytes)
         if fetched.body is not None:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body
