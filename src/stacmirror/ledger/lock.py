@@ -34,7 +34,7 @@ class RunLock:
                 f"cannot write to {self._path}: {error.strerror}", hint="choose another target folder"
             ) from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
             text = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps(text).encode(), 0)
@@ -57,6 +57,18 @@ class RunLock:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1
+
+
+def _lock(fd: int) -> None:
+    """Lock, or raise BlockingIOError. A `status` may hold the lock for an instant, to see whether anyone does."""
+    for _ in range(3):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def owner(state_folder: str) -> str:

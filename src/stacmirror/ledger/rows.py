@@ -1,0 +1,205 @@
+"""Write items' rows: receipts, failures, documents, and what was learned of asset keys.
+
+Used by the store inside its transactions; the commit thread's only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from stacmirror.ledger import schema
+from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
+from stacmirror.model import (
+    Absent,
+    Doubted,
+    Failed,
+    Forgiven,
+    ItemKey,
+    ItemRecord,
+    MissingKey,
+    Receipt,
+    Unit,
+)
+
+_DOCUMENTS_PER_BLOCK = 256
+_ABSENT_KINDS = ("gone", "refused")
+
+
+class ItemRows:
+    """The tables item, failure, document, missing and collection of one open ledger."""
+
+    def __init__(self, db: sqlite3.Connection, run: int) -> None:
+        self._db = db
+        self.run = run
+        self._collections: dict[str, int] = {id_: n for n, id_ in db.execute("SELECT n, id FROM collection")}
+        self._forgiven: set[tuple[str, str]] = set()
+        self._doubted: set[tuple[str, str]] = set()
+        self._documents: list[tuple[int, bytes]] = []
+
+    def put_item(self, record: ItemRecord) -> None:
+        """Write one item's row, new or again; its document waits for `put_documents`."""
+        self._judge_late(record)
+        blob = schema.pack(record.stored, record.absent)
+        sources = self._pack_sources(record.sources)
+        row = self.find(record.key)
+        unit = record.unit
+        values = {
+            "state": HELD if record.failed else STAGED,
+            "run": self.run,
+            "folder": schema.pack_folder(unit.folder, record.key),
+            "exclusive": int(unit.exclusive),
+            "unit": unit.id,
+            "stored": len(record.stored),
+            "absent": sum(not outcome.assumed for outcome in record.absent),
+            "assumed": sum(outcome.assumed for outcome in record.absent),
+            "failed": len(record.failed),
+            "bytes": sum(receipt.size_bytes for receipt in record.stored),
+            "receipts": blob,
+            "sources": sources,
+            "crc": schema.checksum(record.key, blob, sources),
+        }
+        if row is None:
+            values |= {
+                "hash": schema.key_hash(record.key),
+                "collection": self.collection(record.key.collection),
+                "id": record.key.id,
+                "page": record.page,
+                "tailed": 0,
+            }
+            columns = ", ".join(values)
+            marks = ", ".join("?" * len(values))
+            n = self._db.execute(f"INSERT INTO item({columns}) VALUES({marks})", tuple(values.values())).lastrowid or 0
+        else:
+            n, tailed, folder = row
+            if tailed:
+                values["folder"] = folder
+            if record.page is not None:
+                values["page"] = record.page
+            columns = ", ".join(f"{name} = ?" for name in values)
+            self._db.execute(f"UPDATE item SET {columns} WHERE n = ?", (*values.values(), n))
+            self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
+        now_s = time.time()
+        self._db.executemany(
+            "INSERT INTO failure VALUES(?,?,?,?,?,?,?)",
+            [(n, f.key, f.kind, f.message, f.attempts, int(f.permanent), now_s) for f in record.failed],
+        )
+        if record.document:
+            self._documents.append((n, record.document))
+
+    def _judge_late(self, record: ItemRecord) -> None:
+        """Apply what was learned of keys while this item was in hand: it left its worker before, and comes after."""
+        collection = record.key.collection
+        forgiven = [f for f in record.failed if f.kind in _ABSENT_KINDS and (collection, f.key) in self._forgiven]
+        doubted = [a for a in record.absent if a.assumed and (collection, a.key) in self._doubted]
+        if forgiven or doubted:
+            record.failed = [f for f in record.failed if f not in forgiven] + [_doubtful(a.key) for a in doubted]
+            record.absent = [a for a in record.absent if a not in doubted] + [Absent(f.key) for f in forgiven]
+
+    def put_documents(self) -> None:
+        """Write the documents of the items put since the last call, in compressed blocks."""
+        documents, self._documents = self._documents, []
+        for start in range(0, len(documents), _DOCUMENTS_PER_BLOCK):
+            self._put_block(documents[start : start + _DOCUMENTS_PER_BLOCK])
+
+    def _put_block(self, documents: Sequence[tuple[int, bytes]]) -> None:
+        block = zlib.compress(b"\n".join(document for _, document in documents), 1)
+        number = self._db.execute("INSERT INTO document(items, block) VALUES(?,?)", (len(documents), block)).lastrowid
+        self._db.executemany("UPDATE item SET document = ? WHERE n = ?", [(number, n) for n, _ in documents])
+
+    def put_receipts(self, n: int, stored: Sequence[Receipt], absent: Sequence[Absent]) -> None:
+        """Replace the receipts of a row, and count its failures anew."""
+        blob = schema.pack(stored, absent)
+        collection, id_, sources = self._db.execute(
+            "SELECT c.id, i.id, i.sources FROM item i JOIN collection c ON c.n = i.collection WHERE i.n = ?", (n,)
+        ).fetchone()
+        self._db.execute(
+            "UPDATE item SET receipts = ?, stored = ?, absent = ?, assumed = ?, bytes = ?, crc = ?,"
+            " failed = (SELECT count(*) FROM failure WHERE item = n) WHERE n = ?",
+            (
+                blob,
+                len(stored),
+                sum(not outcome.assumed for outcome in absent),
+                sum(outcome.assumed for outcome in absent),
+                sum(receipt.size_bytes for receipt in stored),
+                schema.checksum(ItemKey(collection, id_), blob, sources),
+                n,
+            ),
+        )
+
+    def forgive(self, entry: Forgiven) -> dict[str, Unit]:
+        """Turn the failures of a key that exists nowhere into absences; return the held units this touches."""
+        touched: dict[str, Unit] = {}
+        self._forgiven.add((entry.collection, entry.key))
+        rows = self._db.execute(
+            "SELECT i.n, i.receipts, i.unit, i.exclusive FROM failure f JOIN item i ON i.n = f.item"
+            f" WHERE f.key = ? AND f.kind IN {_ABSENT_KINDS} AND i.collection = ?",
+            (entry.key, self.collection(entry.collection)),
+        ).fetchall()
+        for n, blob, unit_id, exclusive in rows:
+            stored, absent = schema.unpack(blob)
+            self._db.execute("DELETE FROM failure WHERE item = ? AND key = ?", (n, entry.key))
+            self.put_receipts(n, stored, [*absent, Absent(entry.key)])
+            if unit_id is not None:
+                touched[unit_id] = Unit(unit_id, "", bool(exclusive))
+            else:
+                self._db.execute("UPDATE item SET state = ? WHERE n = ? AND failed = 0", (COMMITTED, n))
+        return touched
+
+    def doubt(self, entry: Doubted) -> None:
+        """Turn the assumed absences of a key that does exist into failures, for the sweep to fetch."""
+        self._forgiven.discard((entry.collection, entry.key))
+        self._doubted.add((entry.collection, entry.key))
+        doubtful = _doubtful(entry.key)
+        rows = self._db.execute(
+            "SELECT n, receipts FROM item WHERE assumed > 0 AND collection = ?", (self.collection(entry.collection),)
+        ).fetchall()
+        for n, blob in rows:
+            stored, absent = schema.unpack(blob)
+            left = [outcome for outcome in absent if not (outcome.assumed and outcome.key == entry.key)]
+            if len(left) == len(absent):
+                continue
+            self._db.execute(
+                "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?)",
+                (n, entry.key, doubtful.kind, doubtful.message, 0, 0, time.time()),
+            )
+            self.put_receipts(n, stored, left)
+            self._db.execute("UPDATE item SET state = ? WHERE n = ? AND unit IS NULL", (INCOMPLETE, n))
+
+    def put_missing(self, entry: MissingKey) -> None:
+        """Keep what is known of a key that may exist nowhere."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO missing VALUES(?,?,?,?,?)",
+            (self.collection(entry.collection), entry.key, entry.seen, entry.missing, int(entry.tripped)),
+        )
+
+    def find(self, key: ItemKey) -> tuple[int, int, str | None] | None:
+        """Return number, `tailed` and folder of an item's row, or None."""
+        number = self._collections.get(key.collection)
+        rows = self._db.execute(
+            "SELECT n, tailed, folder FROM item WHERE hash = ? AND collection = ? AND id = ?",
+            (schema.key_hash(key), number, key.id),
+        )
+        found: tuple[int, int, str | None] | None = rows.fetchone()
+        return found
+
+    def collection(self, id_: str) -> int:
+        """Return a collection's number, giving it one at its first use."""
+        number = self._collections.get(id_)
+        if number is None:
+            number = self._db.execute("INSERT INTO collection(id) VALUES(?)", (id_,)).lastrowid or 0
+            self._collections[id_] = number
+        return number
+
+    def _pack_sources(self, sources: Sequence[ItemKey]) -> str | None:
+        if not sources:
+            return None
+        return msgspec.json.encode([(self.collection(key.collection), key.id) for key in sources]).decode()
+
+
+def _doubtful(key: str) -> Failed:
+    return Failed(key, "assumed", "assumed absent, but found elsewhere", 0)
