@@ -43,7 +43,7 @@ HOMES = {
     "rich": {"cli"},
     "platformdirs": {"cli"},
     "uvloop": {"cli"},
-    "httptools": {"transports/wire_connection.py"},
+    "httptools": set(),
 }
 """Where each foreign library may be imported, besides the simulator."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
@@ -36,10 +36,8 @@ class AiohttpTransport:
         connect_timeout_s: float,
         stall_timeout_s: float,
         proxies: Mapping[str, str] | None = None,
-        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
         """`proxies` maps a scheme (`http`, `https`) to a proxy's URL."""
-        self._make_tls = tls
         self._user_agent = user_agent
         self._proxies = proxies or {}
         # No total: a large scene may take an hour. What must not happen is an answer without a byte.
@@ -48,7 +46,7 @@ class AiohttpTransport:
 
     def _open_session(self) -> aiohttp.ClientSession:
         # limit=0: how many requests a host gets is the host budget's business, in one place.
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=self._make_tls())
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=self._timeout,
