@@ -253,6 +253,30 @@ async def test_bad_redirects_end_the_listing(answer: Answer) -> None:
     assert all(url.startswith("https://api.test/") for url in asker.asked)
 
 
+async def test_one_refused_item_is_its_own_trouble_while_the_key_is_good() -> None:
+    """After a page was given, a 403 on an item fails that item; twenty in a row mean the key after all."""
+    item = ItemKey("c", "x")
+    with pytest.raises(LoginRefused):
+        await catalog(FakeAsker((403, b""))).item(item)
+    asker = FakeAsker(page("a"), *[(403, b"")] * 25)
+    source = catalog(asker)
+    await source.page(START)
+    for _ in range(20):
+        with pytest.raises(SourceUnreachable, match="403") as failed:
+            await source.item(item)
+        assert "other items" in failed.value.hint
+    with pytest.raises(LoginRefused):
+        await source.item(item)
+
+
+async def test_a_refused_page_means_the_key() -> None:
+    """Also after good ones: a listing that ends with a refusal is not one item's trouble."""
+    source = catalog(FakeAsker(page("a"), (403, b"")))
+    await source.page(START)
+    with pytest.raises(LoginRefused):
+        await source.page(START)
+
+
 async def test_refused_elsewhere_is_no_login_refused() -> None:
     """Only the key's own origin can refuse it."""
     asker = FakeAsker((302, b"", {"location": "https://evil.test/x"}), (403, b""))

@@ -21,6 +21,8 @@ from stacmirror.retry import GONE_STATUSES, RetryPolicy, error_for_status, with_
 _HEADERS = {"accept": "application/geo+json, application/json"}
 _KEY_HINT = "put the key in MLHUB_API_KEY, in ~/.mlhub/profiles, or in a file named by --key-file"
 _UNREADABLE = "unreadable"
+_REFUSALS_MAX = 20
+"""Items refused one after another, after which the key itself counts as refused."""
 
 T = TypeVar("T")
 
@@ -51,6 +53,8 @@ class MlhubCatalog:
         self._random = random
         self._on_retry = on_retry
         self._page_max_bytes = page_max_bytes
+        self._refusals: int | None = None
+        """Refusals since the key was last good for something; None before it was."""
 
     @property
     def collection(self) -> str:
@@ -77,6 +81,7 @@ class MlhubCatalog:
                 raise TransferError("gone", f"{reply.status} from {redact_url(url)}", status=reply.status)
             _require_ok(reply, url, self._clock)
             parsed = parse_page(_body(reply), self._context(url))
+            self._refusals = 0
             next_cursor = self._next(parsed.next_href, parsed.next_method, parsed.next_token, url)
             return Page(parsed.items, next_cursor, parsed.total)
 
@@ -85,7 +90,8 @@ class MlhubCatalog:
     async def item(self, key: ItemKey, href: str = "") -> Item | None:
         """Return one item with fresh links: by `href` where that is the API's own, else by the URL of its key.
 
-        Raises: as `page`; SourceUnreadable also when another item is answered than the one asked for.
+        Raises: as `page`; SourceUnreadable also when another item is answered than the one asked for. A refusal is
+                this item's own (SourceUnreachable) as long as the key is good for others.
         Cancel: safe at any await.
         """
         url = (self._root.reroot(href) if href else None) or self._root.item_url(key)
@@ -97,9 +103,10 @@ class MlhubCatalog:
             item = parse_item(_body(reply), self._context(url, key.collection))
             if item.key != key:
                 raise SourceUnreadable(f"{redact_url(url)} answered with the item {item.key}")
+            self._refusals = 0
             return item
 
-        return await self._ask(url, read)
+        return await self._ask(url, read, one_of_many=True)
 
     async def describe(self, collection: str) -> CollectionInfo:
         """Return what `collection` says of itself; MLHub asks no key for that. Raises and Cancel: as `page`."""
@@ -123,23 +130,23 @@ class MlhubCatalog:
 
         return await self._ask(url, read)
 
-    async def _ask(self, url: str, read: Callable[[Reply], T]) -> T:
+    async def _ask(self, url: str, read: Callable[[Reply], T], *, one_of_many: bool = False) -> T:
         try:
             return await with_retries(
-                self._attempt(url, read), self._retry, self._random, self._clock.sleep, self._on_retry
+                self._attempt(url, read, one_of_many), self._retry, self._random, self._clock.sleep, self._on_retry
             )
         except TransferError as error:
             if error.kind == _UNREADABLE and isinstance(error.__cause__, SourceUnreadable):
                 raise error.__cause__ from None
             shown = redact_url(url)
             message = error.message if shown in error.message else f"{shown}: {error.message}"
-            raise SourceUnreachable(message, hint=_hint(error)) from error
+            raise SourceUnreachable(message, hint=error.hint or _hint(error)) from error
 
-    def _attempt(self, url: str, read: Callable[[Reply], T]) -> Callable[[], Awaitable[T]]:
+    def _attempt(self, url: str, read: Callable[[Reply], T], one_of_many: bool) -> Callable[[], Awaitable[T]]:
         async def attempt() -> T:
             reply = await ask_by_hand(self._asker, url, self._root, self._key, _HEADERS, self._page_max_bytes)
             if reply.status in (401, 403) and self._root.may_see_key(reply.url or url):
-                raise self._refused(reply.status)
+                raise self._refused(reply.status, url, one_of_many)
             try:
                 return read(reply)
             except SourceUnreadable as error:
@@ -179,7 +186,12 @@ class MlhubCatalog:
             f"no collection {collection!r} at {self._root.url}", hint="stacmirror collections mlhub: lists them"
         )
 
-    def _refused(self, status: int) -> LoginRefused:
+    def _refused(self, status: int, url: str, one_of_many: bool) -> LoginRefused | TransferError:
+        if one_of_many and self._refusals is not None and self._refusals < _REFUSALS_MAX:
+            self._refusals += 1
+            error = TransferError("refused", f"{status} from {redact_url(url)}", status=status, retryable=False)
+            error.hint = "the key was good for other items: ask the catalog's owner about this one"
+            return error
         if not self._key:
             return LoginRefused(f"{self._root.url} wants an API key ({status})", hint=_KEY_HINT)
         return LoginRefused(f"{self._root.url} refused the API key ({status})", hint=_KEY_HINT)
