@@ -238,6 +238,10 @@ class Ledger(Protocol):
         """Return items that lack assets, in the order of their rows, `rows_max` at most."""
         ...
 
+    def lacking_assets(self) -> int:
+        """Return how many assets the mirror lacks now."""
+        ...
+
     def counts(self) -> Counts:
         """Return the mirror's counts over all runs."""
         ...

@@ -201,7 +201,8 @@ class Mirror:
         run = self._run_counts(outcome.walk, ledger)
         with suppress(TargetUnwritable):  # a full disk is in the verdict already, and must not cost it
             ledger.set_ended()
-        verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror)
+        unlisted = ledger.unknown_ids(self._settings.filter.item) if outcome.walk.ended else []
+        verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror, unlisted)
         return Summary(
             verdict=verdict,
             run=run,
@@ -212,6 +213,8 @@ class Mirror:
             peak_rss_mib=peak_rss_mib(),
             exit_code=exit_code,
             reason=reason,
+            failures=ledger.failures(),
+            absences=ledger.absences(),
         )
 
     def _run_counts(self, walk: Walk, ledger: LedgerStore) -> Counts:

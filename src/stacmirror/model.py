@@ -209,10 +209,14 @@ class Forgiven(Struct, frozen=True):
 
 
 class Doubted(Struct, frozen=True):
-    """An entry for the ledger: `key` does exist, so what was assumed absent in `collection` must be asked for."""
+    """An entry for the ledger: `key` may exist after all, so its absences in `collection` are failures again.
+
+    `sample`: only the first and the last of those that were asked for, to be asked once more.
+    """
 
     collection: str
     key: str
+    sample: bool = False
 
 
 class MissingKey(Struct, frozen=True):
@@ -254,7 +258,11 @@ class ResumePoint(Struct, frozen=True):
 
 
 class LackingItem(Struct):
-    """An item of the ledger that lacks assets, for a sweep. `row` orders sweeps; `held`: its unit is unrevealed."""
+    """An item of the ledger that lacks assets, for a sweep. `row` orders sweeps; `held`: its unit is unrevealed.
+
+    `earlier`: something of it failed in an earlier run, and was not asked for in this one. `documented`: its JSON is
+    kept.
+    """
 
     row: int
     key: ItemKey
@@ -265,6 +273,8 @@ class LackingItem(Struct):
     absent: list[Absent]
     failed: list[Failed]
     sources: tuple[ItemKey, ...]
+    earlier: bool = False
+    documented: bool = False
 
 
 class ItemCounts(Struct):
@@ -304,6 +314,35 @@ class Counts(Struct):
     bytes: int = 0
 
 
+class FailureCount(Struct, frozen=True):
+    """How many assets with one key the mirror lacks for one kind of reason."""
+
+    asset: str
+    kind: str
+    count: int
+
+
+class AbsentKey(Struct, frozen=True):
+    """An asset key that items list and the source does not have: `asked` items have none, `assumed` were not asked."""
+
+    collection: str
+    asset: str
+    asked: int
+    assumed: int
+
+
+class FailedAsset(Struct, frozen=True):
+    """One asset that the mirror lacks, and why. `at_s` is the wall clock of the last attempt."""
+
+    collection: str
+    item: str
+    asset: str
+    kind: str
+    message: str
+    attempts: int
+    at_s: float
+
+
 Verdict = Literal["complete", "incomplete", "stopped"]
 
 
@@ -320,3 +359,7 @@ class Summary(Struct):
     exit_code: int
     reason: str = ""
     """Why it stopped or is incomplete, in one line; empty when complete."""
+    failures: list[FailureCount] = field(default_factory=list)
+    """What the mirror lacks now, most first."""
+    absences: list[AbsentKey] = field(default_factory=list)
+    """What items list and the source does not have."""

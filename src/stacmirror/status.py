@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from msgspec import Struct
 
 from stacmirror.ledger.lock import owner
 from stacmirror.ledger.reader import LedgerReader
-from stacmirror.model import Counts
+from stacmirror.model import AbsentKey, Counts, FailedAsset, FailureCount
 from stacmirror.record import STATE_FOLDER, read_record
 
 
 class MirrorStatus(Struct):
-    """What `stacmirror status` shows. `failures` has asset key, kind and count; `running` is "" or who works."""
+    """What `stacmirror status` shows. `running` is "" or who works."""
 
     source: str
     target: str
     counts: Counts
     running: str
-    failures: list[tuple[str, str, int]]
+    failures: list[FailureCount]
+    absences: list[AbsentKey]
     layout: str
     ended_at: str
 
@@ -39,8 +41,19 @@ def read_status(target: str) -> MirrorStatus:
             counts=ledger.counts(),
             running=owner(folder),
             failures=ledger.failures(),
+            absences=ledger.absences(),
             layout=str(record.get("place", {}).get("layout", "item")),
             ended_at=ledger.meta("ended_at") or "",
         )
+    finally:
+        ledger.close()
+
+
+def read_failed(target: str) -> Iterator[FailedAsset]:
+    """Give every asset that the mirror in `target` lacks. Raises: as `read_status`."""
+    read_record(target)
+    ledger = LedgerReader(os.path.join(target, STATE_FOLDER, "ledger.sqlite"))
+    try:
+        yield from ledger.failed_assets()
     finally:
         ledger.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Sequence
 
 from stacmirror.errors import SourceError, StacmirrorError
 from stacmirror.model import CollectionInfo, Counts, Verdict
@@ -11,8 +12,13 @@ from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.walk import Walk
 
 
-def verdict_of(error: StacmirrorError | None, stop: Stop, walk: Walk, mirror: Counts) -> tuple[Verdict, int, str]:
-    """Return verdict, exit code and reason. Order: what broke the run, what stopped it, what is missing."""
+def verdict_of(
+    error: StacmirrorError | None, stop: Stop, walk: Walk, mirror: Counts, unlisted: Sequence[str]
+) -> tuple[Verdict, int, str]:
+    """Return verdict, exit code and reason. Order: what broke the run, what stopped it, what is missing.
+
+    `unlisted` are the ids asked for by name that the catalog does not list.
+    """
     if error is not None:
         verdict: Verdict = "incomplete" if isinstance(error, SourceError) else "stopped"
         return verdict, error.exit_code, error.message
@@ -24,6 +30,9 @@ def verdict_of(error: StacmirrorError | None, stop: Stop, walk: Walk, mirror: Co
         return "incomplete", 5, f"{mirror.items.pending} listed items are not there"
     if not walk.ended and not walk.limited:
         return "incomplete", 5, "the listing did not end"
+    if unlisted:
+        more = f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else ""
+        return "incomplete", 3, f"the catalog lists no item {', '.join(unlisted[:3])}{more}"
     return "complete", 0, ""
 
 

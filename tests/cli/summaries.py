@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stacmirror.model import AssetCounts, Counts, ItemCounts, ListingState, Summary
+from stacmirror.model import AbsentKey, AssetCounts, Counts, ItemCounts, ListingState, Summary
 
 
 def counts(complete: int = 200, *, ended: bool = True, total: int | None = 200, **items: int) -> Counts:
@@ -26,4 +26,5 @@ def complete() -> Summary:
         cpu_s=3.9,
         peak_rss_mib=81.25,
         exit_code=0,
+        absences=[AbsentKey("bigearthnet_v1_source", "B10", 20, 180)],
     )

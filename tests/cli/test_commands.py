@@ -19,10 +19,11 @@ import pytest
 from stacmirror.cli import app as program
 from stacmirror.cli import demo
 from stacmirror.errors import SourceUnreachable, UsageError
-from stacmirror.model import CollectionInfo, Counts, Summary
+from stacmirror.model import AbsentKey, CollectionInfo, FailedAsset, FailureCount, Summary
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.stop import Stop
 from stacmirror.settings import Settings
+from stacmirror.status import MirrorStatus
 
 from .summaries import complete, counts
 
@@ -223,20 +224,17 @@ def test_status_says_what_is_there_and_what_to_type(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`status` prints counts, failures and the next command, as text and as JSON, on stdout."""
-
-    class MirrorStatus(msgspec.Struct):
-        source: str
-        target: str
-        counts: Counts
-        running: str
-        failures: list[tuple[str, str, int]]
-        layout: str
-        ended_at: str
-
-    found = MirrorStatus("mlhub:x", "ben", counts(190, incomplete=10), "", [("B02", "5xx", 10)], "item", "2026-11-22")
-    module: Any = types.ModuleType("stacmirror.status")
-    module.read_status = lambda target: found
-    monkeypatch.setitem(sys.modules, "stacmirror.status", module)
+    found = MirrorStatus(
+        source="mlhub:x",
+        target="ben",
+        counts=counts(190, incomplete=10),
+        running="",
+        failures=[FailureCount("B02", "5xx", 10)],
+        absences=[AbsentKey("s", "B10", 20, 180)],
+        layout="item",
+        ended_at="2026-11-22",
+    )
+    monkeypatch.setattr("stacmirror.status.read_status", lambda target: found)
     assert program.run(["status", "ben"]) == 0
     said = capsys.readouterr()
     assert "200 listed = 190 complete + 10 incomplete" in said.out
@@ -246,6 +244,17 @@ def test_status_says_what_is_there_and_what_to_type(
     value = json.loads(capsys.readouterr().out)
     assert value["failures"] == [{"asset": "B02", "kind": "5xx", "count": 10}]
     assert value["items"]["incomplete"] == 10
+    assert value["absences"] == [{"collection": "s", "asset": "B10", "asked": 20, "assumed": 180}]
+
+
+def test_status_lists_what_failed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`status --failed` has a line an asset, with tabs; with `--json` a value a line."""
+    failed = [FailedAsset("s", "a", "B02", "5xx", "503 from host", 6, 1.0)]
+    monkeypatch.setattr("stacmirror.status.read_failed", lambda target: iter(failed))
+    assert program.run(["status", "ben", "--failed"]) == 0
+    assert capsys.readouterr().out == "s\ta\tB02\t5xx\t503 from host\n"
+    assert program.run(["status", "ben", "--failed", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["message"] == "503 from host"
 
 
 def test_demo_mirrors_from_a_simulator_that_it_ends(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:

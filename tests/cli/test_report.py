@@ -8,19 +8,18 @@ import msgspec
 import pytest
 
 from stacmirror.cli.report import Ending, listing_words, summary_json, verdict_lines
-from stacmirror.model import AssetCounts, Counts, ItemCounts, Summary
+from stacmirror.model import AssetCounts, Counts, FailureCount, ItemCounts, Summary
 
 from .summaries import complete, counts
 
 
-def _lines(summary: Summary, failures: dict[str, int] | None = None) -> list[str]:
+def _lines(summary: Summary) -> list[str]:
     return verdict_lines(
         Ending(
             summary=summary,
             folder="/data/ben",
             resume_command="stacmirror resume ben",
             status_command="stacmirror status ben",
-            failures=failures or {},
             citation=["Sumbul et al. 2019"],
         )
     )
@@ -32,7 +31,7 @@ def test_a_complete_run_says_so_in_its_first_line() -> None:
     assert lines[0] == "complete: 200 of 200 items, 2,600 files, 32.9 MB in 4.1s (634 files/s)"
     text = "\n".join(lines)
     assert "200 listed = 200 complete" in text
-    assert "20 listed but not at the source, 180 more not asked for" in text
+    assert "absent   B10: listed but not at the source for 20 items asked, 180 more not asked after that" in text
     assert "read to its end; the server says 200 items" in text
     assert "Sumbul et al. 2019" in text
     assert "/data/ben" in text
@@ -50,15 +49,55 @@ def test_an_incomplete_run_names_failures_by_kind_and_how_to_go_on() -> None:
         run=part,
         mirror=counts(390, incomplete=4, pending=6),
         reason="9 assets failed",
+        failures=[
+            FailureCount("B04", "timeout", 7),
+            FailureCount("B10", "gone", 1),
+            FailureCount("@item", "source", 1),
+        ],
+        exit_code=3,
     )
-    lines = _lines(summary, {"5xx": 2, "timeout": 7})
+    lines = _lines(summary)
     text = "\n".join(lines)
-    assert lines[0].startswith("incomplete: 190 of 200 items, 2,470 files")
+    assert lines[0].startswith("incomplete: 390 of 400 items; this run brought 2,470 files")
     assert lines[0].endswith(": 9 assets failed")
-    assert "7 timeout, 2 5xx" in text
+    assert "  failed   B04: 7 timeout\n           B10: 1 gone\n           the item itself: 1 source\n" in text
     assert "200 listed = 190 complete + 4 incomplete + 6 pending" in text
     assert "400 listed = 390 complete + 4 incomplete + 6 pending" in text
-    assert lines[-1].split() == ["next", "stacmirror", "resume", "ben"]
+    assert lines[-2].split() == ["next", "stacmirror", "resume", "ben"]
+    assert lines[-1].strip() == "if the source never had that: stacmirror resume ben --missing-ok B10"
+
+
+def test_many_kinds_of_failure_do_not_fill_the_screen() -> None:
+    """Six rows, the last of which counts the rest."""
+    many = [FailureCount(f"B{n:02}", "timeout", 20 - n) for n in range(20)]
+    lines = _lines(msgspec.structs.replace(complete(), verdict="incomplete", exit_code=3, failures=many))
+    start = next(n for n, line in enumerate(lines) if line.startswith("  failed"))
+    assert lines[start + 5].strip() == "and 15 more kinds of that"
+    assert not lines[start + 6].startswith("           ")
+
+
+@pytest.mark.parametrize(
+    ("items", "assets", "words"),
+    [
+        (ItemCounts(), AssetCounts(), "nothing to fetch: the listing is empty"),
+        (
+            ItemCounts(listed=1200, filtered=1200),
+            AssetCounts(),
+            "nothing to fetch: no item passed the filters; 1,200 were listed",
+        ),
+        (
+            ItemCounts(listed=6, complete=6),
+            AssetCounts(),
+            "nothing to fetch: of 6 items no asset was wanted, or there",
+        ),
+    ],
+)
+def test_nothing_to_fetch_says_why(items: ItemCounts, assets: AssetCounts, words: str) -> None:
+    """A filter that nothing passes does not look like a mirror that is all there."""
+    empty = Counts(items=items, assets=assets)
+    assert _lines(msgspec.structs.replace(complete(), run=empty, mirror=empty, seconds=0.2))[0] == (
+        f"complete: {words} (0.2s)"
+    )
 
 
 def test_a_second_run_over_a_complete_mirror_says_that_nothing_was_left() -> None:
@@ -66,7 +105,7 @@ def test_a_second_run_over_a_complete_mirror_says_that_nothing_was_left() -> Non
     idle = Counts(items=ItemCounts(listed=0), assets=AssetCounts())
     summary = msgspec.structs.replace(complete(), run=idle, seconds=0.2)
     assert _lines(summary)[0] == (
-        "complete: nothing was left to fetch; all 200 items, 2,600 files, 32.9 MB were there (0.2s)"
+        "complete: nothing was left to fetch; the ledger has all 200 items, 2,600 files, 32.9 MB (0.2s)"
     )
 
 
@@ -88,7 +127,7 @@ def test_json_has_the_promised_shape_and_adds_up() -> None:
     value = json.loads(json.dumps(summary_json(complete())))
     assert list(value) == [
         "verdict", "items", "listing", "assets", "bytes", "requests", "seconds", "files_per_s", "cpu_s",
-        "peak_rss_mib", "exit_code", "reason", "mirror",
+        "peak_rss_mib", "exit_code", "reason", "failures", "absences", "mirror",
     ]  # fmt: skip
     assert list(value["mirror"]) == ["items", "listing", "assets", "bytes"]
     assert set(value["items"]) == {"listed", "complete", "incomplete", "filtered", "duplicate", "pending"}
@@ -112,7 +151,7 @@ def test_a_refused_key_is_to_be_checked_first() -> None:
 
 def test_a_long_citation_fits_the_screen_and_a_command_is_never_broken() -> None:
     """On a screen the citation is wrapped below itself; path and command stay in one piece to be copied."""
-    ending = Ending(complete(), "/data/" + "x" * 90, "resume " + "y" * 90, "status " + "z" * 90, {}, ["word " * 40])
+    ending = Ending(complete(), "/data/" + "x" * 90, "resume " + "y" * 90, "status " + "z" * 90, ["word " * 40])
     lines = verdict_lines(ending, width=60)
     cited = [line for line in lines if "word" in line]
     assert len(cited) > 1

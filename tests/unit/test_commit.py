@@ -34,6 +34,11 @@ class Bench:
             on_committed=self._on_committed,
         )
 
+    async def submit(self, outcome: ItemOutcome) -> None:
+        """Hand over an outcome as a worker does."""
+        await self.committer.room()
+        self.committer.add(outcome)
+
     def _on_committed(self, units: int) -> None:
         self.committed += units
 
@@ -52,7 +57,8 @@ async def running(**values: object) -> AsyncIterator[Bench]:
 
 def an_outcome(item_id: str, size_bytes: int = 10) -> ItemOutcome:
     receipt = Receipt("A", "A.tif", size_bytes, "xxh3", bytes(16))
-    return ItemOutcome(0, [ItemRecord(key(item_id), Unit(item_id, f"labels/{item_id}"), [receipt], page=0)])
+    record = ItemRecord(key(item_id), Unit(item_id, f"labels/{item_id}"), [receipt], page=0)
+    return ItemOutcome(0, [record], fetched=1, fetched_bytes=size_bytes)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -64,7 +70,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_sync_comes_before_the_row_and_the_row_before_the_name() -> None:
     """Effects stand in the one order that survives a power cut, and a unit is confirmed after the next sync."""
     async with running() as bench:
-        await bench.committer.submit(an_outcome("a"))
+        await bench.submit(an_outcome("a"))
         await bench.committer.drain()
     assert bench.log == ["sync", "write a", "reveal a", "sync", "write confirm a"]
     assert bench.committed == 1
@@ -74,7 +80,7 @@ async def test_groups_overlap_by_one_sync() -> None:
     """The renames of one group are made durable by the sync of the next, not by one of their own."""
     async with running() as bench:
         for item_id in "abc":
-            await bench.committer.submit(an_outcome(item_id))
+            await bench.submit(an_outcome(item_id))
             await until(lambda item_id=item_id: f"reveal {item_id}" in bench.log)  # type: ignore[misc]
         await bench.committer.drain()
     for item_id in "abc":
@@ -88,7 +94,7 @@ async def test_drain_waits_for_the_last_confirmation() -> None:
     """After `drain` all rows are confirmed; a second drain with nothing to do returns at once."""
     async with running(every_s=3600.0) as bench:
         for n in range(20):
-            await bench.committer.submit(an_outcome(f"i{n}"))
+            await bench.submit(an_outcome(f"i{n}"))
         await asyncio.wait_for(bench.committer.drain(), 5)
         assert len(bench.ledger.confirmed) == 20
         assert len(bench.written) == 20
@@ -100,17 +106,17 @@ async def test_drain_waits_for_the_last_confirmation() -> None:
 async def test_two_drains_at_once_both_return() -> None:
     """Every waiter is woken."""
     async with running(every_s=3600.0) as bench:
-        await bench.committer.submit(an_outcome("a"))
+        await bench.submit(an_outcome("a"))
         await asyncio.wait_for(asyncio.gather(bench.committer.drain(), bench.committer.drain()), 5)
 
 
 async def test_after_a_drain_groups_gather_again() -> None:
     """The hurry of a drain ends with it: later entries wait for their time, or for the next drain."""
     async with running(every_s=3600.0) as bench:
-        await bench.committer.submit(an_outcome("a"))
+        await bench.submit(an_outcome("a"))
         await bench.committer.drain()
         writes = bench.ledger.writes
-        await bench.committer.submit(an_outcome("b"))
+        await bench.submit(an_outcome("b"))
         await asyncio.sleep(0.05)
         assert bench.ledger.writes == writes
         await asyncio.wait_for(bench.committer.drain(), 5)
@@ -120,8 +126,8 @@ async def test_after_a_drain_groups_gather_again() -> None:
 async def test_many_bytes_do_not_wait_for_the_clock() -> None:
     """A group is closed by its bytes, too."""
     async with running(every_s=3600.0, every_bytes=100) as bench:
-        await bench.committer.submit(an_outcome("a", 60))
-        await bench.committer.submit(an_outcome("b", 60))
+        await bench.submit(an_outcome("a", 60))
+        await bench.submit(an_outcome("b", 60))
         await until(lambda: len(bench.sink.visible) == 0 and "reveal b" in bench.log)
 
 
@@ -129,7 +135,7 @@ async def test_close_commits_what_was_handed_over() -> None:
     """Closing without a drain loses nothing; closing twice is nothing."""
     async with running(every_s=3600.0) as bench:
         for n in range(10):
-            await bench.committer.submit(an_outcome(f"i{n}"))
+            await bench.submit(an_outcome(f"i{n}"))
         await bench.committer.close()
         await bench.committer.close()
         assert len(bench.ledger.confirmed) == 10
@@ -157,13 +163,13 @@ async def test_a_failed_step_ends_everything_after_it(step: str) -> None:
             bench.ledger.fail_write = (1, error)
         else:
             bench.sink.failures[step.split()[-1]] = (2 if "second" in step else 1, error)
-        await bench.committer.submit(an_outcome("a"))
+        await bench.submit(an_outcome("a"))
         with pytest.raises(TargetUnwritable):
             await asyncio.wait_for(bench.committer.drain(), 5)
         assert bench.committer.failed.exception() is error
         seen = list(bench.log)
         with pytest.raises(TargetUnwritable):
-            await bench.committer.submit(an_outcome("b"))
+            await bench.submit(an_outcome("b"))
         with pytest.raises(TargetUnwritable):
             await bench.committer.drain()
         await asyncio.wait_for(bench.committer.close(), 5)
@@ -177,7 +183,7 @@ async def test_a_failure_is_known_once_close_returns() -> None:
     for _ in range(30):
         async with running() as bench:
             bench.sink.failures["sync"] = (1, TargetUnwritable("no space"))
-            bench.committer.add(an_outcome("a"))
+            await bench.submit(an_outcome("a"))
             bench.committer._thread.join(5)  # the thread is dead before the loop could hear of it
             await bench.committer.close()
             assert bench.committer.failed.done()
@@ -194,7 +200,7 @@ async def test_a_full_line_holds_submitters_back_until_rows_are_written() -> Non
             return write(entries, in_place)
 
         bench.ledger.write = slow  # type: ignore[method-assign, assignment]
-        submits = [asyncio.create_task(bench.committer.submit(an_outcome(f"i{n}"))) for n in range(20)]
+        submits = [asyncio.create_task(bench.submit(an_outcome(f"i{n}"))) for n in range(20)]
         await asyncio.sleep(0.02)
         assert sum(task.done() for task in submits) == 3
         submits[-1].cancel()
@@ -208,7 +214,7 @@ async def test_a_failure_frees_those_who_wait_for_room() -> None:
     """Submitters that wait are told of the failure; none hangs."""
     async with running(pending_max=1, every_s=0.02) as bench:
         bench.sink.failures["sync"] = (1, TargetUnwritable("no space"))
-        submits = [asyncio.create_task(bench.committer.submit(an_outcome(f"i{n}"))) for n in range(5)]
+        submits = [asyncio.create_task(bench.submit(an_outcome(f"i{n}"))) for n in range(5)]
         results = await asyncio.wait_for(asyncio.gather(*submits, return_exceptions=True), 5)
         assert [type(result) for result in results] == [type(None)] + [TargetUnwritable] * 4
 
@@ -219,7 +225,7 @@ async def test_nothing_is_lost_under_load() -> None:
 
         async def submit(worker: int) -> None:
             for n in range(50):
-                await bench.committer.submit(an_outcome(f"{worker}.{n}"))
+                await bench.submit(an_outcome(f"{worker}.{n}"))
 
         await asyncio.wait_for(asyncio.gather(*(submit(worker) for worker in range(100))), 20)
         await bench.committer.drain()

@@ -22,10 +22,12 @@ from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import (
     START,
     Absent,
+    AbsentKey,
     Counts,
     Cursor,
     Doubted,
     Failed,
+    FailureCount,
     Forgiven,
     ItemKey,
     ItemOutcome,
@@ -515,35 +517,55 @@ def test_forgiving_mends_items_revealed_as_incomplete(tmp_path: Path) -> None:
         assert (store.counts().items.complete, store.counts().items.incomplete) == (1, 0)
 
 
-def test_doubting_a_key_makes_assumed_absences_lacking(tmp_path: Path) -> None:
-    """What was assumed absent is to be fetched; what was asked for and absent stays so."""
+def test_a_doubted_key_is_lacking_where_it_was_asked_for_too(tmp_path: Path) -> None:
+    """An outage that looked like a phantom key: what was asked for and forgiven is a failure again, to be fetched."""
     with opened(tmp_path) as store:
-        commit(
-            store,
-            a_page(0, 3),
-            outcome(record("asked", absent=[Absent("B10")])),
-            outcome(record("assumed", absent=[Absent("B10", assumed=True)])),
-            outcome(record("other", absent=[Absent("B11", assumed=True)])),
-        )
+        asked, assumed = Absent("B10"), Absent("B10", assumed=True)
+        entries = [outcome(record("a", absent=[asked])), outcome(record("b", absent=[assumed, Absent("B11")]))]
+        commit(store, a_page(0, 3), *entries, outcome(record("c", stored=["B10"])))
         store.write([Doubted("labels", "B10")], [])
         found = lacking(store)
-        assert [(item, f.key, f.permanent) for item in found for f in found[item].failed] == [("assumed", "B10", False)]
-        assert store.counts().items.incomplete == 1
-        assert store.counts().assets.assumed_absent == 1
+        assert {item: [failed.key for failed in found[item].failed] for item in found} == {"a": ["B10"], "b": ["B10"]}
+        assert found["b"].absent == [Absent("B11")]
+        assert all(item.earlier for item in found.values())
+        assert store.counts().items.incomplete == 2
 
 
-def test_items_in_hand_while_a_key_is_judged_are_judged_the_same(tmp_path: Path) -> None:
-    """What left its worker before a key was forgiven or doubted, and is written after, is treated as all others."""
+def test_a_sample_takes_the_first_and_the_last_that_were_asked_for(tmp_path: Path) -> None:
+    """To hear whether a key is still missing, two items are enough; what was assumed stays so."""
     with opened(tmp_path) as store:
-        store.write([a_page(0, 4), Forgiven("labels", "B10"), outcome(record("a", failed=["B10", "B02"]))], [])
-        assert [failed.key for failed in lacking(store)["a"].failed] == ["B02"]
-        assert lacking(store)["a"].absent == [Absent("B10")]
-        late = record("b", absent=[Absent("B10", assumed=True), Absent("B11", assumed=True)])
-        assert store.write([Doubted("labels", "B10"), outcome(late)], []) == []
-        assert [failed.key for failed in lacking(store)["b"].failed] == ["B10"]
-        assert lacking(store)["b"].absent == [Absent("B11", assumed=True)]
-        store.write([outcome(record("c", failed=["B10"]))], [])
-        assert "c" in lacking(store)
+        absences = {name: [Absent("B10", assumed=name == "e")] for name in "abcde"}
+        commit(store, a_page(0, 5), *(outcome(record(name, absent=absences[name])) for name in "abcde"))
+        store.write([Doubted("labels", "B10", sample=True)], [])
+        assert sorted(lacking(store)) == ["a", "d"]
+        assert store.absences() == [AbsentKey("labels", "B10", asked=2, assumed=1)]
+        store.write([Doubted("labels", "B99", sample=True)], [])
+
+
+def test_what_failed_in_an_earlier_run_is_told_apart(tmp_path: Path) -> None:
+    """`earlier` is true until this run has asked."""
+    with opened(tmp_path) as store:
+        store.write([a_page(0, 1), outcome(record("a", failed=["B02"]))], [])
+        assert not lacking(store)["a"].earlier
+    with opened(tmp_path) as store:
+        assert lacking(store)["a"].earlier
+        store.write([ItemOutcome(None, [record("a", failed=["B02"], page=None)])], [])
+        assert not lacking(store)["a"].earlier
+
+
+def test_every_failed_asset_is_named(tmp_path: Path) -> None:
+    """With item, key, kind and message; counted by key and kind."""
+    with opened(tmp_path) as store:
+        store.write(
+            [a_page(0, 2), outcome(record("a", failed=["B02", "B03"])), outcome(record("b", failed=["B02"]))], []
+        )
+        assert [(f.collection, f.item, f.asset, f.kind) for f in store.failed_assets()] == [
+            ("labels", "a", "B02", "gone"),
+            ("labels", "a", "B03", "gone"),
+            ("labels", "b", "B02", "gone"),
+        ]
+        assert store.failures() == [FailureCount("B02", "gone", 2), FailureCount("B03", "gone", 1)]
+        assert store.lacking_assets() == 3
 
 
 def test_an_item_doubted_in_the_group_that_writes_it_is_held(tmp_path: Path) -> None:

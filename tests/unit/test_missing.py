@@ -29,16 +29,22 @@ class Bench:
             self.entries.append(entry)
 
     def item(self, *, has_others: bool = True) -> bool:
-        """Ask an item for B01 and B10; return whether the lack of B10 was an absence at once."""
+        """Ask an item for B01 and B10 and hand it over; return whether the lack of B10 was an absence."""
         if has_others:
             self.keys.found("s", "B01")
-        return self.keys.gone("s", "B10")
+        self.keys.gone("s", "B10")
+        failed, absent = self.keys.judge("s", [GONE], [])
+        assert len(failed) + len(absent) == 1
+        self.progress.failures += len(failed)
+        self.progress.absent += len(absent)
+        return bool(absent)
 
 
 def test_a_key_missing_often_enough_trips_once() -> None:
     """At the fifth item the key is an absence: told once, earlier failures forgiven, and the rest is assumed."""
     bench = Bench()
     assert [bench.item() for _ in range(6)] == [False, False, False, False, True, True]
+    assert (bench.progress.failures, bench.progress.absent) == (0, 6)
     assert bench.entries == [Forgiven("s", "B10")]
     assert bench.evidence["B10"] == MissingKey("s", "B10", 5, 5, True)
     assert len(bench.notes.lines) == 1
@@ -93,24 +99,48 @@ def test_what_failed_before_the_trip_is_judged_at_hand_over() -> None:
     bench = Bench()
     early = [bench.item()]
     timeout = Failed("B10", "timeout", "", 5)
-    failed, absent = bench.keys.judge("s", [GONE, timeout])
-    assert (failed, absent) == ([GONE, timeout], [])
+    assert bench.keys.judge("s", [GONE, timeout], []) == ([GONE, timeout], [])
     for _ in range(4):
         bench.item()
-    failed, absent = bench.keys.judge("s", [GONE, timeout])
-    assert (failed, absent) == ([timeout], [Absent("B10")])
+    assert bench.keys.judge("s", [GONE, timeout], []) == ([timeout], [Absent("B10")])
     assert early == [False]
 
 
-def test_the_failures_shown_fall_when_the_breaker_trips() -> None:
-    """Failures handed over before become absences on the display, too."""
+def test_what_was_absent_before_the_doubt_is_judged_at_hand_over() -> None:
+    """An item in hand while the key is found hands over a failure: nobody would ask for it again else."""
+    bench = Bench(before=[MissingKey("s", "B10", 5, 5, True)])
+    others = [Absent("B11"), Absent("B12", assumed=True)]
+    in_hand = [Absent("B10", assumed=True), Absent("B10"), *others]
+    assert bench.keys.judge("s", [], in_hand) == ([], in_hand)
+    bench.keys.found("s", "B10")
+    failed, absent = bench.keys.judge("s", [], in_hand)
+    assert [(f.key, f.permanent) for f in failed] == [("B10", False)] * 2
+    assert absent == others
+
+
+def test_what_may_be_missing_stays_absent_unless_nobody_asked() -> None:
+    """`--missing-ok B10` and B10 is there now and then: what was asked for is settled, what was assumed is not."""
+    bench = Bench(missing_ok=["B10"], before=[MissingKey("s", "B10", 5, 5, True)])
+    bench.keys.found("s", "B10")
+    failed, absent = bench.keys.judge("s", [], [Absent("B10", assumed=True), Absent("B10")])
+    assert ([f.key for f in failed], absent) == (["B10"], [Absent("B10")])
+    assert bench.item()
+
+
+def test_the_end_asks_for_every_phantom_once_more() -> None:
+    """What counts as missing everywhere is sampled at the end of each run, also of one that asked nobody else."""
+    bench = Bench(before=[MissingKey("s", "B10", 20, 20, True), MissingKey("s", "B09", 20, 2, False)])
+    bench.keys.ask_again()
+    assert bench.entries == [Doubted("s", "B10", sample=True)]
+
+
+def test_the_failures_shown_rise_when_a_key_is_found() -> None:
+    """Absences handed over by this run become failures on the display, too."""
     bench = Bench()
-    for _ in range(4):
+    for _ in range(6):
         bench.item()
-        bench.keys.judge("s", [GONE])
-        bench.progress.failures += 1
-    bench.item()
-    assert (bench.progress.failures, bench.progress.absent) == (0, 4)
+    bench.keys.found("s", "B10")
+    assert (bench.progress.failures, bench.progress.absent) == (6, 0)
 
 
 def test_a_sample_that_is_there_takes_it_back() -> None:

@@ -5,25 +5,29 @@ Called by run.py and status.py. Pure: values in, text out. It says what Summary 
 
 from __future__ import annotations
 
+import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from stacmirror.model import AssetCounts, Counts, ItemCounts, ListingState, Summary
+from stacmirror.model import AbsentKey, AssetCounts, Counts, FailureCount, ItemCounts, ListingState, Summary
 from stacmirror.units import format_count, format_duration, format_size
 
 _INDENT = 11
 """Columns before the words."""
+_ROWS_MAX = 6
+"""Rows for one thing; the rest is counted."""
+_GONE_KINDS = ("gone", "refused")
 _FIRST = {4: "check the API key, then: ", 6: "make the target writable (room, inodes, rights), then: "}
 """By exit code: what to do before the next command can help."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What a verdict needs besides the summary. `failures` are this run's failed assets by kind."""
+    """What a verdict needs besides the summary."""
 
     summary: Summary
     folder: str
@@ -31,7 +35,6 @@ class Ending:
     resume_command: str
     """What to type to go on."""
     status_command: str
-    failures: Mapping[str, int] = field(default_factory=dict)
     citation: Sequence[str] = ()
 
 
@@ -47,6 +50,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "peak_rss_mib": round(summary.peak_rss_mib, 1),
         "exit_code": summary.exit_code,
         "reason": summary.reason,
+        "failures": msgspec.to_builtins(summary.failures),
+        "absences": msgspec.to_builtins(summary.absences),
         "mirror": counts_json(summary.mirror),
     }
 
@@ -65,16 +70,14 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
     summary = ending.summary
     # A resumed run lists only the rest: whether the listing is whole is a matter of the mirror.
     rows = [*_work_rows(summary.run), ("listing", listing_words(summary.mirror))]
-    if ending.failures:
-        kinds = sorted(ending.failures.items(), key=lambda kind: (-kind[1], kind[0]))
-        rows.append(("failed", ", ".join(f"{format_count(count)} {kind}" for kind, count in kinds)))
     if summary.mirror != summary.run:
         rows.append(("mirror", f"{_sum(summary.mirror.items)}"))
         rows.append(("", f"{_assets(summary.mirror.assets)}, {format_size(summary.mirror.bytes)}, over all runs"))
+    rows += absent_rows(summary.absences) + failed_rows(summary.failures)
     cited = [part for line in ending.citation for part in _wrapped(line, width and width - _INDENT)]
     rows += [("cite" if number == 0 else "", line) for number, line in enumerate(cited)]
     rows.append(("files", ending.folder))
-    rows.append(("next", _next(ending)))
+    rows += [("next" if number == 0 else "", line) for number, line in enumerate(_next(ending))]
     return [*_wrapped(_headline(summary), width, "  "), *aligned(rows)]
 
 
@@ -84,10 +87,23 @@ def counts_rows(counts: Counts) -> list[tuple[str, str]]:
 
 
 def _work_rows(counts: Counts) -> list[tuple[str, str]]:
-    rows = [("items", _sum(counts.items)), ("assets", _assets(counts.assets))]
-    if counts.assets.absent or counts.assets.assumed_absent:
-        rows.append(("absent", _absent(counts.assets)))
-    return rows
+    return [("items", _sum(counts.items)), ("assets", _assets(counts.assets))]
+
+
+def absent_rows(absences: Sequence[AbsentKey]) -> list[tuple[str, str]]:
+    """Return what items list and the source does not have, a row a key."""
+    return _first_rows("absent", [_absent(absence) for absence in absences])
+
+
+def failed_rows(failures: Sequence[FailureCount]) -> list[tuple[str, str]]:
+    """Return what is missing, a row an asset key and kind of failure."""
+    return _first_rows("failed", [f"{_asset(f.asset)}: {format_count(f.count)} {f.kind}" for f in failures])
+
+
+def _first_rows(name: str, lines: list[str]) -> list[tuple[str, str]]:
+    if len(lines) > _ROWS_MAX:
+        lines = [*lines[: _ROWS_MAX - 1], f"and {format_count(len(lines) - _ROWS_MAX + 1)} more kinds of that"]
+    return [(name if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
 def listing_words(counts: Counts) -> str:
@@ -117,17 +133,35 @@ def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
 def _headline(summary: Summary) -> str:
     items, mirror = summary.run.items, summary.mirror
     took = format_duration(summary.seconds)
-    if summary.verdict == "complete" and summary.run.assets.stored == 0 and mirror.items.complete:
-        return (
-            f"complete: nothing was left to fetch; all {format_count(mirror.items.complete)} items, "
-            f"{_files(mirror.assets)}, {format_size(mirror.bytes)} were there ({took})"
-        )
-    wanted = items.complete + items.incomplete + items.pending
-    line = (
-        f"{summary.verdict}: {format_count(items.complete)} of {format_count(wanted)} items, "
-        f"{_files(summary.run.assets)}, {format_size(summary.run.bytes)} in {took} ({_rate(summary):.0f} files/s)"
-    )
+    if summary.verdict == "complete" and summary.run.assets.stored == 0:
+        return f"complete: {_why_nothing(mirror)} ({took})"
+    brought = f"{_files(summary.run.assets)}, {format_size(summary.run.bytes)} in {took} ({_rate(summary):.0f} files/s)"
+    if items == mirror.items:
+        line = f"{summary.verdict}: {_share(items)}, {brought}"
+    else:
+        line = f"{summary.verdict}: {_share(mirror.items)}; this run brought {brought}"
     return f"{line}: {summary.reason}" if summary.reason else line
+
+
+def _why_nothing(mirror: Counts) -> str:
+    """Say why a run that is complete fetched nothing: a filter that nothing passes is not the same as all there."""
+    items = mirror.items
+    if not items.complete:
+        listed = "the listing is empty"
+        if items.filtered:
+            listed = f"no item passed the filters; {format_count(items.filtered)} were listed"
+        return f"nothing to fetch: {listed}"
+    if not mirror.assets.stored:
+        return f"nothing to fetch: of {format_count(items.complete)} items no asset was wanted, or there"
+    return (
+        f"nothing was left to fetch; the ledger has all {format_count(items.complete)} items, "
+        f"{_files(mirror.assets)}, {format_size(mirror.bytes)}"
+    )
+
+
+def _share(items: ItemCounts) -> str:
+    wanted = items.complete + items.incomplete + items.pending
+    return f"{format_count(items.complete)} of {format_count(wanted)} items"
 
 
 def _rate(summary: Summary) -> float:
@@ -155,14 +189,25 @@ def _assets(assets: AssetCounts) -> str:
     return ", ".join(parts)
 
 
-def _absent(assets: AssetCounts) -> str:
-    words = f"{format_count(assets.absent)} listed but not at the source"
-    if assets.assumed_absent:
-        words += f", {format_count(assets.assumed_absent)} more not asked for after that"
+def _absent(absence: AbsentKey) -> str:
+    words = f"{_asset(absence.asset)}: listed but not at the source for {format_count(absence.asked)} items asked"
+    if absence.assumed:
+        words += f", {format_count(absence.assumed)} more not asked after that"
     return words
 
 
-def _next(ending: Ending) -> str:
-    if ending.summary.verdict == "complete":
-        return ending.status_command
-    return _FIRST.get(ending.summary.exit_code, "") + ending.resume_command
+def _asset(key: str) -> str:
+    """Return the words for an asset key; `@item` stands for the item's own JSON."""
+    return "the item itself" if key == "@item" else key
+
+
+def _next(ending: Ending) -> list[str]:
+    summary = ending.summary
+    if summary.verdict == "complete":
+        return [ending.status_command]
+    lines = [_FIRST.get(summary.exit_code, "") + ending.resume_command]
+    gone = sorted({f.asset for f in summary.failures if f.kind in _GONE_KINDS and not f.asset.startswith("@")})
+    if summary.exit_code == 3 and gone:
+        flags = " ".join(f"--missing-ok {shlex.quote(key)}" for key in gone[:_ROWS_MAX])
+        lines.append(f"if the source never had that: {ending.resume_command} {flags}")
+    return lines

@@ -47,14 +47,13 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         log=log,
     )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        summary, failures, citation = runner.run(_drive(settings, job.api_key, display))
+        summary, citation = runner.run(_drive(settings, job.api_key, display))
     target = shlex.quote(settings.target)
     ending = Ending(
         summary=summary,
         folder=os.path.abspath(settings.target),
         resume_command=job.resume_command or f"stacmirror resume {target}",
         status_command=f"stacmirror status {target}",
-        failures=failures,
         citation=citation,
     )
     for line in verdict_lines(ending, console.width if console.is_terminal else None):
@@ -66,14 +65,13 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
     return ending.summary.exit_code
 
 
-async def _drive(settings: Settings, api_key: str, display: Display) -> tuple[Summary, dict[str, int], list[str]]:
+async def _drive(settings: Settings, api_key: str, display: Display) -> tuple[Summary, list[str]]:
     from stacmirror.mirror import Mirror
 
     mirror = Mirror(settings, api_key=api_key, observer=display)
     with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()
-    failures = {kind: count for kind, count in mirror.progress.failure_kinds.items() if count > 0}
-    return summary, failures, list(mirror.citation)
+    return summary, list(mirror.citation)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

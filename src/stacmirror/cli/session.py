@@ -65,6 +65,12 @@ def emit(line: str) -> None:
     sys.stdout.flush()
 
 
+def emit_row(*fields: str) -> None:
+    """Write fields to stdout as one line with tabs between them."""
+    sys.stdout.write("\t".join(safe(field) for field in fields) + "\n")
+    sys.stdout.flush()
+
+
 def emit_json(value: object) -> None:
     """Write one value as one line of JSON to stdout. JSON escapes control characters by itself."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from stacmirror.cli.mirror import Dest
 from stacmirror.cli.options import Json
-from stacmirror.cli.report import aligned, counts_json, counts_rows
-from stacmirror.cli.session import emit, emit_json
-from stacmirror.units import format_count, format_size
+from stacmirror.cli.report import absent_rows, aligned, counts_json, counts_rows, failed_rows
+from stacmirror.cli.session import emit, emit_json, emit_row
+from stacmirror.units import format_size
 
 if TYPE_CHECKING:
     from stacmirror.status import MirrorStatus
 
 
-def status(ctx: typer.Context, dest: Dest, json: Json = False) -> None:
+def status(
+    ctx: typer.Context,
+    dest: Dest,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List every asset that is missing: collection, item, asset, kind, why.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Say what a mirror has, from its ledger.
 
     stacmirror status ben
     stacmirror status ben --json
+    stacmirror status ben --failed > failed.tsv
     """
-    from stacmirror.status import read_status
+    from stacmirror.status import read_failed, read_status
 
+    if failed:
+        for asset in read_failed(dest):
+            if json:
+                emit_json(to_builtins(asset))
+            else:
+                emit_row(asset.collection, asset.item, asset.asset, asset.kind, asset.message)
+        return
     found = read_status(dest)
     if json:
         emit_json(_as_json(found))
@@ -42,17 +58,15 @@ def _as_json(found: MirrorStatus) -> dict[str, Any]:
         **counts_json(found.counts),
         "running": found.running,
         "ended_at": found.ended_at,
-        "failures": [{"asset": asset, "kind": kind, "count": count} for asset, kind, count in found.failures],
+        "failures": to_builtins(found.failures),
+        "absences": to_builtins(found.absences),
     }
 
 
 def _as_lines(found: MirrorStatus) -> list[str]:
     rows = [("files", os.path.abspath(found.target)), ("layout", found.layout), *counts_rows(found.counts)]
     rows.append(("size", format_size(found.counts.bytes)))
-    rows += [
-        ("failed" if number == 0 else "", f"{asset}: {format_count(count)} {kind}")
-        for number, (asset, kind, count) in enumerate(found.failures)
-    ]
+    rows += absent_rows(found.absences) + failed_rows(found.failures)
     if found.running:
         rows.append(("running", found.running))
     if found.ended_at:

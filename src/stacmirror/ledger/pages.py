@@ -42,7 +42,10 @@ class Pages:
         if kind == "position":
             number, cursor, kind, first_item = 0, START.value, START.kind, 0
         self._db.execute(f"UPDATE item SET page = {UNMET} WHERE n > ? AND page >= ?", (first_item, number))
-        self._db.execute("UPDATE page SET settled = 0 WHERE number = ?", (number,))
+        # Its rows count by themselves until it is walked again.
+        self._db.execute(
+            "UPDATE page SET settled = 0, listed = 0, filtered = 0, duplicate = 0 WHERE number = ?", (number,)
+        )
         self._db.execute("DELETE FROM page WHERE number > ?", (number,))
         matched = self._db.execute(
             "SELECT coalesce(sum(listed - filtered - duplicate), 0) FROM page WHERE number < ?", (number,)

@@ -19,9 +19,12 @@ from stacmirror.errors import TargetInUse
 from stacmirror.ledger import schema
 from stacmirror.ledger.schema import COMMITTED, HELD, UNMET
 from stacmirror.model import (
+    AbsentKey,
     AssetCounts,
     Counts,
     Failed,
+    FailedAsset,
+    FailureCount,
     ItemCounts,
     ItemKey,
     KnownItem,
@@ -68,6 +71,9 @@ class LedgerReader:
         with self._reading() as connection:
             return connection.execute(query, values).fetchall()
 
+    def _count(self, query: str) -> int:
+        return int(self._rows(query)[0][0])  # type: ignore[call-overload, no-any-return]
+
     def meta(self, key: str) -> str | None:
         """Return a value that `set_listing` and its like wrote."""
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
@@ -91,7 +97,8 @@ class LedgerReader:
         """See `interfaces.Ledger.lacking`."""
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT i.n, c.id, i.id, i.unit, i.folder, i.exclusive, i.state, i.page, i.receipts, i.sources"
+                "SELECT i.n, c.id, i.id, i.unit, i.folder, i.exclusive, i.state, i.page, i.receipts, i.sources,"
+                " i.document IS NOT NULL"
                 " FROM item i JOIN collection c ON c.n = i.collection WHERE i.failed > 0 AND i.n > ?"
                 " ORDER BY i.n LIMIT ?",
                 (after_row, rows_max),
@@ -100,15 +107,12 @@ class LedgerReader:
             return [self._lacking_item(row, names) for row in rows]
 
     def _lacking_item(self, row: tuple[object, ...], names: dict[int, str]) -> LackingItem:
-        n, collection, id_, unit, folder, exclusive, state, page, blob, sources = row
+        n, collection, id_, unit, folder, exclusive, state, page, blob, sources, documented = row
         key = ItemKey(str(collection), str(id_))
         stored, absent = schema.unpack(blob)  # type: ignore[arg-type]
-        failed = [
-            Failed(key, kind, message, attempts, bool(permanent))
-            for key, kind, message, attempts, permanent in self._read.execute(
-                "SELECT key, kind, message, attempts, permanent FROM failure WHERE item = ?", (n,)
-            )
-        ]
+        failures = self._read.execute(
+            "SELECT key, kind, message, attempts, permanent, run FROM failure WHERE item = ?", (n,)
+        ).fetchall()
         return LackingItem(
             row=int(n),  # type: ignore[call-overload]
             key=key,
@@ -117,9 +121,15 @@ class LedgerReader:
             page=page if isinstance(page, int) else None,
             stored=stored,
             absent=absent,
-            failed=failed,
+            failed=[Failed(key, kind, message, n, bool(permanent)) for key, kind, message, n, permanent, _ in failures],
             sources=tuple(ItemKey(names[number], id_) for number, id_ in source_pairs(sources)),
+            earlier=any(run < self.run for *_, run in failures),
+            documented=bool(documented),
         )
+
+    def unknown_ids(self, ids: Sequence[str]) -> list[str]:
+        """Return those of `ids` that no listed item has."""
+        return [id_ for id_ in ids if not self._rows("SELECT 1 FROM item WHERE id = ? AND page IS NOT NULL", (id_,))]
 
     def missing_keys(self) -> list[MissingKey]:
         """Return what earlier runs learned of asset keys that may exist nowhere."""
@@ -132,10 +142,36 @@ class LedgerReader:
         """Return the ids of all collections that have items here."""
         return [str(row[0]) for row in self._rows("SELECT id FROM collection ORDER BY n")]
 
-    def failures(self) -> list[tuple[str, str, int]]:
-        """Return asset key, kind and count of what is missing now, most first."""
+    def lacking_assets(self) -> int:
+        """See `interfaces.Ledger.lacking_assets`."""
+        return self._count("SELECT coalesce(sum(failed), 0) FROM item WHERE failed > 0")
+
+    def failures(self) -> list[FailureCount]:
+        """Return what is missing now, most first."""
         rows = self._rows("SELECT key, kind, count(*) FROM failure GROUP BY key, kind ORDER BY count(*) DESC, key")
-        return [(str(key), str(kind), int(count)) for key, kind, count in rows]  # type: ignore[call-overload]
+        return [FailureCount(str(key), str(kind), int(count)) for key, kind, count in rows]  # type: ignore[call-overload]
+
+    def failed_assets(self) -> Iterator[FailedAsset]:
+        """Give every asset that is missing now, by item; holds one row at a time."""
+        with self._reading() as connection:
+            for row in connection.execute(
+                "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at FROM failure f"
+                " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection ORDER BY f.item, f.key"
+            ):
+                yield FailedAsset(*row)
+
+    def absences(self) -> list[AbsentKey]:
+        """Return the keys that items list and the source does not have. Reads every row that lacks one."""
+        counts: dict[tuple[str, str], list[int]] = {}
+        with self._reading() as connection:
+            for collection, blob in connection.execute(
+                "SELECT c.id, i.receipts FROM item i JOIN collection c ON c.n = i.collection"
+                " WHERE i.absent + i.assumed > 0"
+            ):
+                for index, keys in enumerate(schema.unpack_absent(blob)):
+                    for key in keys:
+                        counts.setdefault((collection, key), [0, 0])[index] += 1
+        return [AbsentKey(*key, *asked_assumed) for key, asked_assumed in sorted(counts.items())]
 
     def counts(self) -> Counts:
         """See `interfaces.Ledger.counts`. Reads every row: about a second for a million items."""
@@ -143,8 +179,11 @@ class LedgerReader:
         pages = self._rows(
             "SELECT coalesce(sum(listed), 0), coalesce(sum(filtered), 0), coalesce(sum(duplicate), 0) FROM page"
         )[0]
+        # Rows whose page waits to be walked again: a page that was walked for fewer items does not unlist the others.
+        unmet = self._count(f"SELECT count(*) FROM item WHERE page = {UNMET}")
         items = counts.items
         items.listed, items.filtered, items.duplicate = (int(value) for value in pages)  # type: ignore[call-overload]
+        items.listed += unmet
         items.pending = items.listed - items.filtered - items.duplicate - items.complete - items.incomplete
         total = self.meta("server_total")
         counts.listing = ListingState(self.meta("listing_ended") == "1", int(total) if total else None)
@@ -156,7 +195,7 @@ class LedgerReader:
 
     def _item_counts(self, where: str, values: Sequence[object]) -> Counts:
         rows = self._rows(
-            "SELECT page >= 0, state, failed > 0, count(*), sum(stored), sum(absent), sum(assumed), sum(failed),"
+            "SELECT page IS NOT NULL, state, failed > 0, count(*), sum(stored), sum(absent), sum(assumed), sum(failed),"
             f" sum(bytes) FROM item WHERE {where} GROUP BY 1, 2, 3",
             values,
         )
@@ -186,7 +225,7 @@ class LedgerReader:
         if not lacking:
             return 0
         rows = self._rows(
-            f"SELECT sources FROM item WHERE {where} AND page >= 0 AND failed = 0 AND state = {COMMITTED}"
+            f"SELECT sources FROM item WHERE {where} AND page IS NOT NULL AND failed = 0 AND state = {COMMITTED}"
             " AND sources IS NOT NULL",
             values,
         )

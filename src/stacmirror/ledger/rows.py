@@ -17,7 +17,6 @@ from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
 from stacmirror.model import (
     Absent,
     Doubted,
-    Failed,
     Forgiven,
     ItemKey,
     ItemRecord,
@@ -28,6 +27,7 @@ from stacmirror.model import (
 
 _DOCUMENTS_PER_BLOCK = 256
 _ABSENT_KINDS = ("gone", "refused")
+_DOUBTED_MESSAGE = "missing on every item asked, but found later"
 
 
 class ItemRows:
@@ -37,13 +37,10 @@ class ItemRows:
         self._db = db
         self.run = run
         self._collections: dict[str, int] = {id_: n for n, id_ in db.execute("SELECT n, id FROM collection")}
-        self._forgiven: set[tuple[str, str]] = set()
-        self._doubted: set[tuple[str, str]] = set()
         self._documents: list[tuple[int, bytes]] = []
 
     def put_item(self, record: ItemRecord) -> None:
         """Write one item's row, new or again; its document waits for `put_documents`."""
-        self._judge_late(record)
         blob = schema.pack(record.stored, record.absent)
         sources = self._pack_sources(record.sources)
         row = self.find(record.key)
@@ -85,20 +82,11 @@ class ItemRows:
             self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
         now_s = time.time()
         self._db.executemany(
-            "INSERT INTO failure VALUES(?,?,?,?,?,?,?)",
-            [(n, f.key, f.kind, f.message, f.attempts, int(f.permanent), now_s) for f in record.failed],
+            "INSERT INTO failure VALUES(?,?,?,?,?,?,?,?)",
+            [(n, f.key, f.kind, f.message, f.attempts, int(f.permanent), self.run, now_s) for f in record.failed],
         )
         if record.document:
             self._documents.append((n, record.document))
-
-    def _judge_late(self, record: ItemRecord) -> None:
-        """Apply what was learned of keys while this item was in hand: it left its worker before, and comes after."""
-        collection = record.key.collection
-        forgiven = [f for f in record.failed if f.kind in _ABSENT_KINDS and (collection, f.key) in self._forgiven]
-        doubted = [a for a in record.absent if a.assumed and (collection, a.key) in self._doubted]
-        if forgiven or doubted:
-            record.failed = [f for f in record.failed if f not in forgiven] + [_doubtful(a.key) for a in doubted]
-            record.absent = [a for a in record.absent if a not in doubted] + [Absent(f.key) for f in forgiven]
 
     def put_documents(self) -> None:
         """Write the documents of the items put since the last call, in compressed blocks."""
@@ -134,7 +122,6 @@ class ItemRows:
     def forgive(self, entry: Forgiven) -> dict[str, Unit]:
         """Turn the failures of a key that exists nowhere into absences; return the held units this touches."""
         touched: dict[str, Unit] = {}
-        self._forgiven.add((entry.collection, entry.key))
         rows = self._db.execute(
             "SELECT i.n, i.receipts, i.unit, i.exclusive FROM failure f JOIN item i ON i.n = f.item"
             f" WHERE f.key = ? AND f.kind IN {_ABSENT_KINDS} AND i.collection = ?",
@@ -151,24 +138,26 @@ class ItemRows:
         return touched
 
     def doubt(self, entry: Doubted) -> None:
-        """Turn the assumed absences of a key that does exist into failures, for the sweep to fetch."""
-        self._forgiven.discard((entry.collection, entry.key))
-        self._doubted.add((entry.collection, entry.key))
-        doubtful = _doubtful(entry.key)
+        """Turn the absences of a key that may exist after all into failures of an earlier run: a sweep asks again."""
         rows = self._db.execute(
-            "SELECT n, receipts FROM item WHERE assumed > 0 AND collection = ?", (self.collection(entry.collection),)
-        ).fetchall()
-        for n, blob in rows:
-            stored, absent = schema.unpack(blob)
-            left = [outcome for outcome in absent if not (outcome.assumed and outcome.key == entry.key)]
-            if len(left) == len(absent):
-                continue
-            self._db.execute(
-                "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?)",
-                (n, entry.key, doubtful.kind, doubtful.message, 0, 0, time.time()),
-            )
-            self.put_receipts(n, stored, left)
-            self._db.execute("UPDATE item SET state = ? WHERE n = ? AND unit IS NULL", (INCOMPLETE, n))
+            f"SELECT n, receipts FROM item WHERE {'absent' if entry.sample else 'absent + assumed'} > 0"
+            " AND collection = ? ORDER BY n",
+            (self.collection(entry.collection),),
+        )
+        wanted = [n for n, blob in rows if entry.key in _absent_keys(blob, asked_only=entry.sample)]
+        if entry.sample and wanted:
+            wanted = sorted({wanted[0], wanted[-1]})
+        for n in wanted:
+            self._doubt_row(n, entry.key)
+
+    def _doubt_row(self, n: int, key: str) -> None:
+        stored, absent = schema.unpack(self._db.execute("SELECT receipts FROM item WHERE n = ?", (n,)).fetchone()[0])
+        self._db.execute(
+            "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",
+            (n, key, "gone", _DOUBTED_MESSAGE, 0, 0, self.run - 1, time.time()),
+        )
+        self.put_receipts(n, stored, [outcome for outcome in absent if outcome.key != key])
+        self._db.execute("UPDATE item SET state = ? WHERE n = ? AND unit IS NULL", (INCOMPLETE, n))
 
     def put_missing(self, entry: MissingKey) -> None:
         """Keep what is known of a key that may exist nowhere."""
@@ -201,5 +190,6 @@ class ItemRows:
         return msgspec.json.encode([(self.collection(key.collection), key.id) for key in sources]).decode()
 
 
-def _doubtful(key: str) -> Failed:
-    return Failed(key, "assumed", "assumed absent, but found elsewhere", 0)
+def _absent_keys(blob: bytes, *, asked_only: bool) -> list[str]:
+    asked, assumed = schema.unpack_absent(blob)
+    return asked if asked_only else asked + assumed

@@ -78,8 +78,8 @@ class LedgerStore(LedgerReader):
                 stored, absent = schema.unpack(blob)
                 for receipt in stored:
                     self._db.execute(
-                        "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?)",
-                        (n, receipt.key, "lost", "the staged file is gone", 0, 0, time.time()),
+                        "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",
+                        (n, receipt.key, "lost", "the staged file is gone", 0, 0, self.run - 1, time.time()),
                     )
                 self._items.put_receipts(n, [], absent)
 

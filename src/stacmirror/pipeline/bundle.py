@@ -37,6 +37,15 @@ class Job:
     """Wall clock of the last renewal of its links."""
     done: bool = False
 
+    def lacked(self, key: str) -> bool:
+        """Return whether a sweep tries again because of this asset."""
+        return self.before is not None and any(failed.key == key for failed in self.before.failed)
+
+    @property
+    def documented(self) -> bool:
+        """Whether the ledger has the item's JSON."""
+        return self.before is not None and self.before.documented
+
 
 @dataclass(slots=True)
 class Bundle:

@@ -72,21 +72,17 @@ class Committer:
 
     # -- on the loop ---------------------------------------------------------------------------------------
 
-    async def submit(self, outcome: ItemOutcome) -> None:
-        """Hand over a bundle whose bytes are staged; waits while too many are not yet written.
-
-        Raises: what ended the thread. Cancel: safe; the outcome is handed over or it is not.
-        """
+    async def room(self) -> None:
+        """Wait while too many entries are not yet written. Raises: what ended the thread. Cancel: safe."""
         while self._pending >= self._pending_max and not self.failed.done():
             self._room.clear()
             await self._room.wait()
         if self.failed.done():
             self.failed.result()
-        size_bytes = sum(receipt.size_bytes for record in outcome.records for receipt in record.stored)
-        self.add(outcome, size_bytes)
 
-    def add(self, entry: LedgerEntry, size_bytes: int = 0) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         """Hand over any entry, without waiting; entries are written in the order they come."""
+        size_bytes = entry.fetched_bytes if isinstance(entry, ItemOutcome) else 0
         self._pending += 1
         with self._wake:
             first = not self._entries

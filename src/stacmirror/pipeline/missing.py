@@ -1,7 +1,8 @@
 """Assets that every item lists and the origin does not have (BigEarthNet's B10): a breaker per asset key.
 
 A 404 on one item is a failure. The same key missing on every item asked, while other keys of those items are
-there, is a fact about the collection: said once, recorded as absent, and from then on only sampled.
+there, is a fact about the collection: said once, recorded as absent, and from then on only sampled. A key that is
+found later was missing for a while only: all its absences are failures again, for the sweep.
 """
 
 from __future__ import annotations
@@ -25,9 +26,14 @@ class _Key:
     seen: int = 0
     missing: int = 0
     tripped: bool = False
+    doubted: bool = False
+    """It had tripped, and was found in this run."""
     since_sample: int = 0
     failed: int = 0
-    """Items whose lack of the key went to the ledger as a failure."""
+    """Items whose lack of the key this run handed over as a failure."""
+    absent: int = 0
+    assumed: int = 0
+    """Items whose lack of the key this run handed over as an absence."""
 
 
 class MissingKeys:
@@ -75,37 +81,47 @@ class MissingKeys:
             # Before the item's row: a later run, with few items left to ask, must not take the key for a phantom.
             self._record(self._entry(collection, key, state))
         if state.tripped:
-            state.tripped = False
-            self._note(f"{key} of {collection} does exist after all: what was assumed absent is asked for at the end")
-            self._record(Doubted(collection, key))
-            self._record(self._entry(collection, key, state))
+            self._doubt(collection, key, state)
 
-    def gone(self, collection: str, key: str) -> bool:
-        """Hear that an item does not have the key; return True when that is an absence and no failure."""
+    def gone(self, collection: str, key: str) -> None:
+        """Hear that an item does not have the key."""
         state = self._keys.setdefault((collection, key), _Key())
         state.seen += 1
         state.missing += 1
-        if state.tripped or any(fnmatchcase(key, glob) for glob in self._missing_ok):
-            return True
+        if state.tripped:
+            return
         if state.missing == state.seen:
             self._record(self._entry(collection, key, state))
-        return state.missing >= self._after and self._trip(collection, key, state)
+        if state.missing >= self._after:
+            self._trip(collection, key, state)
 
-    def judge(self, collection: str, failed: list[Failed]) -> tuple[list[Failed], list[Absent]]:
-        """Return the failures of an item that are failures, and those that have turned out to be absences.
+    def judge(self, collection: str, failed: list[Failed], absent: list[Absent]) -> tuple[list[Failed], list[Absent]]:
+        """Return the failures of an item that are failures, and what has turned out to be an absence.
 
-        Called when the item is handed to commit: the breaker may have tripped since it was asked.
+        Called when the item is handed to commit, with nothing in between: what the breaker learned while the item
+        was in hand counts for it, and what it learns later finds the item's row.
         """
         failures: list[Failed] = []
         absences: list[Absent] = []
         for failure in failed:
             state = self._keys.get((collection, failure.key))
-            if state is not None and state.tripped and failure.kind in ABSENT_KINDS:
+            if failure.kind not in ABSENT_KINDS or state is None:
+                failures.append(failure)
+            elif state.tripped or self._may_miss(failure.key):
                 absences.append(Absent(failure.key))
+                state.absent += 1
             else:
                 failures.append(failure)
-                if state is not None and failure.kind in ABSENT_KINDS:
-                    state.failed += 1
+                state.failed += 1
+        for absence in absent:
+            state = self._keys.get((collection, absence.key))
+            if state is not None and state.doubted and (absence.assumed or not self._may_miss(absence.key)):
+                failures.append(Failed(absence.key, "gone", "assumed missing, but found elsewhere", 0))
+                continue
+            absences.append(absence)
+            if state is not None:
+                state.assumed += absence.assumed
+                state.absent += not absence.assumed
         return failures, absences
 
     def listing_ended(self) -> None:
@@ -114,13 +130,23 @@ class MissingKeys:
             if not state.tripped and state.missing >= _SMALL_RUN_MIN:
                 self._trip(collection, key, state)
 
-    def _trip(self, collection: str, key: str, state: _Key) -> bool:
+    def ask_again(self) -> None:
+        """Have every key that counts as missing asked for on two more items: what was an outage may be over."""
+        for (collection, key), state in self._keys.items():
+            if state.tripped:
+                self._record(Doubted(collection, key, sample=True))
+
+    def _may_miss(self, key: str) -> bool:
+        return any(fnmatchcase(key, glob) for glob in self._missing_ok)
+
+    def _trip(self, collection: str, key: str, state: _Key) -> None:
         # A source where nothing at all is found has another trouble than a phantom key.
         if state.missing != state.seen or collection not in self._found:
-            return False
+            return
         state.tripped = True
         self._progress.failures -= state.failed
         self._progress.absent += state.failed
+        state.absent += state.failed
         state.failed = 0
         self._note(
             f"{key} of {collection}: missing on {state.missing} of {state.seen} items asked;"
@@ -128,7 +154,17 @@ class MissingKeys:
         )
         self._record(Forgiven(collection, key))
         self._record(self._entry(collection, key, state))
-        return True
+
+    def _doubt(self, collection: str, key: str, state: _Key) -> None:
+        state.tripped, state.doubted = False, True
+        progress = self._progress
+        progress.absent -= state.absent
+        progress.assumed_absent -= state.assumed
+        progress.failures += state.absent + state.assumed
+        state.failed, state.absent, state.assumed = state.failed + state.absent + state.assumed, 0, 0
+        self._note(f"{key} of {collection} does exist after all: where it was missing it is asked for again at the end")
+        self._record(Doubted(collection, key))
+        self._record(self._entry(collection, key, state))
 
     def _entry(self, collection: str, key: str, state: _Key) -> MissingKey:
         return MissingKey(collection, key, state.seen, state.missing, state.tripped)

@@ -5,7 +5,6 @@ Written on the event loop only; a display in the same loop may read at any time,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
@@ -34,15 +33,16 @@ class Progress:
         """Of `files_stored`: those with a row in the ledger. A run that is cut short drops the others."""
         self.bytes_written = 0
         self.absent = 0
+        """Assets of this run's items that the source does not have."""
         self.assumed_absent = 0
+        """The same, not asked for."""
         self.retries = 0
         self.failures = 0
-        """Assets that have no bytes after all attempts, right now (a sweep may lower it)."""
+        """Assets that have no bytes after all attempts: of this run, and from the sweeps on, of the mirror."""
         self._waiting: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._requests: Callable[[], int] = lambda: 0
         self.committed_items = 0
         """Items (walked and linked) that are durable on disk and in the ledger, by this run."""
-        self.failure_kinds: Counter[str] = Counter()
         self._in_flight: dict[int, tuple[str, float]] = {}
         self._next_token = 0
 

@@ -90,10 +90,13 @@ class Run:
         committer, progress = self._crew.committer, self._crew.progress
         await committer.drain()
         self._missing.listing_ended()
+        self._missing.ask_again()
         await committer.drain()
-        for _ in range(self._shape.sweeps):
-            sweep = Sweep(self._ledger)
+        # What failed in earlier runs gets a pass even where the settings say none: resuming means to try.
+        for _ in range(max(1, self._shape.sweeps)):
+            sweep = Sweep(self._ledger, earlier_only=self._shape.sweeps == 0)
             progress.phase = "sweeping"
+            progress.failures = await asyncio.to_thread(self._ledger.lacking_assets)
             await self._pump(sweep.feed)
             await committer.drain()
             if not sweep.lined_up or not self._going_on:

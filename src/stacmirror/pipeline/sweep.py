@@ -1,6 +1,6 @@
 """One pass over what has not arrived: line up the ledger's items that lack assets, with fresh links.
 
-Runs after the walk. What is gone for good (404, no item) is not asked again here; `retry` asks for everything.
+Runs after the walk. What was gone when this run asked (404, no item) is not asked again before the next run.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ _ROWS = 200
 
 
 class Sweep:
-    """`lined_up` counts the items of this pass, after `feed` returned."""
+    """`lined_up` counts the items of this pass, after `feed` returned.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `earlier_only`: try again only what failed in earlier runs.
+    """
+
+    def __init__(self, ledger: Ledger, *, earlier_only: bool = False) -> None:
         self._ledger = ledger
+        self._earlier_only = earlier_only
         self.lined_up = 0
 
     async def feed(self, dispatch: Dispatch) -> None:
@@ -29,12 +33,11 @@ class Sweep:
             while lacking := await asyncio.to_thread(self._ledger.lacking, row, _ROWS):
                 row = lacking[-1].row
                 for item in lacking:
-                    if _worth_it(item):
+                    if self._is_worth_it(item):
                         await dispatch.put(bundle_again(item))
                         self.lined_up += 1
         finally:
             dispatch.close()
 
-
-def _worth_it(item: LackingItem) -> bool:
-    return any(not failed.permanent for failed in item.failed)
+    def _is_worth_it(self, item: LackingItem) -> bool:
+        return item.earlier or (not self._earlier_only and any(not failed.permanent for failed in item.failed))

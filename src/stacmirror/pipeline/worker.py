@@ -128,13 +128,14 @@ class Worker:
         job.held_bytes = 0
 
     async def _finish(self, bundle: Bundle) -> None:
+        await self._crew.committer.room()
+        # From here to `add` without a pause, so that the ledger hears of things in the order they were learned.
         records = []
         for job in bundle.jobs:
             if job.unit is None:
                 raise RuntimeError(f"unplanned job {job.key}")
-            job.failed, absences = self._crew.missing.judge(job.key.collection, job.failed)
-            job.absent += absences
-            self._count(job, len(absences))
+            job.failed, job.absent = self._crew.missing.judge(job.key.collection, job.failed, job.absent)
+            self._count(job)
             records.append(
                 ItemRecord(
                     key=job.key,
@@ -144,7 +145,7 @@ class Worker:
                     failed=job.failed,
                     sources=bundle.sources if job.key == bundle.walked else (),
                     page=bundle.page if job.key == bundle.walked else None,
-                    document=redact_document(job.item.document) if job.item is not None else b"",
+                    document=redact_document(job.item.document) if job.item and not job.documented else b"",
                 )
             )
         if bundle.page is not None:
@@ -152,7 +153,7 @@ class Worker:
         outcome = ItemOutcome(bundle.page, records)
         outcome.fetched = sum(job.fetched for job in bundle.jobs)
         outcome.fetched_bytes = sum(job.fetched_bytes for job in bundle.jobs)
-        await self._crew.committer.submit(outcome)
+        self._crew.committer.add(outcome)
 
     def _count_files(self, job: Job, files: int, size_bytes: int) -> None:
         job.fetched += files
@@ -160,11 +161,15 @@ class Worker:
         self._crew.progress.files_stored += files
         self._crew.progress.bytes_stored += size_bytes
 
-    def _count(self, job: Job, absences: int) -> None:
+    def _count(self, job: Job) -> None:
         progress = self._crew.progress
-        progress.absent += absences
-        progress.failures += len(job.failed) - (len(job.before.failed) if job.before is not None else 0)
-        progress.failure_kinds.update(failed.kind for failed in job.failed)
+        progress.failures += len(job.failed)
+        if job.before is not None:
+            progress.failures -= len(job.before.failed)
+            return
+        assumed = sum(outcome.assumed for outcome in job.absent)
+        progress.assumed_absent += assumed
+        progress.absent += len(job.absent) - assumed
 
     # -- one asset -----------------------------------------------------------------------------------------
 
@@ -174,9 +179,8 @@ class Worker:
         now_s = crew.clock.monotonic()
         if transfer.not_before_s > now_s:
             return False
-        if transfer.attempts == 0 and crew.missing.assumes(job.key.collection, key):
+        if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
             job.absent.append(Absent(key, assumed=True))
-            crew.progress.assumed_absent += 1
             return True
         await self._renew_if_old(job)
         pause_s = crew.opener.wait_s(transfer.asset.href)
@@ -221,10 +225,8 @@ class Worker:
             crew.progress.retries += 1
             transfer.not_before_s = crew.clock.monotonic() + wait_s
             return False
-        if error.kind in ABSENT_KINDS and crew.missing.gone(job.key.collection, key):
-            job.absent.append(Absent(key))
-            crew.progress.absent += 1
-            return True
+        if error.kind in ABSENT_KINDS:
+            crew.missing.gone(job.key.collection, key)
         job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind == "gone"))
         return True
 
