@@ -213,6 +213,7 @@ class Mirror:
             peak_rss_mib=peak_rss_mib(),
             exit_code=exit_code,
             reason=reason,
+            hint=outcome.error.hint if outcome.error is not None else "",
             failures=ledger.failures(),
             absences=ledger.absences(),
         )

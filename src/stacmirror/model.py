@@ -359,6 +359,8 @@ class Summary(Struct):
     exit_code: int
     reason: str = ""
     """Why it stopped or is incomplete, in one line; empty when complete."""
+    hint: str = ""
+    """What to do about the reason, where the error that ended the run knows."""
     failures: list[FailureCount] = field(default_factory=list)
     """What the mirror lacks now, most first."""
     absences: list[AbsentKey] = field(default_factory=list)

@@ -127,7 +127,7 @@ def test_json_has_the_promised_shape_and_adds_up() -> None:
     value = json.loads(json.dumps(summary_json(complete())))
     assert list(value) == [
         "verdict", "items", "listing", "assets", "bytes", "requests", "seconds", "files_per_s", "cpu_s",
-        "peak_rss_mib", "exit_code", "reason", "failures", "absences", "mirror",
+        "peak_rss_mib", "exit_code", "reason", "hint", "failures", "absences", "mirror",
     ]  # fmt: skip
     assert list(value["mirror"]) == ["items", "listing", "assets", "bytes"]
     assert set(value["items"]) == {"listed", "complete", "incomplete", "filtered", "duplicate", "pending"}
@@ -146,7 +146,9 @@ def test_the_listing_is_judged_for_the_mirror_not_for_one_run() -> None:
 
 def test_a_refused_key_is_to_be_checked_first() -> None:
     """Going on with a key that was refused helps nobody: the next step says so."""
-    assert "check the API key" in _lines(msgspec.structs.replace(complete(), verdict="stopped", exit_code=4))[-1]
+    hint = "put it in MLHUB_API_KEY"
+    lines = _lines(msgspec.structs.replace(complete(), verdict="stopped", exit_code=4, hint=hint))
+    assert lines[-2:] == ["  hint     put it in MLHUB_API_KEY", "  next     log in, then: stacmirror resume ben"]
 
 
 def test_a_long_citation_fits_the_screen_and_a_command_is_never_broken() -> None:

@@ -21,7 +21,7 @@ _INDENT = 11
 _ROWS_MAX = 6
 """Rows for one thing; the rest is counted."""
 _GONE_KINDS = ("gone", "refused")
-_FIRST = {4: "check the API key, then: ", 6: "make the target writable (room, inodes, rights), then: "}
+_FIRST = {4: "log in, then: ", 6: "make the target writable (room, inodes, rights), then: "}
 """By exit code: what to do before the next command can help."""
 
 
@@ -50,6 +50,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "peak_rss_mib": round(summary.peak_rss_mib, 1),
         "exit_code": summary.exit_code,
         "reason": summary.reason,
+        "hint": summary.hint,
         "failures": msgspec.to_builtins(summary.failures),
         "absences": msgspec.to_builtins(summary.absences),
         "mirror": counts_json(summary.mirror),
@@ -77,6 +78,8 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
     cited = [part for line in ending.citation for part in _wrapped(line, width and width - _INDENT)]
     rows += [("cite" if number == 0 else "", line) for number, line in enumerate(cited)]
     rows.append(("files", ending.folder))
+    if summary.hint:
+        rows.append(("hint", summary.hint))
     rows += [("next" if number == 0 else "", line) for number, line in enumerate(_next(ending))]
     return [*_wrapped(_headline(summary), width, "  "), *aligned(rows)]
 
