@@ -64,14 +64,38 @@ def test_a_mistake_is_one_line_and_its_exit_code(
     assert [path.name for path in Path().iterdir()] == ["file"]
 
 
-def test_an_error_is_json_too_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    """With --json, stdout gets one line with the error, its hint and the exit code."""
-    assert program.run(["mirror", "mlhub:x", "d", "--json"]) == 2
-    value = json.loads(capsys.readouterr().out)
-    assert value["verdict"] == "stopped"
-    assert value["exit_code"] == 2
-    assert "MLHub is gone" in value["error"]
-    assert "stacmirror demo" in value["hint"]
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["mirror", "mlhub:x", "d"], "MLHub is gone"),
+        (["mirror"], "SOURCE"),
+        (["nope"], "nope"),
+        (["resume", "nowhere"], "no mirror"),
+        (["status", "nowhere"], "no mirror"),
+        (["collections", "x"], "no known source"),
+        (["classes", "mlhub:"], "no collection"),
+        (["demo", "--rate", "fast"], "from --rate"),
+        (["simulate", "--items", "0"], "items must be 1"),
+        (["config", "show", "--nope"], "--nope"),
+    ],
+)
+def test_an_error_is_json_too_when_json_was_asked_for(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --json, every command tells an error on stdout in one line of one shape: message, hint, exit code."""
+    assert program.run([*words, "--json"]) == 2
+    said = capsys.readouterr()
+    (line,) = said.out.splitlines()
+    value = json.loads(line)
+    assert value == {"error": {"message": value["error"]["message"], "hint": value["error"]["hint"]}, "exit_code": 2}
+    assert expected in value["error"]["message"]
+    assert said.err.splitlines()[0] == f"stacmirror: error: {value['error']['message']}"
+
+
+def test_a_mistyped_flag_leads_to_the_help_of_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The hint of a usage error names the command whose help has the flags."""
+    program.run(["config", "show", "--nope"])
+    assert capsys.readouterr().err.splitlines()[1] == "  hint: see `stacmirror config show --help`"
 
 
 def test_a_name_with_a_line_break_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

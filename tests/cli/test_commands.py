@@ -120,9 +120,7 @@ def test_what_stops_a_run_is_told_in_one_line_and_in_json(
     said = capsys.readouterr()
     assert said.err.endswith("stacmirror: error: no answer from 127.0.0.1\n  hint: is it up?\n")
     assert json.loads(said.out) == {
-        "verdict": "stopped",
-        "error": "no answer from 127.0.0.1",
-        "hint": "is it up?",
+        "error": {"message": "no answer from 127.0.0.1", "hint": "is it up?"},
         "exit_code": 5,
     }
 

@@ -89,7 +89,8 @@ def run(argv: Sequence[str]) -> int:
         # typer's own usage errors have no common public class below 0.29; what they share is `format_message`.
         format_message = getattr(error, "format_message", None)
         if callable(format_message):
-            return _tell(session, str(format_message()), "see `stacmirror --help`", getattr(error, "exit_code", 2))
+            command = getattr(getattr(error, "ctx", None), "command_path", "stacmirror")
+            return _tell(session, str(format_message()), f"see `{command} --help`", getattr(error, "exit_code", 2))
         return _tell_unexpected(session, error)
     return code if isinstance(code, int) else 0
 
@@ -101,7 +102,7 @@ def _tell(session: Session, message: str, hint: str, exit_code: int) -> int:
     if hint:
         say(f"  hint: {hint}")
     if session.json:
-        emit_json({"verdict": "stopped", "error": message, "hint": hint, "exit_code": exit_code})
+        emit_json({"error": {"message": message, "hint": hint}, "exit_code": exit_code})
     return exit_code
 
 

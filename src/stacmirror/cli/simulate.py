@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from stacmirror.cli.options import Json
 from stacmirror.errors import UsageError
 from stacmirror.units import parse_duration
 
@@ -34,6 +35,7 @@ def simulate(
     trap: Annotated[
         list[str] | None, typer.Option(help="A standing oddity, such as null-next; repeat.", metavar="NAME")
     ] = None,
+    json: Json = False,
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
 ) -> None:
     """Serve BigEarthNet as MLHub did, on this machine, from a seed. Prints its URLs as one JSON line.
