@@ -284,7 +284,13 @@ async def test_errors_are_html_then_json(start: Start) -> None:
         {"detail": "Must provide API key or Bearer token to access this route."},
     )
     status, _, body = await late.get(late.sim.api_url + "/collections/no_collection")
-    assert (status, list(json.loads(body))) == (404, ["detail"])
+    assert (status, json.loads(body)) == (404, {"detail": "Collection no_collection does not exist."})
+    for below in ("", "/items", "/items/one"):
+        url = f"/collections/nope{below}?key={late.sim.key}"
+        status, _, body = await late.get(late.sim.api_url + url)
+        assert (status, json.loads(body)) == (404, {"detail": "Collection nope does not exist."})
+        status, headers, _ = await early.get(early.sim.api_url + url)
+        assert (status, headers["Content-Type"].startswith("text/html")) == (404, True)
 
 
 @pytest.mark.parametrize(("generation", "indented"), [(2020, True), (2021, True), (2022, False)])
