@@ -293,6 +293,32 @@ def test_a_simulator_ends_with_its_parent() -> None:
         child.wait(10)
 
 
+def test_a_simulator_serves_its_log_where_its_line_says() -> None:
+    """With --log-requests the line's `log` is a URL that answers with a record a request; without, it is not there."""
+    import urllib.request
+
+    for words in (["--log-requests"], []):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "stacmirror", "simulate", "--items", "1", "--until-stdin-ends", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with child:
+            assert child.stdout is not None
+            line = json.loads(child.stdout.readline())
+            assert ("log" in line) is bool(words)
+            for url in filter(None, (line["api"], line["counts"], line.get("log"))):
+                with urllib.request.urlopen(url) as answer:
+                    said = answer.read()
+            if words:
+                (record,) = map(json.loads, said.splitlines())
+                assert (record["server"], record["path"]) == ("api", "/mlhub/v1")
+            else:
+                assert json.loads(said)["total"] == 1
+            child.communicate()
+
+
 def test_a_busy_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """`simulate` on a port that is taken says so and ends with 2."""
     import socket

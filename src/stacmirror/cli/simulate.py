@@ -35,13 +35,25 @@ def simulate(
     trap: Annotated[
         list[str] | None, typer.Option(help="A standing oddity, such as null-next; repeat.", metavar="NAME")
     ] = None,
+    log_requests: Annotated[
+        bool,
+        typer.Option(
+            "--log-requests",
+            help="Keep a record of each request, keys masked; the URL `log` serves them, `?since=N` from number N on.",
+            metavar="",
+        ),
+    ] = False,
     json: Json = False,
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
 ) -> None:
-    """Serve BigEarthNet as MLHub did, on this machine, from a seed. Prints its URLs as one JSON line.
+    """Serve BigEarthNet as MLHub did, on this machine, from a seed, until Ctrl-C.
+
+    Prints one line of JSON: the URLs `api` (for --api-url), `blobs`, `s3`, `counts`, `log` (with --log-requests), and
+    `key`, unless --key gave it.
 
     stacmirror simulate --items 5000
-    stacmirror simulate --items 300 --generation 2020 --fault 503:0.01 --trap null-next
+    stacmirror simulate --generation 2020 --log-requests
+    stacmirror simulate --fault blobs:503:0.01 --trap null-next
     """
     from stacmirror.cli.run import loop_factory
     from stacmirror.simulator import SimulatorSettings, main, parse_fault
@@ -57,6 +69,7 @@ def simulate(
             port=port,
             faults=dict(parse_fault(one) for one in fault or ()),
             traps=tuple(trap or ()),
+            log_requests=log_requests,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
