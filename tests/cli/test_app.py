@@ -12,6 +12,7 @@ import pytest
 from stacmirror.cli import app as program
 from stacmirror.cli.exit_codes import EXIT_CODES
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.simulator.faults import FAULTS, TARGETS, TRAPS
 
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -156,6 +157,26 @@ def test_help_leads_with_examples_and_names_the_exit_codes() -> None:
     for code, meaning in EXIT_CODES.items():
         assert f"{code}  {meaning}" in done.stdout
     assert _run("--version").stdout.startswith("stacmirror 0.")
+
+
+@pytest.mark.parametrize("command", ["resume", "demo", "status", "collections", "classes", "simulate", "config show"])
+def test_every_help_page_ends_with_exit_codes(command: str) -> None:
+    """Each command's help names the exit codes that it can end with; those of a run are all of them."""
+    said = _run(*command.split(), "--help").stdout
+    codes = said[said.index("Exit codes:") :]
+    assert "2  usage or settings" in codes
+    assert ("3  finished, but some assets failed" in codes) is (command in ("resume", "demo"))
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_simulators_help_names_every_fault_target_and_trap(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`simulate --help` lists what --fault and --trap take, each with its line, no line wider than the screen."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = _run("simulate", "--help").stdout
+    for name, text in (*FAULTS.items(), *TRAPS.items()):
+        assert f"{name} {text}" in " ".join(said.split())
+    assert f"Targets: {', '.join(TARGETS)};" in said
+    assert max(map(len, said.splitlines())) <= columns
 
 
 @pytest.mark.parametrize("words", [["--help"], ["mirror", "--help"], ["status", "nowhere"], ["config", "show"]])

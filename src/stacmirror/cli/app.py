@@ -42,7 +42,7 @@ def _print_version(wanted: bool) -> None:
 def stacmirror(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version.", metavar="", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Mirror whole STAC collections to a folder: resumable and provably complete. Nothing at the target is deleted.
@@ -56,13 +56,17 @@ def stacmirror(
         sys.stdout.write(ctx.get_help() + "\n")
 
 
-app.command("demo")(demo.demo)
+_LISTED = epilog("listed", 1, 2, 4, 5, 130)
+
+app.command("demo", epilog=epilog())(demo.demo)
 app.command("mirror", epilog=epilog())(mirror.mirror)
-app.command("resume")(mirror.resume)
-app.command("status")(status.status)
-app.command("collections")(listings.collections)
-app.command("classes")(listings.classes)
-app.command("simulate")(simulate.simulate)
+app.command("resume", epilog=epilog())(mirror.resume)
+app.command("status", epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
+app.command("collections", epilog=_LISTED)(listings.collections)
+app.command("classes", epilog=_LISTED)(listings.classes)
+app.command("simulate", cls=simulate.SimulateCommand, epilog=epilog("ended by Ctrl-C or SIGTERM", 1, 2))(
+    simulate.simulate
+)
 app.add_typer(config_show.config_app, name="config")
 
 

@@ -112,13 +112,17 @@ LOOK = Group(
     ),
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.", rich_help_panel=LOOK.panel)]
+Json = Annotated[
+    bool, typer.Option("--json", help="One line of JSON on stdout.", metavar="", rich_help_panel=LOOK.panel)
+]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Say only errors and the verdict.", rich_help_panel=LOOK.panel)
+    bool, typer.Option("-q", "--quiet", help="Say only errors and the verdict.", metavar="", rich_help_panel=LOOK.panel)
 ]
 Verbose = Annotated[
     bool,
-    typer.Option("-v", "--verbose", help="Say which settings differ; show tracebacks.", rich_help_panel=LOOK.panel),
+    typer.Option(
+        "-v", "--verbose", help="Say which settings differ; show tracebacks.", metavar="", rich_help_panel=LOOK.panel
+    ),
 ]
 ConfigFile = Annotated[
     str,
