@@ -179,6 +179,16 @@ def test_the_simulators_help_names_every_fault_target_and_trap(columns: int, mon
     assert max(map(len, said.splitlines())) <= columns
 
 
+@pytest.mark.parametrize("command", ["mirror", "resume", "demo", "collections", "simulate", "config show"])
+def test_help_reads_well_on_a_narrow_screen(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns no default is cut from its value, none is written as nobody types it, no line is too wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    said = _run(*command.split(), "--help").stdout
+    assert "[default:  " not in said
+    assert ".0s]" not in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("words", [["--help"], ["mirror", "--help"], ["status", "nowhere"], ["config", "show"]])
 def test_what_needs_no_network_imports_none(words: list[str]) -> None:
     """`--help`, `status` and `config` load neither aiohttp nor botocore nor the event loop's libraries."""
