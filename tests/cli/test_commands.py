@@ -202,6 +202,28 @@ def test_verbose_says_what_differs_and_why(fake: type[FakeMirror], capsys: pytes
     assert "workers" not in said
 
 
+@pytest.mark.parametrize("loudness", [[], ["-v"], ["-q"]])
+def test_the_log_has_what_verbose_says(fake: type[FakeMirror], loudness: list[str]) -> None:
+    """--log-file has source and target, warnings, and each setting that is no default, however little is said."""
+    Path("stacmirror.toml").write_text("[limit]\nretries = 9\n")
+    Path("key").write_text("s3cr3t\n")
+    Path("key").chmod(0o644)
+    words = ["mirror", "mlhub:x", "ben", *API, "--log-file", "run.log", "--key-file", "key", *loudness]
+    assert program.run(words) == 0
+    log = Path("run.log").read_text()
+    assert "mirroring mlhub:x from http://127.0.0.1:1/mlhub/v1 to ben" in log
+    assert "retries = 9 (stacmirror.toml)" in log
+    assert "warning: key file key can be read by others" in log
+    assert "s3cr3t" not in log
+    assert log.splitlines()[-1].split()[1:] == ["next", "stacmirror", "status", "ben"]
+
+
+def test_a_demo_says_what_differs_too(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:
+    """`demo -v` names each setting that was typed."""
+    assert program.run(["demo", "out", "--items", "1", "--workers", "3", "-v"]) == 0
+    assert "workers = 3 (--workers)" in capsys.readouterr().err
+
+
 def test_listings_are_data(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:
     """`collections` and `classes` print data on stdout, safe to look at, and as one JSON line when asked."""
     assert program.run(["classes", "mlhub:x", *API]) == 0

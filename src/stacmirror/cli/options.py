@@ -107,7 +107,7 @@ LOOK = Group(
     "Look",
     (
         Flag("progress", "auto, bar, plain or none.", "HOW"),
-        Flag("log_file", "Append every note here, with its time.", "FILE"),
+        Flag("log_file", "Append notes and settings here, with the time.", "FILE"),
     ),
 )
 
