@@ -41,10 +41,13 @@ def make_layout(name: str, template: str) -> Layout:
     Raises: UsageError for an unknown name, a template beside a named layout, and a template that could not keep
             items and assets apart or leaves the target.
     """
-    if template and name in ("item", "template"):  # `item` is the default, so it is no choice against a template
-        return Layout("template", _parse_template(template))
+    if template and name != "template":
+        raise UsageError(
+            f"--path-template and --layout {name} contradict each other",
+            hint="leave the layout out: a template implies its own, which is called `template`",
+        )
     if template:
-        raise UsageError(f"--path-template and --layout {name} exclude each other")
+        return Layout("template", _parse_template(template))
     if name == "notebook":
         return _Notebook(name, _compile(PRESETS[name]))
     if name == "bigearthnet":

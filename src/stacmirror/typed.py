@@ -72,7 +72,7 @@ def _key(setting: Field[Any], taken: Mapping[str, Option]) -> str:
 
 
 def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
-    """Return the settings for `values`, a mapping of keys to values as typed.
+    """Return the settings for `values`, a mapping of keys to values as typed. A path template implies its layout.
 
     Raises: UsageError naming the key, the value and what would be accepted.
     """
@@ -83,6 +83,9 @@ def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
         if option is None:
             raise UsageError(unknown_key(key, table))
         sections.setdefault(option.section, {})[option.field_name] = _convert(option, value)
+    place = sections.get("place", {})
+    if place.get("path_template"):
+        place.setdefault("layout", "template")
     built = {
         section.name: section.default_factory(**sections.get(section.name, {}))
         for section in fields(Settings)

@@ -39,6 +39,8 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         (["mirror", "mlhub:x", "file/below", "--api-url", "http://127.0.0.1:1/"], 2, "not a folder"),
         (["mirror", "mlhub:x", "d", "--layout", "tree"], 2, "choose one of item, notebook"),
         (["mirror", "mlhub:x", "d", "--layout", "template", "--api-url", "http://127.0.0.1:1/"], 2, "--path-template"),
+        (["mirror", "mlhub:x", "d", "--layout", "item", "--path-template", "{item_id}/{asset_key}"], 2, "contradict"),
+        (["mirror", "mlhub:x", "d", "--layout", "fanout", "--path-template", "{item_id}/{asset_key}"], 2, "contradict"),
         (["mirror", "mlhub:x", "d", "--path-template", "{nope}", "--api-url", "http://127.0.0.1:1/"], 2, "nope"),
         (["mirror", "mlhub:x", "d", "--cloud-and-shadow", "--no-cloud-and-shadow"], 2, "contradict"),
         (["mirror", "mlhub:x", "d", "-q", "-v"], 2, "--quiet and --verbose contradict each other"),

@@ -14,7 +14,7 @@ from stacmirror.cli.config_show import to_toml
 from stacmirror.cli.options import ACCESS, FILTERS, LOOK, PLACE, TUNING
 from stacmirror.errors import UsageError
 from stacmirror.settings import Settings
-from stacmirror.typed import Option, options
+from stacmirror.typed import Option, build, options
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
@@ -162,6 +162,7 @@ def test_a_template_implies_its_layout() -> None:
     Path("stacmirror.toml").write_text('[place]\npath_template = "{item_id}/{asset_key}"\n')
     place = config.resolve({"layout": "item"}, {}, config.places()).settings().place
     assert (place.layout, place.path_template) == ("item", "")
+    assert build("", "", template).place.layout == "template"  # the library's way
 
 
 def test_a_config_file_that_was_named_must_exist() -> None:

@@ -150,6 +150,7 @@ def _with_layout(merged: dict[str, Given], ranks: Mapping[str, int]) -> dict[str
         return merged | {"layout": Given("template", template.origin)}
     if ranks["layout"] < ranks["path_template"] and layout.value != "template":
         return {key: given for key, given in merged.items() if key != "path_template"}
+    # Of one layer: whoever typed both meant one of them, and nobody can say which. The layout refuses it.
     return merged
 
 
