@@ -75,11 +75,15 @@ def test_the_official_clients_root_url_is_the_last_resort() -> None:
     [
         ("[walk]\npage_sise = 3\n", r"stacmirror.toml: \[walk\] unknown setting `page_sise`; did you mean `page_size`"),
         ("[wlak]\npage_size = 3\n", r"stacmirror.toml: unknown table \[wlak\]; did you mean \[walk\]"),
-        ("page_size = 3\n", r"`page_size` stands outside its table; put it below \[walk\]"),
+        ("[Limits]\nworkers = 3\n", r"unknown table \[Limits\]; did you mean \[limit\]\?"),
+        ("[worker]\nn = 3\n", r"unknown table \[worker\]; did you mean `workers` below \[limit\]\?"),
+        ("[xyz]\nn = 3\n", r"unknown table \[xyz\]$"),
+        ("worker = 3\n", r"stacmirror.toml: unknown setting `worker`; did you mean `workers`\?"),
+        ("page_size = 3\n", r"`page_size` stands outside its table$"),
         ("[limit]\npage_size = 3\n", r"`page_size` belongs in \[walk\], not in \[limit\]"),
         ("[walk]\npage_size = 0\n", r"page_size.* must be 1 to 10000 \(from stacmirror.toml\)"),
         ("[walk\n", r"stacmirror.toml is no valid TOML"),
-        ("walk = 3\n", r"unknown table \[walk\]|`walk`"),
+        ("walk = 3\n", r"`walk` is a table, not a value"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_its_place(text: str, expected: str) -> None:

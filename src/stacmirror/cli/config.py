@@ -22,6 +22,7 @@ from stacmirror.typed import Option, build, options, unknown_key
 
 ENV_PREFIX = "STACMIRROR_"
 PROJECT_FILE = "stacmirror.toml"
+ALL_SETTINGS = "`stacmirror config show` lists all settings"
 SAVED_FILE = Path(".stacmirror", "settings.toml")
 
 
@@ -210,18 +211,42 @@ def _tables(document: Mapping[str, Any], path: Path) -> Layer:
     sections = list(dict.fromkeys(option.section for option in table.values()))
     layer: dict[str, Given] = {}
     for section, content in document.items():
-        if section in table and not isinstance(content, dict):
-            raise UsageError(f"{path}: `{section}` stands outside its table; put it below [{table[section].section}]")
-        if section not in sections or not isinstance(content, dict):
-            near = difflib.get_close_matches(section, sections, n=1)
-            raise UsageError(f"{path}: unknown table [{section}]" + (f"; did you mean [{near[0]}]?" if near else ""))
+        if not isinstance(content, dict):
+            raise _outside(section, path, table)
+        if section not in sections:
+            raise _unknown_table(section, path, table)
         for key, value in content.items():
             if key not in table:
-                raise UsageError(f"{path}: [{section}] {unknown_key(key, table)}")
+                raise UsageError(f"{path}: [{section}] {unknown_key(key, table)}", hint=ALL_SETTINGS)
             if table[key].section != section:
-                raise UsageError(f"{path}: `{key}` belongs in [{table[key].section}], not in [{section}]")
+                right = table[key].section
+                raise UsageError(
+                    f"{path}: `{key}` belongs in [{right}], not in [{section}]", hint=f"move the line below [{right}]"
+                )
             layer[key] = Given(_from_toml(table[key], value), str(path))
     return layer
+
+
+def _outside(key: str, path: Path, table: Mapping[str, Option]) -> UsageError:
+    """Return what is wrong with a key above all tables: a setting in the wrong place, or none."""
+    if key in table:
+        right = table[key].section
+        return UsageError(f"{path}: `{key}` stands outside its table", hint=f"put it below [{right}]")
+    if key in {option.section for option in table.values()}:
+        return UsageError(f"{path}: `{key}` is a table, not a value", hint=f"write [{key}], and its settings below")
+    return UsageError(f"{path}: {unknown_key(key, table)}", hint=ALL_SETTINGS)
+
+
+def _unknown_table(name: str, path: Path, table: Mapping[str, Option]) -> UsageError:
+    """Return what is wrong with a table that does not exist, with the nearest name: a table, or a setting in one."""
+    sections = list(dict.fromkeys(option.section for option in table.values()))
+    near = difflib.get_close_matches(name.lower(), [*sections, *table], n=1)
+    said = f"{path}: unknown table [{name}]"
+    if near and near[0] in sections:
+        said += f"; did you mean [{near[0]}]?"
+    elif near:
+        said += f"; did you mean `{near[0]}` below [{table[near[0]].section}]?"
+    return UsageError(said, hint=f"there are {', '.join(f'[{section}]' for section in sections)}")
 
 
 def _from_toml(option: Option, value: object) -> object:
