@@ -36,6 +36,7 @@ _CHOICES = {
     "incomplete": ("show", "hide"),
     "progress": ("auto", "bar", "plain", "none"),
 }
+ALL_SETTINGS = "`stacmirror config show` lists all settings"
 _NOT_SPLIT = {"label_class"}
 """Lists whose single text is one value: class names have commas in them ("Beaches, dunes, sands")."""
 
@@ -81,7 +82,7 @@ def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
     for key, value in values.items():
         option = table.get(key)
         if option is None:
-            raise UsageError(unknown_key(key, table))
+            raise UsageError(unknown_key(key, table), hint=ALL_SETTINGS)
         sections.setdefault(option.section, {})[option.field_name] = _convert(option, value)
     place = sections.get("place", {})
     if place.get("path_template"):
@@ -104,12 +105,22 @@ def _convert(option: Option, value: object) -> object:
     try:
         converted = _to_type(option, value)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"setting `{option.key}` = {value!r}: {error}") from error
+        raise UsageError(f"setting `{option.key}` = {value!r}: {error}", hint=_default_hint(option)) from error
     if option.key in _CHOICES and converted not in _CHOICES[option.key]:
-        raise UsageError(f"setting `{option.key}` = {value!r}: choose one of {', '.join(_CHOICES[option.key])}")
+        choices = ", ".join(_CHOICES[option.key])
+        raise UsageError(f"setting `{option.key}` = {value!r}: choose one of {choices}", hint=_default_hint(option))
     if option.range is not None and converted is not None and not _is_within(option, converted):
-        raise UsageError(f"setting `{option.key}` = {value!r}: must be {option.range}")
+        raise UsageError(f"setting `{option.key}` = {value!r}: must be {option.range}", hint=_default_hint(option))
     return converted
+
+
+def _default_hint(option: Option) -> str:
+    """Return what is always right: the default, as people type it."""
+    default = option.default
+    if default in (None, "", ()):
+        return f"leave `{option.key}` out: by default it is not set"
+    shown = f"{default:g}s" if option.field_name.endswith("_s") and isinstance(default, float) else str(default)
+    return f"leave `{option.key}` out for its default, {shown}"
 
 
 def _is_within(option: Option, converted: Any) -> bool:

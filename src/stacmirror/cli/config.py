@@ -18,11 +18,10 @@ from typing import Any, get_origin
 
 from stacmirror.errors import UsageError
 from stacmirror.settings import Settings
-from stacmirror.typed import Option, build, options, unknown_key
+from stacmirror.typed import ALL_SETTINGS, Option, build, options, unknown_key
 
 ENV_PREFIX = "STACMIRROR_"
 PROJECT_FILE = "stacmirror.toml"
-ALL_SETTINGS = "`stacmirror config show` lists all settings"
 SAVED_FILE = Path(".stacmirror", "settings.toml")
 
 
@@ -95,7 +94,10 @@ def resolve(
             cannot be, and its place.
     """
     if where.explicit and not where.project.is_file():
-        raise UsageError(f"--config {where.project}: no such file")
+        raise UsageError(
+            f"--config {where.project}: no such file",
+            hint="`stacmirror config path` says what is read without --config",
+        )
     from_env, warnings = _environment(environ)
     layers: list[Layer] = [
         {key: Given(value, "--" + key.replace("_", "-")) for key, value in flags.items()},
@@ -138,7 +140,9 @@ def load_saved(target: str) -> Saved:
         ) from None
     source = document.pop("source", None)
     if not isinstance(source, str) or not source:
-        raise UsageError(f"{path}: `source` is missing")
+        raise UsageError(
+            f"{path}: `source` is missing", hint='put the line back, such as: source = "mlhub:bigearthnet_v1_labels"'
+        )
     return Saved(source, _tables(document, path))
 
 
@@ -177,7 +181,9 @@ def _from_text(option: Option, text: str, name: str) -> object:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise UsageError(f"{name} is not a JSON list: {error}") from error
+            raise UsageError(
+                f"{name} is not a JSON list: {error}", hint=f"""such as {name}='["B02", "B03"]'"""
+            ) from error
     return text
 
 
@@ -201,9 +207,14 @@ def _read(path: Path) -> dict[str, Any]:
     except NotADirectoryError as error:
         raise FileNotFoundError(path) from error
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}", hint="mend its rights, or name another file with --config"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no valid TOML: {error}") from error
+        raise UsageError(
+            f"{path} is no valid TOML: {error}",
+            hint="`stacmirror config show` prints settings as a file should have them",
+        ) from error
 
 
 def _tables(document: Mapping[str, Any], path: Path) -> Layer:

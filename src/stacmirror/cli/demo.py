@@ -143,12 +143,16 @@ class Simulator:
         try:
             code = child.wait(1.0)
         except subprocess.TimeoutExpired:
-            return SourceUnreachable(f"the simulator did not start within {READY_S:.0f}s")
+            return SourceUnreachable(
+                f"the simulator did not start within {READY_S:.0f}s",
+                hint="is the machine busy? `stacmirror simulate` alone",
+            )
         self._said.seek(0)
         said = self._said.read().strip().splitlines()
         reason = said[0].removeprefix("stacmirror: error: ") if said else f"exit code {code}"
         failure = UsageError if code == UsageError.exit_code else StacmirrorError
-        return failure(f"the simulator did not start: {reason}")
+        hint = said[1].removeprefix("  hint: ") if len(said) > 1 else "`stacmirror simulate` alone may say more"
+        return failure(f"the simulator did not start: {reason}", hint=hint)
 
 
 def _first_line(stream: IO[str]) -> str:

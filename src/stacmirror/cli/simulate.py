@@ -74,7 +74,7 @@ def simulate(
             log_requests=log_requests,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), hint="see `stacmirror simulate --help`") from error
     if until_stdin_ends:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
