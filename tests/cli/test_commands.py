@@ -57,7 +57,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeMirror]:
         work = staticmethod(lambda mirror: complete())
 
     async def list_collections(settings: Settings, api_key: str) -> list[CollectionInfo]:
-        return [CollectionInfo("labels", license="CDLA-Permissive-1.0", citation="Sümbul [2019]\x1b[2J")]
+        return [
+            CollectionInfo("labels", license="CDLA-Permissive-1.0", citation="Sümbul [2019]\x1b[2J"),
+            CollectionInfo("source", license="CDLA-Permissive-1.0", title="A \t title"),
+        ]
 
     async def list_classes(settings: Settings, api_key: str) -> dict[str, list[str]]:
         return {"labels": ["Beaches, dunes, sands", "Airports\x07"]}
@@ -230,13 +233,57 @@ def test_listings_are_data(fake: type[FakeMirror], capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "Beaches, dunes, sands\nAirports\ufffd\n"
     assert program.run(["classes", "mlhub:x", *API, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["classes"]["labels"][0] == "Beaches, dunes, sands"
-    assert program.run(["collections", "mlhub:x", *API]) == 0
+    assert program.run(["collections", "mlhub:", *API]) == 0
+    assert capsys.readouterr().out == (
+        "labels\tCDLA-Permissive-1.0\tSümbul [2019]\ufffd[2J\nsource\tCDLA-Permissive-1.0\tA \ufffd title\n"
+    )
+    assert program.run(["collections", "mlhub:", *API, "--json"]) == 0
+    assert [found["id"] for found in json.loads(capsys.readouterr().out)["collections"]] == ["labels", "source"]
+
+
+def test_on_a_terminal_collections_are_a_table(
+    fake: type[FakeMirror], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person gets headings and columns; control characters do not reach the screen there either."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    assert program.run(["collections", "mlhub:", *API]) == 0
     table = capsys.readouterr().out
-    assert "CDLA-Permissive-1.0" in table
+    assert table.split()[:3] == ["id", "license", "citation"]
     assert "Sümbul [2019]" in table
+    assert "\t" not in table
     assert "\x1b" not in table
-    assert program.run(["collections", "mlhub:x", *API, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["collections"][0]["id"] == "labels"
+
+
+def test_a_named_collection_is_listed_alone(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:
+    """`collections mlhub:COLLECTION` lists that one; one that is not there is a usage error with the nearest name."""
+    assert program.run(["collections", "mlhub:source", *API]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("source\t")
+    assert program.run(["collections", "mlhub:lables", *API]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no collection `lables` at http://127.0.0.1:1/mlhub/v1; did you mean `mlhub:labels`?" in said.err
+    assert program.run(["collections", "mlhub:xyz", *API]) == 2
+    assert "lists the 2 that are there" in capsys.readouterr().err
+
+
+def test_a_collection_without_classes_is_said_to_have_none(
+    fake: type[FakeMirror], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No heading without classes: stdout stays empty, stderr says that there are none, and that is no error."""
+
+    async def none(settings: Settings, api_key: str) -> dict[str, list[str]]:
+        return {"labels": []}
+
+    monkeypatch.setattr(sys.modules["stacmirror.assembly"], "list_classes", none)
+    assert program.run(["classes", "mlhub:source", *API]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("mlhub:source has no label classes")
+    assert program.run(["classes", "mlhub:source", *API, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"classes": {}}
 
 
 def test_status_says_what_is_there_and_what_to_type(

@@ -70,6 +70,12 @@ def emit(line: str) -> None:
     sys.stdout.flush()
 
 
+def emit_row(*cells: str) -> None:
+    """Write one row of data to stdout, its cells separated by tabs; no cell can hold one."""
+    sys.stdout.write("\t".join(map(safe, cells)) + "\n")
+    sys.stdout.flush()
+
+
 def emit_json(value: object) -> None:
     """Write one value as one line of JSON to stdout. JSON escapes control characters by itself."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
