@@ -293,6 +293,14 @@ async def test_errors_are_html_then_json(start: Start) -> None:
         assert (status, headers["Content-Type"].startswith("text/html")) == (404, True)
 
 
+@pytest.mark.parametrize("path", ["/collections/bigearthnet_v1_labels/items", "/mlhub/v1x/collections", "/"])
+async def test_nothing_is_served_beside_the_root(start: Start, path: str) -> None:
+    """An --api-url without /mlhub/v1 finds nothing, as it did at MLHub: no page that hides the mistake."""
+    client = await start()
+    host = client.sim.api_url.removesuffix("/mlhub/v1")
+    assert (await client.get(f"{host}{path}?key={client.sim.key}"))[0] == 404
+
+
 @pytest.mark.parametrize(("generation", "indented"), [(2020, True), (2021, True), (2022, False)])
 async def test_json_is_indented_then_compact(start: Start, generation: int, indented: bool) -> None:
     """Until 2021 JSON is indented as gunicorn's was; in 2022 it is compact."""

@@ -70,6 +70,8 @@ class Api:
         """Return `download`, `pages` or `items`; "" for what no fault may strike."""
         if path.startswith(_DOWNLOAD):
             return "download"
+        if not path.startswith(f"{PREFIX}/"):
+            return ""
         parts = path.removeprefix(PREFIX).split("/")
         if len(parts) == 4 and parts[1] == "collections" and parts[3] == "items":
             return "pages"
