@@ -41,10 +41,13 @@ def make_layout(name: str, template: str) -> Layout:
     Raises: UsageError for an unknown name, a template beside a named layout, and a template that could not keep
             items and assets apart or leaves the target.
     """
-    if template and name in ("item", "template"):  # `item` is the default, so it is no choice against a template
-        return Layout("template", _parse_template(template))
+    if template and name != "template":
+        raise UsageError(
+            f"--path-template and --layout {name} contradict each other",
+            hint="leave the layout out: a template implies its own, which is called `template`",
+        )
     if template:
-        raise UsageError(f"--path-template and --layout {name} exclude each other")
+        return Layout("template", _parse_template(template))
     if name == "notebook":
         return _Notebook(name, _compile(PRESETS[name]))
     if name == "bigearthnet":
@@ -53,7 +56,7 @@ def make_layout(name: str, template: str) -> Layout:
         return Layout(name, _compile(PRESETS[name]))
     if name == "template":
         raise UsageError("--layout template needs --path-template", hint=f"such as '{PRESETS['item']}'")
-    raise UsageError(f"no layout {name!r}; there are {', '.join(PRESETS)} and template")
+    raise UsageError(f"no layout {name!r}", hint=f"there are {', '.join(PRESETS)} and template")
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,10 @@ def _parse_template(template: str) -> tuple[_Part, ...]:
         raise UsageError(f"--path-template {template!r}: {error}", hint=f"such as '{PRESETS['item']}'") from None
     for field in ("item_id", "asset_key"):
         if not any(part.uses(field) for part in parts):
-            raise UsageError(f"--path-template {template!r} has no {{{field}}}: files would overwrite each other")
+            raise UsageError(
+                f"--path-template {template!r} has no {{{field}}}: files would overwrite each other",
+                hint=f"such as '{PRESETS['item']}'",
+            )
     return parts
 
 

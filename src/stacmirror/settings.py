@@ -1,14 +1,29 @@
 """All settings, resolved: one frozen value in sections, each object gets only its section.
 
 The table with defaults, units and reasons is config.example.toml; a test holds the two together. How they are
-typed is `typed`'s business.
+typed is `typed`'s business, and so is holding values to the ranges that stand here beside the defaults.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the most that a setting may be, as people type it: both are accepted.
+
+    The upper ends are far above what pays, and below what takes a machine's memory, sockets or patience.
+    """
+
+    least: int | str
+    most: int | str
+
+    def __str__(self) -> str:
+        return f"{self.least} to {self.most}"
 
 
 @dataclass(frozen=True)
@@ -19,9 +34,9 @@ class SourceSettings:
     """Root of the STAC API, such as `https://host/mlhub/v1`."""
     key_file: str = ""
     """File whose first line is the API key. The key itself is no setting: it is never written anywhere."""
-    link_life_s: float = 6 * 3600.0
+    link_life_s: Annotated[float, Range("1s", "365d")] = 6 * 3600.0
     """How long an asset link lives after it was issued."""
-    redirects_max: int = 10
+    redirects_max: Annotated[int, Range(1, 50)] = 10
     """Hops from a link to its bytes."""
 
 
@@ -29,11 +44,11 @@ class SourceSettings:
 class WalkSettings:
     """How the catalog's pages are read."""
 
-    page_size: int = 100
+    page_size: Annotated[int, Range(1, 10_000)] = 100
     """Items asked for per page."""
-    page_prefetch: int = 2
+    page_prefetch: Annotated[int, Range(0, 100)] = 2
     """Pages read ahead of the queue."""
-    page_max_bytes: int = 64 * MIB
+    page_max_bytes: Annotated[int, Range(1, "4GiB")] = 64 * MIB
     """Largest page accepted, decoded."""
 
 
@@ -59,29 +74,29 @@ class FilterSettings:
 class LimitSettings:
     """How hard the source is asked."""
 
-    workers: int = 64
+    workers: Annotated[int, Range(1, 4096)] = 64
     """Items in flight."""
-    queue_size: int = 256
+    queue_size: Annotated[int, Range(1, 50_000)] = 256
     """Items read from pages and waiting for a worker."""
-    per_host: int = 64
+    per_host: Annotated[int, Range(1, 4096)] = 64
     """Requests in flight to one host."""
-    rate_per_s: float | None = None
+    rate_per_s: Annotated[float | None, Range("1/d", "100000/s")] = None
     """Requests a second to one host, at most."""
-    retries: int = 5
+    retries: Annotated[int, Range(0, 100)] = 5
     """Further attempts for one asset or page after the first."""
-    backoff_s: float = 0.5
+    backoff_s: Annotated[float, Range(0, "1h")] = 0.5
     """Upper bound of the first wait; it doubles with each attempt, with full jitter."""
-    backoff_max_s: float = 60.0
+    backoff_max_s: Annotated[float, Range("1ms", "1d")] = 60.0
     """Upper bound of any wait that the server did not ask for."""
-    retry_after_max_s: float = 600.0
+    retry_after_max_s: Annotated[float, Range("1ms", "7d")] = 600.0
     """Upper bound of a wait that the server asked for."""
-    sweeps: int = 2
+    sweeps: Annotated[int, Range(0, 100)] = 2
     """Passes at the end over what has not arrived."""
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: Annotated[float, Range("1ms", "1h")] = 10.0
     """For a connection to stand."""
-    stall_timeout_s: float = 30.0
+    stall_timeout_s: Annotated[float, Range("1ms", "1d")] = 30.0
     """Without a byte, an answer is given up."""
-    max_items: int | None = None
+    max_items: Annotated[int | None, Range(1, 1_000_000_000)] = None
     """Stop after this many matching items of the mirror, over all its runs."""
 
 
@@ -91,9 +106,9 @@ class MissingSettings:
 
     missing_ok: tuple[str, ...] = ()
     """Globs over asset keys that may be missing."""
-    missing_after: int = 20
+    missing_after: Annotated[int, Range(1, 1_000_000)] = 20
     """Items in a row without it, before a key counts as missing everywhere."""
-    missing_sample: int = 100
+    missing_sample: Annotated[int, Range(1, 1_000_000)] = 100
     """From then on, every n-th item is asked all the same."""
 
 
@@ -113,13 +128,13 @@ class WriteSettings:
 
     incomplete: str = "show"
     """Items that lack assets at the end: `show` reveals what there is, `hide` keeps it staged."""
-    small_file_max_bytes: int = MIB
+    small_file_max_bytes: Annotated[int, Range(1, "1GiB")] = MIB
     """Bodies up to this size are held in memory until their item is written."""
-    memory_max_bytes: int = 128 * MIB
+    memory_max_bytes: Annotated[int, Range(1, "1TiB")] = 128 * MIB
     """Held bodies of all workers together."""
-    sync_every_s: float = 1.0
+    sync_every_s: Annotated[float, Range(0, "1h")] = 1.0
     """Longest time between two commits."""
-    sync_every_bytes: int = 256 * MIB
+    sync_every_bytes: Annotated[int, Range(1, "1TiB")] = 256 * MIB
     """Most bytes between two commits."""
 
 
@@ -141,7 +156,7 @@ class S3Settings:
 class RunSettings:
     """How a run ends."""
 
-    grace_s: float = 5.0
+    grace_s: Annotated[float, Range(0, "1d")] = 5.0
     """After Ctrl-C, how long items in hand may take to finish."""
 
 

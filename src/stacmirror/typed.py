@@ -11,22 +11,23 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from stacmirror.errors import UsageError
-from stacmirror.settings import Settings
+from stacmirror.settings import Range, Settings
 from stacmirror.units import parse_duration, parse_rate, parse_size
 
 
 @dataclass(frozen=True)
 class Option:
-    """One setting: its key as typed, its section, its field and type, and its default."""
+    """One setting: its key as typed, its section, its field and type, its default, and its range if it is a number."""
 
     key: str
     section: str
     field_name: str
     type: Any
     default: object
+    range: Range | None = None
 
 
 _UNITS = ("_per_s", "_bytes", "_s")
@@ -35,9 +36,9 @@ _CHOICES = {
     "incomplete": ("show", "hide"),
     "progress": ("auto", "bar", "plain", "none"),
 }
+ALL_SETTINGS = "`stacmirror config show` lists all settings"
 _NOT_SPLIT = {"label_class"}
 """Lists whose single text is one value: class names have commas in them ("Beaches, dunes, sands")."""
-_AT_LEAST_ZERO = {"page_prefetch", "retries", "sweeps", "grace", "backoff", "sync_every"}
 
 
 def options() -> dict[str, Option]:
@@ -46,11 +47,20 @@ def options() -> dict[str, Option]:
     for section in fields(Settings):
         if section.default_factory is MISSING:
             continue
-        hints = typing.get_type_hints(section.default_factory)
+        hints = typing.get_type_hints(section.default_factory, include_extras=True)
         for setting in fields(section.default_factory):  # type: ignore[arg-type]
             key = _key(setting, found)
-            found[key] = Option(key, section.name, setting.name, hints[setting.name], setting.default)
+            hint, allowed = _taken_apart(hints[setting.name])
+            found[key] = Option(key, section.name, setting.name, hint, setting.default, allowed)
     return found
+
+
+def _taken_apart(hint: Any) -> tuple[Any, Range | None]:
+    """Return a field's type, and the range that is annotated to it."""
+    if get_origin(hint) is not Annotated:
+        return hint, None
+    wanted, *notes = get_args(hint)
+    return wanted, next((note for note in notes if isinstance(note, Range)), None)
 
 
 def _key(setting: Field[Any], taken: Mapping[str, Option]) -> str:
@@ -63,7 +73,7 @@ def _key(setting: Field[Any], taken: Mapping[str, Option]) -> str:
 
 
 def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
-    """Return the settings for `values`, a mapping of keys to values as typed.
+    """Return the settings for `values`, a mapping of keys to values as typed. A path template implies its layout.
 
     Raises: UsageError naming the key, the value and what would be accepted.
     """
@@ -72,8 +82,11 @@ def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
     for key, value in values.items():
         option = table.get(key)
         if option is None:
-            raise UsageError(unknown_key(key, table))
+            raise UsageError(unknown_key(key, table), hint=ALL_SETTINGS)
         sections.setdefault(option.section, {})[option.field_name] = _convert(option, value)
+    place = sections.get("place", {})
+    if place.get("path_template"):
+        place.setdefault("layout", "template")
     built = {
         section.name: section.default_factory(**sections.get(section.name, {}))
         for section in fields(Settings)
@@ -92,14 +105,29 @@ def _convert(option: Option, value: object) -> object:
     try:
         converted = _to_type(option, value)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"setting `{option.key}` = {value!r}: {error}") from error
+        raise UsageError(f"setting `{option.key}` = {value!r}: {error}", hint=_default_hint(option)) from error
     if option.key in _CHOICES and converted not in _CHOICES[option.key]:
-        raise UsageError(f"setting `{option.key}` = {value!r}: choose one of {', '.join(_CHOICES[option.key])}")
-    if isinstance(converted, (int, float)) and not isinstance(converted, bool):
-        floor_ok = converted >= 0 if option.key in _AT_LEAST_ZERO else converted > 0
-        if not floor_ok:
-            raise UsageError(f"setting `{option.key}` = {value!r}: must be above 0")
+        choices = ", ".join(_CHOICES[option.key])
+        raise UsageError(f"setting `{option.key}` = {value!r}: choose one of {choices}", hint=_default_hint(option))
+    if option.range is not None and converted is not None and not _is_within(option, converted):
+        raise UsageError(f"setting `{option.key}` = {value!r}: must be {option.range}", hint=_default_hint(option))
     return converted
+
+
+def _default_hint(option: Option) -> str:
+    """Return what is always right: the default, as people type it."""
+    default = option.default
+    if default in (None, "", ()):
+        return f"leave `{option.key}` out: by default it is not set"
+    shown = f"{default:g}s" if option.field_name.endswith("_s") and isinstance(default, float) else str(default)
+    return f"leave `{option.key}` out for its default, {shown}"
+
+
+def _is_within(option: Option, converted: Any) -> bool:
+    assert option.range is not None
+    least: Any = _to_type(option, option.range.least)
+    most: Any = _to_type(option, option.range.most)
+    return bool(least <= converted <= most)  # also False for NaN, which TOML has
 
 
 def _to_type(option: Option, value: object) -> object:

@@ -12,6 +12,7 @@ import pytest
 from stacmirror.cli import app as program
 from stacmirror.cli.exit_codes import EXIT_CODES
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.simulator.faults import FAULTS, TARGETS, TRAPS
 
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +25,13 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         (["mirror"], 2, "SOURCE"),
         (["mirro"], 2, "mirror"),
         (["mirror", "mlhub:x", "d", "--wrkers", "3"], 2, "--wrkers"),
-        (["mirror", "mlhub:x", "d", "--workers", "0", "--api-url", "http://h/"], 2, "must be above 0 (from --workers)"),
+        (
+            ["mirror", "mlhub:x", "d", "--workers", "0", "--api-url", "http://h/"],
+            2,
+            "must be 1 to 4096 (from --workers)",
+        ),
+        (["mirror", "mlhub:x", "d", "--workers", "100000000"], 2, "'100000000': must be 1 to 4096 (from --workers)"),
+        (["mirror", "mlhub:x", "d", "--retries", "-1"], 2, "'-1': must be 0 to 100 (from --retries)"),
         (["mirror", "mlhub:x", "d"], 2, "MLHub is gone"),
         (["mirror", "mlhub:x", "d", "--api-url", "http://127.0.0.1:1/"], 4, "no API key"),
         (["mirror", "ftp:x", "d", "--api-url", "http://127.0.0.1:1/"], 2, "ftp:x"),
@@ -32,8 +39,13 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         (["mirror", "mlhub:x", "file/below", "--api-url", "http://127.0.0.1:1/"], 2, "not a folder"),
         (["mirror", "mlhub:x", "d", "--layout", "tree"], 2, "choose one of item, notebook"),
         (["mirror", "mlhub:x", "d", "--layout", "template", "--api-url", "http://127.0.0.1:1/"], 2, "--path-template"),
+        (["mirror", "mlhub:x", "d", "--layout", "item", "--path-template", "{item_id}/{asset_key}"], 2, "contradict"),
+        (["mirror", "mlhub:x", "d", "--layout", "fanout", "--path-template", "{item_id}/{asset_key}"], 2, "contradict"),
         (["mirror", "mlhub:x", "d", "--path-template", "{nope}", "--api-url", "http://127.0.0.1:1/"], 2, "nope"),
         (["mirror", "mlhub:x", "d", "--cloud-and-shadow", "--no-cloud-and-shadow"], 2, "contradict"),
+        (["mirror", "mlhub:x", "d", "-q", "-v"], 2, "--quiet and --verbose contradict each other"),
+        (["demo", "d", "-qv"], 2, "--quiet and --verbose contradict each other"),
+        (["resume", "d", "--verbose", "--quiet"], 2, "--quiet and --verbose contradict each other"),
         (["mirror", "mlhub:x", "d", "--asset", "B02", "--exclude-asset", "B02", "--api-url", "http://h/"], 2, "B02"),
         (["mirror", "mlhub:x", "d", "--config", "none.toml"], 2, "none.toml"),
         (["resume", "nowhere"], 2, "no mirror to resume"),
@@ -58,14 +70,38 @@ def test_a_mistake_is_one_line_and_its_exit_code(
     assert [path.name for path in Path().iterdir()] == ["file"]
 
 
-def test_an_error_is_json_too_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    """With --json, stdout gets one line with the error, its hint and the exit code."""
-    assert program.run(["mirror", "mlhub:x", "d", "--json"]) == 2
-    value = json.loads(capsys.readouterr().out)
-    assert value["verdict"] == "stopped"
-    assert value["exit_code"] == 2
-    assert "MLHub is gone" in value["error"]
-    assert "stacmirror demo" in value["hint"]
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["mirror", "mlhub:x", "d"], "MLHub is gone"),
+        (["mirror"], "SOURCE"),
+        (["nope"], "nope"),
+        (["resume", "nowhere"], "no mirror"),
+        (["status", "nowhere"], "no mirror"),
+        (["collections", "x"], "no known source"),
+        (["classes", "mlhub:"], "no collection"),
+        (["demo", "--rate", "fast"], "from --rate"),
+        (["simulate", "--items", "0"], "items must be 1"),
+        (["config", "show", "--nope"], "--nope"),
+    ],
+)
+def test_an_error_is_json_too_when_json_was_asked_for(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --json, every command tells an error on stdout in one line of one shape: message, hint, exit code."""
+    assert program.run([*words, "--json"]) == 2
+    said = capsys.readouterr()
+    (line,) = said.out.splitlines()
+    value = json.loads(line)
+    assert value == {"error": {"message": value["error"]["message"], "hint": value["error"]["hint"]}, "exit_code": 2}
+    assert expected in value["error"]["message"]
+    assert said.err.splitlines()[0] == f"stacmirror: error: {value['error']['message']}"
+
+
+def test_a_mistyped_flag_leads_to_the_help_of_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The hint of a usage error names the command whose help has the flags."""
+    program.run(["config", "show", "--nope"])
+    assert capsys.readouterr().err.splitlines()[1] == "  hint: see `stacmirror config show --help`"
 
 
 def test_a_name_with_a_line_break_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,6 +162,36 @@ def test_help_leads_with_examples_and_names_the_exit_codes() -> None:
     for code, meaning in EXIT_CODES.items():
         assert f"{code}  {meaning}" in done.stdout
     assert _run("--version").stdout.startswith("stacmirror 0.")
+
+
+@pytest.mark.parametrize("command", ["resume", "demo", "status", "collections", "classes", "simulate", "config show"])
+def test_every_help_page_ends_with_exit_codes(command: str) -> None:
+    """Each command's help names the exit codes that it can end with; those of a run are all of them."""
+    said = _run(*command.split(), "--help").stdout
+    codes = said[said.index("Exit codes:") :]
+    assert "2  usage or settings" in codes
+    assert ("3  finished, but some assets failed" in codes) is (command in ("resume", "demo"))
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_simulators_help_names_every_fault_target_and_trap(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`simulate --help` lists what --fault and --trap take, each with its line, no line wider than the screen."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = _run("simulate", "--help").stdout
+    for name, text in (*FAULTS.items(), *TRAPS.items()):
+        assert f"{name} {text}" in " ".join(said.split())
+    assert f"Targets: {', '.join(TARGETS)};" in said
+    assert max(map(len, said.splitlines())) <= columns
+
+
+@pytest.mark.parametrize("command", ["mirror", "resume", "demo", "collections", "simulate", "config show"])
+def test_help_reads_well_on_a_narrow_screen(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns no default is cut from its value, none is written as nobody types it, no line is too wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    said = _run(*command.split(), "--help").stdout
+    assert "[default:  " not in said
+    assert ".0s]" not in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("words", [["--help"], ["mirror", "--help"], ["status", "nowhere"], ["config", "show"]])

@@ -58,7 +58,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeMirror]:
         work = staticmethod(lambda mirror: complete())
 
     async def list_collections(settings: Settings, api_key: str) -> list[CollectionInfo]:
-        return [CollectionInfo("labels", license="CDLA-Permissive-1.0", citation="Sümbul [2019]\x1b[2J")]
+        return [
+            CollectionInfo("labels", license="CDLA-Permissive-1.0", citation="Sümbul [2019]\x1b[2J"),
+            CollectionInfo("source", license="CDLA-Permissive-1.0", title="A \t title"),
+        ]
 
     async def list_classes(settings: Settings, api_key: str) -> dict[str, list[str]]:
         return {"labels": ["Beaches, dunes, sands", "Airports\x07"]}
@@ -121,9 +124,7 @@ def test_what_stops_a_run_is_told_in_one_line_and_in_json(
     said = capsys.readouterr()
     assert said.err.endswith("stacmirror: error: no answer from 127.0.0.1\n  hint: is it up?\n")
     assert json.loads(said.out) == {
-        "verdict": "stopped",
-        "error": "no answer from 127.0.0.1",
-        "hint": "is it up?",
+        "error": {"message": "no answer from 127.0.0.1", "hint": "is it up?"},
         "exit_code": 5,
     }
 
@@ -205,19 +206,85 @@ def test_verbose_says_what_differs_and_why(fake: type[FakeMirror], capsys: pytes
     assert "workers" not in said
 
 
+@pytest.mark.parametrize("loudness", [[], ["-v"], ["-q"]])
+def test_the_log_has_what_verbose_says(fake: type[FakeMirror], loudness: list[str]) -> None:
+    """--log-file has source and target, warnings, and each setting that is no default, however little is said."""
+    Path("stacmirror.toml").write_text("[limit]\nretries = 9\n")
+    Path("key").write_text("s3cr3t\n")
+    Path("key").chmod(0o644)
+    words = ["mirror", "mlhub:x", "ben", *API, "--log-file", "run.log", "--key-file", "key", *loudness]
+    assert program.run(words) == 0
+    log = Path("run.log").read_text()
+    assert "mirroring mlhub:x from http://127.0.0.1:1/mlhub/v1 to ben" in log
+    assert "retries = 9 (stacmirror.toml)" in log
+    assert "warning: key file key can be read by others" in log
+    assert "s3cr3t" not in log
+    assert log.splitlines()[-1].split()[1:] == ["next", "stacmirror", "status", "ben"]
+
+
+def test_a_demo_says_what_differs_too(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:
+    """`demo -v` names each setting that was typed."""
+    assert program.run(["demo", "out", "--items", "1", "--workers", "3", "-v"]) == 0
+    assert "workers = 3 (--workers)" in capsys.readouterr().err
+
+
 def test_listings_are_data(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:
     """`collections` and `classes` print data on stdout, safe to look at, and as one JSON line when asked."""
     assert program.run(["classes", "mlhub:x", *API]) == 0
     assert capsys.readouterr().out == "Beaches, dunes, sands\nAirports\ufffd\n"
     assert program.run(["classes", "mlhub:x", *API, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["classes"]["labels"][0] == "Beaches, dunes, sands"
-    assert program.run(["collections", "mlhub:x", *API]) == 0
+    assert program.run(["collections", "mlhub:", *API]) == 0
+    assert capsys.readouterr().out == (
+        "labels\tCDLA-Permissive-1.0\tSümbul [2019]\ufffd[2J\nsource\tCDLA-Permissive-1.0\tA \ufffd title\n"
+    )
+    assert program.run(["collections", "mlhub:", *API, "--json"]) == 0
+    assert [found["id"] for found in json.loads(capsys.readouterr().out)["collections"]] == ["labels", "source"]
+
+
+def test_on_a_terminal_collections_are_a_table(
+    fake: type[FakeMirror], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person gets headings and columns; control characters do not reach the screen there either."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    assert program.run(["collections", "mlhub:", *API]) == 0
     table = capsys.readouterr().out
-    assert "CDLA-Permissive-1.0" in table
+    assert table.split()[:3] == ["id", "license", "citation"]
     assert "Sümbul [2019]" in table
+    assert "\t" not in table
     assert "\x1b" not in table
-    assert program.run(["collections", "mlhub:x", *API, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["collections"][0]["id"] == "labels"
+
+
+def test_a_named_collection_is_listed_alone(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:
+    """`collections mlhub:COLLECTION` lists that one; one that is not there is a usage error with the nearest name."""
+    assert program.run(["collections", "mlhub:source", *API]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("source\t")
+    assert program.run(["collections", "mlhub:lables", *API]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no collection `lables` at http://127.0.0.1:1/mlhub/v1; did you mean `mlhub:labels`?" in said.err
+    assert program.run(["collections", "mlhub:xyz", *API]) == 2
+    assert "lists the 2 that are there" in capsys.readouterr().err
+
+
+def test_a_collection_without_classes_is_said_to_have_none(
+    fake: type[FakeMirror], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No heading without classes: stdout stays empty, stderr says that there are none, and that is no error."""
+
+    async def none(settings: Settings, api_key: str) -> dict[str, list[str]]:
+        return {"labels": []}
+
+    monkeypatch.setattr(sys.modules["stacmirror.assembly"], "list_classes", none)
+    assert program.run(["classes", "mlhub:source", *API]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("mlhub:source has no label classes")
+    assert program.run(["classes", "mlhub:source", *API, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"classes": {}}
 
 
 def test_status_says_what_is_there_and_what_to_type(
@@ -302,6 +369,32 @@ def test_a_simulator_ends_with_its_parent() -> None:
         assert "api" in json.loads(child.stdout.readline())
         child.stdin.close()
         child.wait(10)
+
+
+def test_a_simulator_serves_its_log_where_its_line_says() -> None:
+    """With --log-requests the line's `log` is a URL that answers with a record a request; without, it is not there."""
+    import urllib.request
+
+    for words in (["--log-requests"], []):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "stacmirror", "simulate", "--items", "1", "--until-stdin-ends", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with child:
+            assert child.stdout is not None
+            line = json.loads(child.stdout.readline())
+            assert ("log" in line) is bool(words)
+            for url in filter(None, (line["api"], line["counts"], line.get("log"))):
+                with urllib.request.urlopen(url) as answer:
+                    said = answer.read()
+            if words:
+                (record,) = map(json.loads, said.splitlines())
+                assert (record["server"], record["path"]) == ("api", "/mlhub/v1")
+            else:
+                assert json.loads(said)["total"] == 1
+            child.communicate()
 
 
 def test_a_busy_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

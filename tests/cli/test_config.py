@@ -14,7 +14,7 @@ from stacmirror.cli.config_show import to_toml
 from stacmirror.cli.options import ACCESS, FILTERS, LOOK, PLACE, TUNING
 from stacmirror.errors import UsageError
 from stacmirror.settings import Settings
-from stacmirror.typed import options
+from stacmirror.typed import Option, build, options
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
@@ -75,11 +75,15 @@ def test_the_official_clients_root_url_is_the_last_resort() -> None:
     [
         ("[walk]\npage_sise = 3\n", r"stacmirror.toml: \[walk\] unknown setting `page_sise`; did you mean `page_size`"),
         ("[wlak]\npage_size = 3\n", r"stacmirror.toml: unknown table \[wlak\]; did you mean \[walk\]"),
-        ("page_size = 3\n", r"`page_size` stands outside its table; put it below \[walk\]"),
+        ("[Limits]\nworkers = 3\n", r"unknown table \[Limits\]; did you mean \[limit\]\?"),
+        ("[worker]\nn = 3\n", r"unknown table \[worker\]; did you mean `workers` below \[limit\]\?"),
+        ("[xyz]\nn = 3\n", r"unknown table \[xyz\]$"),
+        ("worker = 3\n", r"stacmirror.toml: unknown setting `worker`; did you mean `workers`\?"),
+        ("page_size = 3\n", r"`page_size` stands outside its table$"),
         ("[limit]\npage_size = 3\n", r"`page_size` belongs in \[walk\], not in \[limit\]"),
-        ("[walk]\npage_size = 0\n", r"page_size.* must be above 0 \(from stacmirror.toml\)"),
+        ("[walk]\npage_size = 0\n", r"page_size.* must be 1 to 10000 \(from stacmirror.toml\)"),
         ("[walk\n", r"stacmirror.toml is no valid TOML"),
-        ("walk = 3\n", r"unknown table \[walk\]|`walk`"),
+        ("walk = 3\n", r"`walk` is a table, not a value"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_its_place(text: str, expected: str) -> None:
@@ -102,6 +106,37 @@ def test_a_wrong_value_names_the_layer_it_came_from() -> None:
         config.resolve({}, {"STACMIRROR_STALL_TIMEOUT": "soon"}, config.places())
     with pytest.raises(UsageError, match=r"from --workers"):
         config.resolve({"workers": "many"}, {}, config.places())
+
+
+@pytest.mark.parametrize("option", options().values(), ids=lambda option: option.key)
+def test_every_number_has_a_range_that_holds_wherever_it_is_set(option: Option) -> None:
+    """Each number, time, size and rate has both ends, its default is inside, and files and variables are held to it."""
+    number = {int, int | None, float, float | None} & {option.type}
+    assert (option.range is not None) == bool(number)
+    if option.range is None:
+        return
+    assert str(option.range) in next(line for line in EXAMPLE.read_text().splitlines() if line.startswith(option.key))
+    for end in (option.range.least, option.range.most):
+        config.resolve({option.key: str(end)}, {}, config.places())
+    unit = re.sub(r"^\d+", "", str(option.range.most))
+    beyond = f"{int(str(option.range.most).removesuffix(unit)) + 1}{unit}"
+    told = rf"`{option.key}` = .*: must be {option.range} \(from "
+    with pytest.raises(UsageError, match=told + f"STACMIRROR_{option.key.upper()}"):
+        config.resolve({}, {config.ENV_PREFIX + option.key.upper(): beyond}, config.places())
+    Path("stacmirror.toml").write_text(f'[{option.section}]\n{option.key} = "{beyond}"\n')
+    with pytest.raises(UsageError, match=told + "stacmirror.toml"):
+        config.resolve({}, {}, config.places())
+    Path("stacmirror.toml").write_text(f"[{option.section}]\n{option.key} = -1\n")
+    with pytest.raises(UsageError, match=told + "stacmirror.toml"):
+        config.resolve({}, {}, config.places())
+
+
+def test_a_number_that_is_none_is_out_of_range() -> None:
+    """TOML has `nan` and `inf`: neither is a time."""
+    for text in ("nan", "inf"):
+        Path("stacmirror.toml").write_text(f"[run]\ngrace = {text}\n")
+        with pytest.raises(UsageError, match="must be 0 to 1d"):
+            config.resolve({}, {}, config.places())
 
 
 def test_lists_from_the_environment_may_have_commas_in_them() -> None:
@@ -131,6 +166,7 @@ def test_a_template_implies_its_layout() -> None:
     Path("stacmirror.toml").write_text('[place]\npath_template = "{item_id}/{asset_key}"\n')
     place = config.resolve({"layout": "item"}, {}, config.places()).settings().place
     assert (place.layout, place.path_template) == ("item", "")
+    assert build("", "", template).place.layout == "template"  # the library's way
 
 
 def test_a_config_file_that_was_named_must_exist() -> None:

@@ -43,6 +43,22 @@ async def test_bigearthnet_is_what_torchgeo_opens(quick_settings: Make, tmp_path
         assert json.loads(described[0].read_text())["labels"] == truth[folder.name]
 
 
+async def test_the_readme_shows_what_rests_in_a_mirror(quick_settings: Make, tmp_path: Path) -> None:
+    """README, "Where things rest": all that stands in a collection's folder and in .stacmirror after a run."""
+    async with simulated(items=3) as simulator:
+        await Mirror(quick_settings(simulator), api_key=simulator.key).run()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = readme[readme.index("## Where things rest") :].split("```")[1].splitlines()
+    (memory,) = (line.removeprefix("ben/.stacmirror/").split() for line in shown if "/.stacmirror/" in line)
+    state = tmp_path / "mirror" / ".stacmirror"
+    assert {entry.name + "/" * entry.is_dir() for entry in state.iterdir()} == set(memory)
+    assert not any((state / "staging").iterdir())
+    assert not any((state / "parts").iterdir())
+    documents = next(line for line in shown if "CITATION.txt" in line)
+    for path in (tmp_path / "mirror" / "bigearthnet_v1_source").glob("*.*"):
+        assert path.name in documents
+
+
 async def test_notebook_names_files_by_the_target(quick_settings: Make, tmp_path: Path) -> None:
     """The seed notebook's layout: label and bands in one folder under the label's id, named by the target."""
     async with simulated(items=3) as simulator:

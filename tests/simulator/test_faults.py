@@ -263,11 +263,13 @@ def test_main_prints_its_addresses_and_stops_at_sigterm(capfd: pytest.CaptureFix
     main(SimulatorSettings(items=1))
     (line,) = capfd.readouterr().out.splitlines()
     printed: dict[str, Any] = json.loads(line)
-    assert list(printed) == ["api", "blobs", "s3", "log", "key"]
+    assert list(printed) == ["api", "blobs", "s3", "counts", "key"]
     assert printed["api"].endswith("/mlhub/v1")
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    main(SimulatorSettings(items=1, key="a" * 64))
-    assert "key" not in json.loads(capfd.readouterr().out)
+    main(SimulatorSettings(items=1, key="a" * 64, log_requests=True))
+    printed = json.loads(capfd.readouterr().out)
+    assert list(printed) == ["api", "blobs", "s3", "counts", "log"]
+    assert printed["log"].endswith("/__log")
 
 
 def test_on_uvloop_it_serves_and_resets() -> None:

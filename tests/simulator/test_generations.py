@@ -284,7 +284,21 @@ async def test_errors_are_html_then_json(start: Start) -> None:
         {"detail": "Must provide API key or Bearer token to access this route."},
     )
     status, _, body = await late.get(late.sim.api_url + "/collections/no_collection")
-    assert (status, list(json.loads(body))) == (404, ["detail"])
+    assert (status, json.loads(body)) == (404, {"detail": "Collection no_collection does not exist."})
+    for below in ("", "/items", "/items/one"):
+        url = f"/collections/nope{below}?key={late.sim.key}"
+        status, _, body = await late.get(late.sim.api_url + url)
+        assert (status, json.loads(body)) == (404, {"detail": "Collection nope does not exist."})
+        status, headers, _ = await early.get(early.sim.api_url + url)
+        assert (status, headers["Content-Type"].startswith("text/html")) == (404, True)
+
+
+@pytest.mark.parametrize("path", ["/collections/bigearthnet_v1_labels/items", "/mlhub/v1x/collections", "/"])
+async def test_nothing_is_served_beside_the_root(start: Start, path: str) -> None:
+    """An --api-url without /mlhub/v1 finds nothing, as it did at MLHub: no page that hides the mistake."""
+    client = await start()
+    host = client.sim.api_url.removesuffix("/mlhub/v1")
+    assert (await client.get(f"{host}{path}?key={client.sim.key}"))[0] == 404
 
 
 @pytest.mark.parametrize(("generation", "indented"), [(2020, True), (2021, True), (2022, False)])

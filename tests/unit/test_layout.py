@@ -229,7 +229,7 @@ def test_long_names_keep_their_extension() -> None:
 
 def test_template_of_ones_own() -> None:
     """Parts without an asset are the folder; it is the item's alone only where the item's id is in it."""
-    layout = make_layout("item", "{collection}/{item_id}/data/{asset_key}{ext}")
+    layout = make_layout("template", "{collection}/{item_id}/data/{asset_key}{ext}")
     assert layout.folder(SOURCE, LABEL) == (f"{SOURCE.collection}/{SOURCE.id}/data", True)
     flat = make_layout("template", "{collection}/{item_id}_{asset_key}{ext}")
     assert flat.folder(SOURCE, LABEL) == (SOURCE.collection, False)
@@ -247,7 +247,8 @@ def test_template_of_ones_own() -> None:
     [
         ("template", "", "needs --path-template"),
         ("nosuch", "", "no layout 'nosuch'"),
-        ("notebook", "{item_id}/{asset_key}", "exclude each other"),
+        ("notebook", "{item_id}/{asset_key}", "contradict each other"),
+        ("item", "{item_id}/{asset_key}", "contradict each other"),
         ("template", "/{item_id}/{asset_key}", "relative"),
         ("template", "~/{item_id}/{asset_key}", "relative"),
         ("template", "../{item_id}/{asset_key}", "leaves the target"),

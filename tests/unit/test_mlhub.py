@@ -453,5 +453,5 @@ def test_unknown_sources_are_refused(source: str) -> None:
     """Other forms end with one line that lists what is accepted, and shows no secret."""
     with pytest.raises(UsageError) as caught:
         parse_source(source)
-    assert "mlhub:COLLECTION" in caught.value.message
+    assert "mlhub:COLLECTION" in caught.value.hint
     assert "abc" not in caught.value.message

@@ -13,7 +13,7 @@ from stacmirror.redact import redact_text
 DIALECTS: dict[str, type[MlhubCatalog]] = {
     "mlhub": MlhubCatalog,
 }
-_ACCEPTED = "accepted: mlhub:COLLECTION, such as mlhub:bigearthnet_v1_labels"
+_ACCEPTED = "SOURCE is mlhub:COLLECTION, such as mlhub:bigearthnet_v1_labels"
 
 
 def parse_source(source: str, *, needs_collection: bool = True) -> tuple[str, str]:
@@ -23,11 +23,13 @@ def parse_source(source: str, *, needs_collection: bool = True) -> tuple[str, st
     """
     dialect, colon, collection = source.strip().partition(":")
     if not colon or dialect not in DIALECTS:
-        raise UsageError(f"{_shown(source)} is no known source; {_ACCEPTED}")
+        raise UsageError(f"{_shown(source)} is no known source", hint=_ACCEPTED)
     if not collection and needs_collection:
-        raise UsageError(f"{_shown(source)} names no collection; {_ACCEPTED}")
+        raise UsageError(
+            f"{_shown(source)} names no collection", hint=f"{_ACCEPTED}; `stacmirror collections mlhub:` lists them"
+        )
     if collection in (".", "..") or any(letter in "/?#\\" or letter.isspace() for letter in collection):
-        raise UsageError(f"{_shown(source)} holds no collection's id; {_ACCEPTED}")
+        raise UsageError(f"{_shown(source)} holds no collection's id", hint=_ACCEPTED)
     return dialect, collection
 
 

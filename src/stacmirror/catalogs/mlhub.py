@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import unquote
 
-from stacmirror.catalogs.parse import Context, parse_collection, parse_collections, parse_item, parse_page
+from stacmirror.catalogs.parse import OWNERS, Context, parse_collection, parse_collections, parse_item, parse_page
 from stacmirror.catalogs.stac_api import ApiRoot, Asker, ask_by_hand, cursor_of, resolve, set_parameters
 from stacmirror.errors import LoginRefused, SourceError, SourceUnreachable, SourceUnreadable, TransferError
 from stacmirror.interfaces import Clock, Reply
@@ -102,7 +102,7 @@ class MlhubCatalog:
             _require_ok(reply, url, self._clock)
             item = parse_item(_body(reply), self._context(url, key.collection))
             if item.key != key:
-                raise SourceUnreadable(f"{redact_url(url)} answered with the item {item.key}")
+                raise SourceUnreadable(f"{redact_url(url)} answered with the item {item.key}", hint=OWNERS)
             self._refusals = 0
             return item
 
@@ -167,9 +167,14 @@ class MlhubCatalog:
         path = unquote(target.partition("?")[0].rstrip("/"))
         if not path.endswith(f"/collections/{self._collection}/items"):
             # A cursor is the query alone: what pages another list cannot be asked of this one.
-            raise SourceUnreadable(f"{redact_url(url)}: its next page is of another list ({redact_url(href)})")
+            raise SourceUnreadable(
+                f"{redact_url(url)}: its next page is of another list ({redact_url(href)})", hint=OWNERS
+            )
         if method != "GET":
-            raise SourceUnreadable(f"{redact_url(url)}: its next page wants {method}, which this dialect has not")
+            raise SourceUnreadable(
+                f"{redact_url(url)}: its next page wants {method}, which this dialect has not",
+                hint="is this an MLHub API? other STAC APIs come later",
+            )
         return cursor_of(target)
 
     def _context(self, url: str, collection: str = "") -> Context:
@@ -209,4 +214,8 @@ def _body(reply: Reply) -> bytes:
 def _hint(error: TransferError) -> str:
     if error.status in (401, 403):
         return "a redirect led away from --api-url, where the key is not sent"
-    return "is --api-url right, and the server up?" if error.kind == "connect" else ""
+    if error.status in GONE_STATUSES:
+        return "is --api-url the root of the API, such as https://host/mlhub/v1?"
+    if error.kind == "connect":
+        return "is --api-url right, and the server up?"
+    return "run the same command again; more --retries or a longer --stall-timeout bear more trouble"

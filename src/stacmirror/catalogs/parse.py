@@ -21,6 +21,8 @@ from stacmirror.redact import redact_document
 
 ASSETS_MAX = 10_000
 """Assets an item may have; 953 is the most seen."""
+OWNERS = "the server's documents contradict themselves: tell the catalog's owner"
+_IS_IT_THE_ROOT = "is --api-url the root of the API, and the server well?"
 
 T = TypeVar("T")
 
@@ -111,11 +113,11 @@ def parse_item(body: bytes, context: Context) -> Item:
     if isinstance(item_id, int) and not isinstance(item_id, bool):
         item_id = str(item_id)
     if not isinstance(item_id, str) or not item_id:
-        raise SourceUnreadable(f"{context.what} has an item without an id")
+        raise SourceUnreadable(f"{context.what} has an item without an id", hint=OWNERS)
     key = ItemKey(_text(document.collection) or context.collection, item_id)
     assets = document.assets if isinstance(document.assets, dict) else {}
     if len(assets) > ASSETS_MAX:
-        raise SourceUnreadable(f"{context.what}: the item {item_id!r} has {len(assets)} assets")
+        raise SourceUnreadable(f"{context.what}: the item {item_id!r} has {len(assets)} assets", hint=OWNERS)
     base = context.item_url(key)
     return Item(
         key=key,
@@ -132,7 +134,7 @@ def parse_collection(body: bytes, what: str) -> CollectionInfo:
     document = _decode(_OBJECT, body, what)
     collection_id = _text(document.get("id"))
     if not collection_id:
-        raise SourceUnreadable(f"{what} has no id")
+        raise SourceUnreadable(f"{what} has no id", hint=_IS_IT_THE_ROOT)
     # STAC 0.8 and 0.9 had these under `properties`.
     properties = document.get("properties")
     older = properties if isinstance(properties, dict) else {}
@@ -203,11 +205,11 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
         except ValueError:
             return decoder.decode(_mended(body))
     except msgspec.ValidationError as error:
-        raise SourceUnreadable(f"{what} is not what it should be: {error}") from error
+        raise SourceUnreadable(f"{what} is not what it should be: {error}", hint=_IS_IT_THE_ROOT) from error
     except RecursionError as error:
-        raise SourceUnreadable(f"{what} is nested too deeply") from error
+        raise SourceUnreadable(f"{what} is nested too deeply", hint=_IS_IT_THE_ROOT) from error
     except (ValueError, MemoryError) as error:
-        raise SourceUnreadable(f"{what} is no JSON ({_looks_like(body)})") from error
+        raise SourceUnreadable(f"{what} is no JSON ({_looks_like(body)})", hint=_IS_IT_THE_ROOT) from error
 
 
 def _mended(body: bytes) -> bytes:

@@ -23,6 +23,7 @@ REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_MAX = 5
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SUCH_AS = "the root alone, such as https://host/mlhub/v1"
 _ITEM_PATH = re.compile(r"/collections/([^/]+)/items/([^/]+)/?$")
 
 
@@ -57,11 +58,11 @@ class ApiRoot:
             parts = urlsplit(url.strip())
             port = _port(parts)
         except ValueError:
-            raise UsageError(f"--api-url {redact_url(url)!r} is no URL") from None
+            raise UsageError(f"--api-url {redact_url(url)!r} is no URL", hint=_SUCH_AS) from None
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise UsageError(f"--api-url {redact_url(url)!r} must be http:// or https://, with a host")
+            raise UsageError(f"--api-url {redact_url(url)!r} must be http:// or https://, with a host", hint=_SUCH_AS)
         if parts.query or parts.fragment or parts.username is not None:
-            raise UsageError(f"--api-url {redact_url(url)!r} must hold no key, query or fragment")
+            raise UsageError(f"--api-url {redact_url(url)!r} must hold no key, query or fragment", hint=_SUCH_AS)
         return ApiRoot(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", parts.scheme, parts.hostname, port)
 
     def may_see_key(self, url: str) -> bool:

@@ -19,6 +19,7 @@ from stacmirror.settings import Settings
 WHERE_TO_PUT_IT = (
     "set MLHUB_API_KEY, or write `api_key = ...` below [default] in ~/.mlhub/profiles, or name a file with --key-file"
 )
+_KEY_FILE = "--key-file names a text file whose first line is the key"
 
 
 def check_urls(settings: Settings) -> None:
@@ -43,7 +44,9 @@ def _check_url(name: str, url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"setting `{name}` is no http or https URL: {url.split('?')[0]}")
+        raise UsageError(
+            f"setting `{name}` is no http or https URL: {url.split('?')[0]}", hint="such as https://host/mlhub/v1"
+        )
     if parts.username or parts.password or parts.query or parts.fragment:
         # Not shown: what stands there is likely a secret.
         raise UsageError(
@@ -92,7 +95,9 @@ def _from_profiles(environ: Mapping[str, str]) -> str:
             raise LoginRefused(f"MLHUB_PROFILE names `{named}`, but there is no {path}", hint=WHERE_TO_PUT_IT) from None
         return ""
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}", hint="mend its rights, or set MLHUB_API_KEY"
+        ) from error
     except (configparser.Error, UnicodeDecodeError) as error:
         # The parser's own message quotes the line, which may be the key.
         raise UsageError(f"{path} is no INI file of profiles", hint="[default] and below it: api_key = ...") from error
@@ -111,11 +116,11 @@ def _from_file(path: Path, warn: Callable[[str], None]) -> str:
             key = lines.readline(10_000).strip()
             mode = path.stat().st_mode
     except OSError as error:
-        raise UsageError(f"key file {path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"key file {path} cannot be read: {error.strerror}", hint=_KEY_FILE) from error
     except UnicodeDecodeError:
-        raise UsageError(f"key file {path} is no text") from None
+        raise UsageError(f"key file {path} is no text", hint=_KEY_FILE) from None
     if not key:
-        raise UsageError(f"key file {path} has an empty first line")
+        raise UsageError(f"key file {path} has an empty first line", hint=_KEY_FILE)
     if mode & (stat.S_IRGRP | stat.S_IROTH) and stat.S_ISREG(mode):
         warn(f"key file {path} can be read by others; chmod 600 {path}")
     return _usable(key, f"key file {path}")
@@ -124,5 +129,8 @@ def _from_file(path: Path, warn: Callable[[str], None]) -> str:
 def _usable(key: str, where: str) -> str:
     # It goes into a URL and a header: a line break there is another request.
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError(f"the API key from {where} has characters that no key has")
+        raise UsageError(
+            f"the API key from {where} has characters that no key has",
+            hint="copy it anew: one word of ASCII letters and digits",
+        )
     return key

@@ -42,7 +42,7 @@ def _print_version(wanted: bool) -> None:
 def stacmirror(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version.", metavar="", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Mirror whole STAC collections to a folder: resumable and provably complete. Nothing at the target is deleted.
@@ -56,13 +56,17 @@ def stacmirror(
         sys.stdout.write(ctx.get_help() + "\n")
 
 
-app.command("demo")(demo.demo)
+_LISTED = epilog("listed", 1, 2, 4, 5, 130)
+
+app.command("demo", epilog=epilog())(demo.demo)
 app.command("mirror", epilog=epilog())(mirror.mirror)
-app.command("resume")(mirror.resume)
-app.command("status")(status.status)
-app.command("collections")(listings.collections)
-app.command("classes")(listings.classes)
-app.command("simulate")(simulate.simulate)
+app.command("resume", epilog=epilog())(mirror.resume)
+app.command("status", epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
+app.command("collections", epilog=_LISTED)(listings.collections)
+app.command("classes", epilog=_LISTED)(listings.classes)
+app.command("simulate", cls=simulate.SimulateCommand, epilog=epilog("ended by Ctrl-C or SIGTERM", 1, 2))(
+    simulate.simulate
+)
 app.add_typer(config_show.config_app, name="config")
 
 
@@ -89,7 +93,8 @@ def run(argv: Sequence[str]) -> int:
         # typer's own usage errors have no common public class below 0.29; what they share is `format_message`.
         format_message = getattr(error, "format_message", None)
         if callable(format_message):
-            return _tell(session, str(format_message()), "see `stacmirror --help`", getattr(error, "exit_code", 2))
+            command = getattr(getattr(error, "ctx", None), "command_path", "stacmirror")
+            return _tell(session, str(format_message()), f"see `{command} --help`", getattr(error, "exit_code", 2))
         return _tell_unexpected(session, error)
     return code if isinstance(code, int) else 0
 
@@ -101,7 +106,7 @@ def _tell(session: Session, message: str, hint: str, exit_code: int) -> int:
     if hint:
         say(f"  hint: {hint}")
     if session.json:
-        emit_json({"verdict": "stopped", "error": message, "hint": hint, "exit_code": exit_code})
+        emit_json({"error": {"message": message, "hint": hint}, "exit_code": exit_code})
     return exit_code
 
 

@@ -18,7 +18,9 @@ def check_target(target: str) -> None:
     for step in (place, *place.absolute().parents):
         if os.path.lexists(step):
             if not step.is_dir():
-                raise UsageError(f"DEST {target}: {step} is not a folder")
+                raise UsageError(
+                    f"DEST {target}: {step} is not a folder", hint="name another DEST, or move that file away"
+                )
             return
 
 
@@ -33,4 +35,7 @@ def check_settings(settings: Settings) -> None:
     make_layout(place.layout, place.path_template)
     both = set(filters.asset) & set(filters.exclude_asset)
     if both:
-        raise UsageError(f"`{min(both)}` is both in --asset and in --exclude-asset, so nothing is left of it")
+        raise UsageError(
+            f"`{min(both)}` is both in --asset and in --exclude-asset, so nothing is left of it",
+            hint="leave it out of one of the two",
+        )

@@ -18,7 +18,7 @@ from typing import Any, get_origin
 
 from stacmirror.errors import UsageError
 from stacmirror.settings import Settings
-from stacmirror.typed import Option, build, options, unknown_key
+from stacmirror.typed import ALL_SETTINGS, Option, build, options, unknown_key
 
 ENV_PREFIX = "STACMIRROR_"
 PROJECT_FILE = "stacmirror.toml"
@@ -94,7 +94,10 @@ def resolve(
             cannot be, and its place.
     """
     if where.explicit and not where.project.is_file():
-        raise UsageError(f"--config {where.project}: no such file")
+        raise UsageError(
+            f"--config {where.project}: no such file",
+            hint="`stacmirror config path` says what is read without --config",
+        )
     from_env, warnings = _environment(environ)
     layers: list[Layer] = [
         {key: Given(value, "--" + key.replace("_", "-")) for key, value in flags.items()},
@@ -137,7 +140,9 @@ def load_saved(target: str) -> Saved:
         ) from None
     source = document.pop("source", None)
     if not isinstance(source, str) or not source:
-        raise UsageError(f"{path}: `source` is missing")
+        raise UsageError(
+            f"{path}: `source` is missing", hint='put the line back, such as: source = "mlhub:bigearthnet_v1_labels"'
+        )
     return Saved(source, _tables(document, path))
 
 
@@ -150,6 +155,7 @@ def _with_layout(merged: dict[str, Given], ranks: Mapping[str, int]) -> dict[str
         return merged | {"layout": Given("template", template.origin)}
     if ranks["layout"] < ranks["path_template"] and layout.value != "template":
         return {key: given for key, given in merged.items() if key != "path_template"}
+    # Of one layer: whoever typed both meant one of them, and nobody can say which. The layout refuses it.
     return merged
 
 
@@ -175,7 +181,9 @@ def _from_text(option: Option, text: str, name: str) -> object:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise UsageError(f"{name} is not a JSON list: {error}") from error
+            raise UsageError(
+                f"{name} is not a JSON list: {error}", hint=f"""such as {name}='["B02", "B03"]'"""
+            ) from error
     return text
 
 
@@ -199,9 +207,14 @@ def _read(path: Path) -> dict[str, Any]:
     except NotADirectoryError as error:
         raise FileNotFoundError(path) from error
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}", hint="mend its rights, or name another file with --config"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no valid TOML: {error}") from error
+        raise UsageError(
+            f"{path} is no valid TOML: {error}",
+            hint="`stacmirror config show` prints settings as a file should have them",
+        ) from error
 
 
 def _tables(document: Mapping[str, Any], path: Path) -> Layer:
@@ -209,18 +222,42 @@ def _tables(document: Mapping[str, Any], path: Path) -> Layer:
     sections = list(dict.fromkeys(option.section for option in table.values()))
     layer: dict[str, Given] = {}
     for section, content in document.items():
-        if section in table and not isinstance(content, dict):
-            raise UsageError(f"{path}: `{section}` stands outside its table; put it below [{table[section].section}]")
-        if section not in sections or not isinstance(content, dict):
-            near = difflib.get_close_matches(section, sections, n=1)
-            raise UsageError(f"{path}: unknown table [{section}]" + (f"; did you mean [{near[0]}]?" if near else ""))
+        if not isinstance(content, dict):
+            raise _outside(section, path, table)
+        if section not in sections:
+            raise _unknown_table(section, path, table)
         for key, value in content.items():
             if key not in table:
-                raise UsageError(f"{path}: [{section}] {unknown_key(key, table)}")
+                raise UsageError(f"{path}: [{section}] {unknown_key(key, table)}", hint=ALL_SETTINGS)
             if table[key].section != section:
-                raise UsageError(f"{path}: `{key}` belongs in [{table[key].section}], not in [{section}]")
+                right = table[key].section
+                raise UsageError(
+                    f"{path}: `{key}` belongs in [{right}], not in [{section}]", hint=f"move the line below [{right}]"
+                )
             layer[key] = Given(_from_toml(table[key], value), str(path))
     return layer
+
+
+def _outside(key: str, path: Path, table: Mapping[str, Option]) -> UsageError:
+    """Return what is wrong with a key above all tables: a setting in the wrong place, or none."""
+    if key in table:
+        right = table[key].section
+        return UsageError(f"{path}: `{key}` stands outside its table", hint=f"put it below [{right}]")
+    if key in {option.section for option in table.values()}:
+        return UsageError(f"{path}: `{key}` is a table, not a value", hint=f"write [{key}], and its settings below")
+    return UsageError(f"{path}: {unknown_key(key, table)}", hint=ALL_SETTINGS)
+
+
+def _unknown_table(name: str, path: Path, table: Mapping[str, Option]) -> UsageError:
+    """Return what is wrong with a table that does not exist, with the nearest name: a table, or a setting in one."""
+    sections = list(dict.fromkeys(option.section for option in table.values()))
+    near = difflib.get_close_matches(name.lower(), [*sections, *table], n=1)
+    said = f"{path}: unknown table [{name}]"
+    if near and near[0] in sections:
+        said += f"; did you mean [{near[0]}]?"
+    elif near:
+        said += f"; did you mean `{near[0]}` below [{table[near[0]].section}]?"
+    return UsageError(said, hint=f"there are {', '.join(f'[{section}]' for section in sections)}")
 
 
 def _from_toml(option: Option, value: object) -> object:

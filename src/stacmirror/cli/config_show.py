@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stacmirror.cli import config
+from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.options import ConfigFile, Json
 from stacmirror.cli.session import emit, emit_json, warn
 from stacmirror.typed import options
@@ -28,9 +29,9 @@ def config_group(ctx: typer.Context) -> None:
         typer.echo(ctx.get_help())
 
 
-@config_app.command("show")
+@config_app.command("show", epilog=epilog("shown", 1, 2))
 def show(
-    origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.", metavar="")] = False,
     config_file: ConfigFile = "",
     json: Json = False,
 ) -> None:
@@ -57,7 +58,7 @@ def show(
         emit(f"{line:<40} # {resolved.origin(key)}" if origin else line)
 
 
-@config_app.command("path")
+@config_app.command("path", epilog=epilog("shown", 1, 2))
 def path(config_file: ConfigFile = "", json: Json = False) -> None:
     """Show which files are read, the stronger first."""
     where = config.places(config_file)

@@ -18,8 +18,9 @@ import typer
 
 from stacmirror.cli import config
 from stacmirror.cli.checks import check_settings
+from stacmirror.cli.opening import open_run
 from stacmirror.cli.options import FILTERS, LOOK, PLACE, TUNING, Json, Quiet, Verbose, takes
-from stacmirror.cli.session import Look, say, session_of
+from stacmirror.cli.session import Look, session_of
 from stacmirror.errors import SourceUnreachable, StacmirrorError, UsageError
 from stacmirror.settings import Settings
 
@@ -48,17 +49,18 @@ def demo(
     """
     from stacmirror.cli.run import Job, run_mirror
 
+    look = Look(json, quiet, verbose)
     # Only what was typed counts: a demo must do the same wherever it is started.
     resolved = config.only_flags(flags)
     wished = resolved.settings(SOURCE, dest)
     check_settings(wished)
-    if not quiet:
-        say(f"demo (offline): serving {items:,} simulated BigEarthNet items, mirroring them to {dest}")
+    title = f"demo (offline): serving {items:,} simulated BigEarthNet items, mirroring them to {dest}"
+    open_run(title, wished, resolved, look, [])
     with Simulator(items, generation) as simulator:
         settings = _aimed(resolved, dest, simulator.urls, generation)
         again = shlex.join(["stacmirror", "demo", dest, "--items", str(items), "--generation", str(generation)])
         job = Job(simulator.key, again, expected_items=items)
-        code = run_mirror(session_of(ctx), settings, job, Look(json, quiet, verbose))
+        code = run_mirror(session_of(ctx), settings, job, look)
     raise typer.Exit(code)
 
 
@@ -141,12 +143,16 @@ class Simulator:
         try:
             code = child.wait(1.0)
         except subprocess.TimeoutExpired:
-            return SourceUnreachable(f"the simulator did not start within {READY_S:.0f}s")
+            return SourceUnreachable(
+                f"the simulator did not start within {READY_S:.0f}s",
+                hint="is the machine busy? `stacmirror simulate` alone",
+            )
         self._said.seek(0)
         said = self._said.read().strip().splitlines()
         reason = said[0].removeprefix("stacmirror: error: ") if said else f"exit code {code}"
         failure = UsageError if code == UsageError.exit_code else StacmirrorError
-        return failure(f"the simulator did not start: {reason}")
+        hint = said[1].removeprefix("  hint: ") if len(said) > 1 else "`stacmirror simulate` alone may say more"
+        return failure(f"the simulator did not start: {reason}", hint=hint)
 
 
 def _first_line(stream: IO[str]) -> str:

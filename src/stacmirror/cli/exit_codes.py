@@ -17,7 +17,8 @@ EXIT_CODES = {
 }
 
 
-def epilog() -> str:
-    """Return the exit codes as one block for a help page."""
-    lines = [f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()]
+def epilog(zero: str = "", *others: int) -> str:
+    """Return the exit codes as one block for a help page: all, or what 0 means there, and those of `others`."""
+    codes = {0: zero, **{code: EXIT_CODES[code] for code in others}} if zero else EXIT_CODES
+    lines = [f"  {code:>3}  {meaning}" for code, meaning in codes.items()]
     return "Exit codes:\n" + "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Coroutine
@@ -12,7 +13,8 @@ import typer
 from stacmirror.cli import access, config
 from stacmirror.cli.options import ACCESS, TUNING, ConfigFile, Json, takes
 from stacmirror.cli.screen import safe
-from stacmirror.cli.session import emit, emit_json, session_of, warn
+from stacmirror.cli.session import emit, emit_json, emit_row, say, session_of, warn
+from stacmirror.errors import UsageError
 from stacmirror.model import CollectionInfo
 from stacmirror.settings import Settings
 
@@ -28,18 +30,24 @@ _NETWORK = TUNING.only("retries", "stall_timeout", "connect_timeout")
 def collections(
     ctx: typer.Context, source: Listed, flags: dict[str, object], config_file: ConfigFile = "", json: Json = False
 ) -> None:
-    """List a source's collections: id, license, citation.
+    """List a source's collections: id, license, citation. Into a pipe: a line each, separated by tabs, no heading.
 
     stacmirror collections mlhub: --api-url https://host/mlhub/v1
+    stacmirror collections mlhub:bigearthnet_v1_labels
+    stacmirror collections mlhub: | cut -f1
     """
     from stacmirror.assembly import list_collections
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=False)
-    found = _ask(list_collections(settings, key))
+    found = _only(_ask(list_collections(settings, key)), settings)
     if json:
         emit_json({"collections": [_collection_json(info) for info in found]})
         return
-    _print_table(found)
+    if sys.stdout.isatty():
+        _print_table(found)
+        return
+    for info in found:
+        emit_row(info.id, info.license, info.citation or info.title)
 
 
 @takes(ACCESS.only("api_url", "key_file"), _NETWORK)
@@ -53,7 +61,9 @@ def classes(
     from stacmirror.assembly import list_classes
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=True)
-    found = _ask(list_classes(settings, key))
+    found = {name: values for name, values in _ask(list_classes(settings, key)).items() if values}
+    if not found:
+        say(f"{source} has no label classes: its first item names none; --label-class finds them in label collections")
     if json:
         emit_json({"classes": found})
         return
@@ -63,6 +73,24 @@ def classes(
             emit(f"{name}:")
         for value in values:
             emit(value)
+
+
+def _only(found: list[CollectionInfo], settings: Settings) -> list[CollectionInfo]:
+    """Return the collection that the source names, or all. Raises: UsageError with the nearest name."""
+    from stacmirror.catalogs import parse_source
+
+    dialect, wanted = parse_source(settings.source, needs_collection=False)
+    ids = [info.id for info in found]
+    if wanted and wanted not in ids:
+        near = difflib.get_close_matches(wanted, ids, n=1, cutoff=0.4)
+        raise UsageError(
+            f"no collection `{wanted}` at {settings.catalog.api_url}"
+            + (f"; did you mean `{dialect}:{near[0]}`?" if near else ""),
+            hint=f"`stacmirror collections {dialect}:` lists the {len(ids)} that are there",
+        )
+    if not found:
+        say(f"{settings.catalog.api_url} lists no collections")
+    return [info for info in found if wanted in ("", info.id)]
 
 
 def _settle(
@@ -106,8 +134,7 @@ def _print_table(found: list[CollectionInfo]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    # Read by a program, a row must not be cut to the width of a screen that is not there.
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(file=sys.stdout, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, leading=1)
     table.add_column("id", overflow="fold")
     table.add_column("license", overflow="fold")

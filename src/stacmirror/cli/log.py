@@ -21,7 +21,9 @@ class Log:
         try:
             self._file: TextIO = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
         except OSError as error:
-            raise UsageError(f"log file {path} cannot be written: {error.strerror}") from error
+            raise UsageError(
+                f"log file {path} cannot be written: {error.strerror}", hint="name a file in a folder that is there"
+            ) from error
 
     def write(self, message: str) -> None:
         """Append one note."""

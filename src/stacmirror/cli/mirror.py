@@ -10,10 +10,10 @@ import typer
 from stacmirror.cli import access, config
 from stacmirror.cli.checks import check_settings
 from stacmirror.cli.config import Resolved
+from stacmirror.cli.opening import Warnings, open_run
 from stacmirror.cli.options import ACCESS, FILTERS, LOOK, PLACE, TUNING, ConfigFile, Json, Quiet, Verbose, takes
-from stacmirror.cli.session import Look, Session, say, session_of, warn
+from stacmirror.cli.session import Look, Session, session_of
 from stacmirror.settings import Settings
-from stacmirror.typed import options
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="What to mirror: mlhub:COLLECTION.", show_default=False)]
 Dest = Annotated[str, typer.Argument(metavar="DEST", help="The mirror's folder.", show_default=False)]
@@ -41,8 +41,9 @@ def mirror(
 
     Each flag can also stand in ./stacmirror.toml or in STACMIRROR_<NAME>; see `stacmirror config show --origin`.
     """
+    look = Look(json, quiet, verbose)
     resolved = config.resolve(flags, os.environ, config.places(config_file))
-    _go(session_of(ctx), resolved, resolved.settings(source, dest), Look(json, quiet, verbose))
+    _go(session_of(ctx), resolved, resolved.settings(source, dest), look)
 
 
 @takes(
@@ -66,28 +67,21 @@ def resume(
     stacmirror resume ben
     stacmirror resume ben --workers 128 --rate 200/s
     """
+    look = Look(json, quiet, verbose)
     saved = config.load_saved(dest)
     resolved = config.resolve(flags, os.environ, config.places(config_file), saved=saved)
-    _go(session_of(ctx), resolved, resolved.settings(saved.source, dest), Look(json, quiet, verbose))
+    _go(session_of(ctx), resolved, resolved.settings(saved.source, dest), look)
 
 
 def _go(session: Session, resolved: Resolved, settings: Settings, look: Look) -> None:
+    warnings = Warnings()
     for warning in resolved.warnings:
-        warn(warning)
+        warnings(warning)
     check_settings(settings)
     access.check_urls(settings)
-    api_key = access.need_key(resolved, os.environ, warn)
-    if not look.quiet:
-        say(f"mirroring {settings.source} from {settings.catalog.api_url} to {settings.target}")
-    if look.verbose:
-        _say_settings(resolved, settings)
+    api_key = access.need_key(resolved, os.environ, warnings)
+    title = f"mirroring {settings.source} from {settings.catalog.api_url} to {settings.target}"
+    open_run(title, settings, resolved, look, warnings)
     from stacmirror.cli.run import Job, run_mirror
 
     raise typer.Exit(run_mirror(session, settings, Job(api_key), look))
-
-
-def _say_settings(resolved: Resolved, settings: Settings) -> None:
-    for key, option in options().items():
-        value = getattr(getattr(settings, option.section), option.field_name)
-        if value != option.default:
-            say(f"  {key} = {value} ({resolved.origin(key)})")

@@ -17,7 +17,6 @@ from rich.markup import escape
 
 from stacmirror.errors import UsageError
 from stacmirror.typed import Option, options
-from stacmirror.units import format_duration
 
 
 @dataclass(frozen=True)
@@ -46,19 +45,19 @@ class Group:
 FILTERS = Group(
     "Filters (what is mirrored; fixed for a mirror)",
     (
-        Flag("label_class", "Keep items with this label; repeat for any of several.", "NAME"),
+        Flag("label_class", "Items with any of these labels; repeat.", "NAME"),
         Flag(
             "cloud_and_shadow",
             "Keep only items with cloud and shadow.",
-            negative_help="Keep only items without; a missing property counts as without.",
+            negative_help="Keep only items without (or unmarked).",
         ),
         Flag(
             "seasonal_snow",
             "Keep only items with seasonal snow.",
-            negative_help="Keep only items without; a missing property counts as without.",
+            negative_help="Keep only items without (or unmarked).",
         ),
-        Flag("max_items", "Stop after N matching items of the mirror, counted over resumes too.", "N"),
-        Flag("asset", "Fetch only asset keys like this (B02, B0*); repeat.", "GLOB"),
+        Flag("max_items", "Stop after N matches, over all runs.", "N"),
+        Flag("asset", "Fetch only asset keys like B0*; repeat.", "GLOB"),
         Flag("exclude_asset", "Leave out asset keys like this; repeat.", "GLOB"),
         Flag("item", "Keep only the item with this id; repeat.", "ID"),
     ),
@@ -66,13 +65,13 @@ FILTERS = Group(
 PLACE = Group(
     "Place",
     (
-        Flag("layout", "item, notebook, bigearthnet, fanout or template: where files rest.", "NAME"),
+        Flag("layout", "Where files rest: item, notebook, bigearthnet, fanout or template.", "NAME"),
         Flag(
             "path_template",
             "Path with {collection} {item_id} {asset_key} {ext} {hash2}; implies --layout template.",
             "PATH",
         ),
-        Flag("incomplete", "show or hide, at the end, items that lack assets.", "HOW"),
+        Flag("incomplete", "show or hide items that lack assets at the end.", "HOW"),
     ),
 )
 TUNING = Group(
@@ -80,16 +79,16 @@ TUNING = Group(
     (
         Flag("workers", "Items in flight.", "N"),
         Flag("per_host", "Requests in flight to one host.", "N"),
-        Flag("queue_size", "Items read ahead of the workers.", "N"),
+        Flag("queue_size", "Items read ahead of workers.", "N"),
         Flag("page_size", "Items asked for per page.", "N"),
         Flag("page_prefetch", "Pages read ahead of the queue.", "N"),
-        Flag("rate", "Requests to one host at most, such as 500/s or 5000/h.", "RATE"),
-        Flag("retries", "Further attempts for an asset or page.", "N"),
-        Flag("stall_timeout", "Give an answer up after this time without a byte.", "TIME"),
-        Flag("connect_timeout", "Time for a connection to stand.", "TIME"),
-        Flag("sync_every", "Longest time between two commits.", "TIME"),
-        Flag("grace", "After Ctrl-C, time for the items in hand.", "TIME"),
-        Flag("sweeps", "Passes at the end over what has not arrived.", "N"),
+        Flag("rate", "Requests to a host at most: 500/s, 5000/h.", "RATE"),
+        Flag("retries", "Further attempts a request.", "N"),
+        Flag("stall_timeout", "Longest time without a byte.", "TIME"),
+        Flag("connect_timeout", "Time to connect.", "TIME"),
+        Flag("sync_every", "Longest time between commits.", "TIME"),
+        Flag("grace", "Time to finish after Ctrl-C.", "TIME"),
+        Flag("sweeps", "Passes at the end over failures.", "N"),
         Flag("missing_ok", "Asset keys that the source may lack; repeat.", "GLOB"),
     ),
 )
@@ -100,25 +99,29 @@ ACCESS = Group(
         Flag("key_file", "File whose first line is the API key.", "FILE"),
         Flag("s3_endpoint", "S3 service other than AWS, for s3:// links.", "URL"),
         Flag("s3_unsigned", "Ask S3 without credentials."),
-        Flag("s3_region", "Region, where profile and environment name none.", "NAME"),
-        Flag("request_payer", "Accept that requester-pays buckets cost you money."),
+        Flag("s3_region", "Region, where no profile names one.", "NAME"),
+        Flag("request_payer", "Accept the costs of requester-pays buckets."),
     ),
 )
 LOOK = Group(
     "Look",
     (
         Flag("progress", "auto, bar, plain or none.", "HOW"),
-        Flag("log_file", "Append every note here, with its time.", "FILE"),
+        Flag("log_file", "Append notes and settings here, with the time.", "FILE"),
     ),
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.", rich_help_panel=LOOK.panel)]
+Json = Annotated[
+    bool, typer.Option("--json", help="One line of JSON on stdout.", metavar="", rich_help_panel=LOOK.panel)
+]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Say only errors and the verdict.", rich_help_panel=LOOK.panel)
+    bool, typer.Option("-q", "--quiet", help="Say only errors and the verdict.", metavar="", rich_help_panel=LOOK.panel)
 ]
 Verbose = Annotated[
     bool,
-    typer.Option("-v", "--verbose", help="Say which settings differ; show tracebacks.", rich_help_panel=LOOK.panel),
+    typer.Option(
+        "-v", "--verbose", help="Say which settings differ; show tracebacks.", metavar="", rich_help_panel=LOOK.panel
+    ),
 ]
 ConfigFile = Annotated[
     str,
@@ -197,7 +200,7 @@ def _parameters(flag: Flag, group: Group, table: Mapping[str, Option]) -> list[i
 def _default(option: Option) -> str:
     if option.default in (None, "", (), False):
         return ""
-    value = format_duration(float(str(option.default))) if option.field_name.endswith("_s") else str(option.default)
+    value = f"{option.default:g}s" if isinstance(option.default, float) else str(option.default)
     return " [dim]" + escape(f"[default: {value}]") + "[/dim]"
 
 

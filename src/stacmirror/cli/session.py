@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from stacmirror.cli.screen import safe
+from stacmirror.errors import UsageError
 
 
 @dataclass
@@ -35,11 +36,15 @@ class Session:
 
 @dataclass(frozen=True)
 class Look:
-    """How much one run says."""
+    """How much one run says. Raises: UsageError for quiet and verbose together."""
 
     json: bool
     quiet: bool
     verbose: bool
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise UsageError("--quiet and --verbose contradict each other", hint="give one of the two, or neither")
 
 
 def session_of(ctx: typer.Context) -> Session:
@@ -65,9 +70,9 @@ def emit(line: str) -> None:
     sys.stdout.flush()
 
 
-def emit_row(*fields: str) -> None:
-    """Write fields to stdout as one line with tabs between them."""
-    sys.stdout.write("\t".join(safe(field) for field in fields) + "\n")
+def emit_row(*cells: str) -> None:
+    """Write one row of data to stdout, its cells separated by tabs; no cell can hold one."""
+    sys.stdout.write("\t".join(map(safe, cells)) + "\n")
     sys.stdout.flush()
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from stacmirror.cli.options import Json
 from stacmirror.errors import UsageError
 from stacmirror.units import parse_duration
 
@@ -29,17 +34,28 @@ def simulate(
     ] = 0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="A fault and its share of requests, such as 503:0.01; repeat.", metavar="NAME:RATE"),
+        typer.Option(help="NAME:RATE or TARGET:NAME:RATE (0 to 1): so many requests meet it; repeat.", metavar="FAULT"),
     ] = None,
-    trap: Annotated[
-        list[str] | None, typer.Option(help="A standing oddity, such as null-next; repeat.", metavar="NAME")
-    ] = None,
+    trap: Annotated[list[str] | None, typer.Option(help="A standing oddity; repeat.", metavar="NAME")] = None,
+    log_requests: Annotated[
+        bool,
+        typer.Option(
+            "--log-requests",
+            help="Record each request, keys masked; `log` is the URL to read them, with ?since=N from number N.",
+            metavar="",
+        ),
+    ] = False,
+    json: Json = False,
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
 ) -> None:
-    """Serve BigEarthNet as MLHub did, on this machine, from a seed. Prints its URLs as one JSON line.
+    """Serve BigEarthNet as MLHub did, on this machine, from a seed, until Ctrl-C.
+
+    Prints one line of JSON: the URLs `api` (for --api-url), `blobs`, `s3`,
+    `counts` and, with --log-requests, `log`; and `key`, unless --key gave it.
 
     stacmirror simulate --items 5000
-    stacmirror simulate --items 300 --generation 2020 --fault 503:0.01 --trap null-next
+    stacmirror simulate --generation 2020 --log-requests
+    stacmirror simulate --fault blobs:503:0.01 --trap null-next
     """
     from stacmirror.cli.run import loop_factory
     from stacmirror.simulator import SimulatorSettings, main, parse_fault
@@ -55,9 +71,10 @@ def simulate(
             port=port,
             faults=dict(parse_fault(one) for one in fault or ()),
             traps=tuple(trap or ()),
+            log_requests=log_requests,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), hint="see `stacmirror simulate --help`") from error
     if until_stdin_ends:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
@@ -68,6 +85,35 @@ def simulate(
                 f"cannot listen on {host} port {port}: {os.strerror(error.errno)}", hint="--port 0 takes free ports"
             ) from error
         raise
+
+
+class SimulateCommand(TyperCommand):
+    """Adds faults, targets and traps to the help page, from the simulator's own tables.
+
+    They are read when the page is asked for: importing the simulator loads an HTTP server, and other commands must not.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page."""
+        from stacmirror.simulator.faults import FAULTS, TARGETS, TRAPS
+
+        width = shutil.get_terminal_size().columns - 2
+        blocks = [_table("Faults:", FAULTS, width), _table("Traps:", TRAPS, width)]
+        blocks.insert(1, textwrap.fill(f"Targets: {', '.join(TARGETS)}; without one, all of them.", width))
+        codes, self.epilog = self.epilog or "", "\n\n".join([*blocks, self.epilog or ""])
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.epilog = codes
+
+
+def _table(title: str, rows: Mapping[str, str], width: int) -> str:
+    column = max(map(len, rows)) + 4
+    lines = [
+        textwrap.fill(text, width, initial_indent=f"  {name}".ljust(column), subsequent_indent=" " * column)
+        for name, text in rows.items()
+    ]
+    return "\n".join([title, *lines])
 
 
 def _end_with_stdin() -> None:

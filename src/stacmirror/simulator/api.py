@@ -70,6 +70,8 @@ class Api:
         """Return `download`, `pages` or `items`; "" for what no fault may strike."""
         if path.startswith(_DOWNLOAD):
             return "download"
+        if not path.startswith(f"{PREFIX}/"):
+            return ""
         parts = path.removeprefix(PREFIX).split("/")
         if len(parts) == 4 and parts[1] == "collections" and parts[3] == "items":
             return "pages"
@@ -82,14 +84,13 @@ class Api:
         if kind == "download":
             return self._download(ask)
         if not kind:
-            text = self._constants.get(ask.path.removeprefix(PREFIX).rstrip("/"))
-            return json_answer(200, text) if text and ask.path.startswith(PREFIX) else self.failure(404)
+            return self._constant(ask.path)
         credential = credential_of(ask.query, ask.headers, self._key)
         if credential not in ("key", "bearer"):
             return self._refused(credential)
         _, _, name, _, *rest = ask.path.removeprefix(PREFIX).split("/")
         if name not in self._paging:
-            return self._missing(f"Collection {name} does not exist.")
+            return self._no_collection(name)
         found = self._item(name, unquote(rest[0])) if rest else self._page(name, ask)
         return self._zipped(ask, found) if self._late else found
 
@@ -103,6 +104,19 @@ class Api:
         if credential is None:
             return json_error(401, "Must provide API key or Bearer token to access this route.")
         return json_error(401, "Could not identify user from API key or Authentication header.")
+
+    def _constant(self, path: str) -> Answer:
+        below = path.removeprefix(PREFIX).rstrip("/")
+        text = self._constants.get(below)
+        if text and path.startswith(PREFIX):
+            return json_answer(200, text)
+        parts = below.split("/")
+        if path.startswith(PREFIX) and parts[:2] == ["", "collections"] and len(parts) == 3:
+            return self._no_collection(parts[2])
+        return self.failure(404)
+
+    def _no_collection(self, name: str) -> Answer:
+        return self._missing(f"Collection {unquote(name)} does not exist.")
 
     def _missing(self, detail: str) -> Answer:
         return json_error(404, detail) if self._late else html_error(404)

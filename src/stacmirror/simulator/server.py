@@ -219,8 +219,8 @@ def _url(bound: socket.socket) -> str:
 def main(settings: SimulatorSettings, *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
     """Run until SIGINT or SIGTERM; print one line of JSON with the addresses when it listens.
 
-    The line has the key only if it was made here. Records are kept only if the settings say so in so many
-    words.
+    The line has the key only if it was made here, and `log` only if records are kept: only where the settings say so
+    in so many words.
     Raises:  OSError if a port is taken.
     """
     with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -236,8 +236,10 @@ async def _serve(settings: SimulatorSettings) -> None:
             "api": simulator.api_url,
             "blobs": simulator.blobs_url,
             "s3": simulator.s3_url,
-            "log": simulator.log_url,
+            "counts": f"{simulator.log_url}/__counts",
         }
+        if settings.log_requests:
+            line["log"] = f"{simulator.log_url}/__log"
         if settings.key is None:
             line["key"] = simulator.key
         sys.stdout.write(json.dumps(line) + "\n")

@@ -1,0 +1,35 @@
+"""What every error of ours owes its reader: what, where, and what to do next."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import stacmirror
+from stacmirror import errors
+from stacmirror.errors import StacmirrorError, TransferError
+
+SOURCE = Path(stacmirror.__file__).parent
+OURS = {
+    name
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, StacmirrorError) and not issubclass(value, TransferError)
+}
+FILES = sorted(
+    path
+    for folder in ("catalogs", "cli", "ledger", "sinks", "transports", "")
+    for path in (SOURCE / folder).glob("*.py")
+    if path.name != "errors.py"
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_every_error_says_what_to_do_next(path: Path) -> None:
+    """An error that ends a command is made with a hint; one asset's failure (TransferError) is data, and needs none."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OURS:
+            hints = [word.value for word in node.keywords if word.arg == "hint"]
+            assert hints, f"{path.name}:{node.lineno}: {node.func.id} without a hint"
+            assert not (isinstance(hints[0], ast.Constant) and not hints[0].value), f"{path.name}:{node.lineno}: empty"
