@@ -11,7 +11,7 @@ from urllib.request import getproxies
 from stacmirror import __version__
 from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
 from stacmirror.catalogs.parse import label_classes
-from stacmirror.clock import SystemClock
+from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.interfaces import Transport
 from stacmirror.limits import HostLimits
 from stacmirror.model import START, CollectionInfo
@@ -53,7 +53,13 @@ def make_router(settings: Settings, clock: SystemClock) -> Router:
     held_max_bytes = max(1, settings.write.memory_max_bytes // limit.workers)
     return Router(
         transports,
-        HostLimits(limit.per_host, limit.rate_per_s, clock.monotonic, clock.sleep),
+        HostLimits(
+            limit.per_host,
+            limit.rate_per_s,
+            clock.monotonic,
+            clock.sleep,
+            busy=None if limit.fixed_pace else LoopLoad(),
+        ),
         redirects_max=settings.catalog.redirects_max,
         small_max_bytes=min(settings.write.small_file_max_bytes, held_max_bytes),
         retry_after_max_s=limit.retry_after_max_s,

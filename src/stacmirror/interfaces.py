@@ -109,6 +109,10 @@ class Opener(Protocol):
         """Return for how many seconds the host of `href` is paused (0.0: ask now)."""
         ...
 
+    def useful_at_once(self) -> int:
+        """Return how many callers of `open` at once can be of use now; more would only wait for their hosts."""
+        ...
+
     @property
     def requests(self) -> int:
         """Requests sent so far, redirects included."""

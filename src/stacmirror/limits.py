@@ -10,20 +10,28 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from stacmirror.pace import START, Allowance, Fixed, Pace
+
+_ALLOWANCE_LIFE_S = 0.25
+
 
 class HostBudget:
-    """One host's allowance. `acquire` before a request, `release` after its body."""
+    """One host's allowance. `acquire` before a request, `answered` at its head, `release` after its body."""
 
-    __slots__ = ("_in_flight", "_max", "_next_s", "_now", "_paused_until_s", "_sleep", "_spacing_s", "_waiting")
+    __slots__ = (
+        "_in_flight", "_next_s", "_now", "_paused_until_s", "_sleep", "_spacing_s", "_waiting", "allowance", "asked",
+    )  # fmt: skip
 
     def __init__(
         self,
-        in_flight_max: int,
+        allowance: Allowance,
         rate_per_s: float | None,
         now: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        self._max = in_flight_max
+        self.allowance = allowance
+        self.asked = False
+        """Whether it was asked since somebody set this to False."""
         self._spacing_s = 1.0 / rate_per_s if rate_per_s else 0.0
         self._now = now
         self._sleep = sleep
@@ -45,12 +53,13 @@ class HostBudget:
         """Ask nothing more for `seconds`; a longer pause already set stays."""
         self._paused_until_s = max(self._paused_until_s, self._now() + seconds)
 
-    async def acquire(self) -> None:
-        """Wait for a place, for the rate and for the end of a pause.
+    async def acquire(self) -> int:
+        """Wait for a place, for the rate and for the end of a pause; return the number of requests under way.
 
         Cancel: safe; a place that was handed over is handed on.
         """
-        if self._in_flight < self._max:
+        self.asked = True
+        if self._in_flight < self.allowance.limit:
             self._in_flight += 1
         else:
             await self._queue_up()
@@ -60,12 +69,19 @@ class HostBudget:
             except BaseException:
                 self.release()
                 raise
+        place = self._in_flight
+        self.allowance.asked(place)
+        return place
+
+    def answered(self, place: int, *, refused: bool) -> None:
+        """Hear of the answer to a request that `acquire` gave `place`; `refused`: the host had too many at once."""
+        self.allowance.answered(place, refused=refused)
 
     async def _queue_up(self) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
-            await place  # `release` keeps the count and hands its place over
+            await place  # `release` counts us before it wakes us
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 self.release()
@@ -82,17 +98,21 @@ class HostBudget:
                 await self._sleep(turn_s - now_s)
 
     def release(self) -> None:
-        """Give the place to the next in line, or back."""
-        while self._waiting:
+        """Give the place back; let in who waits, as many as the allowance has room for by now."""
+        self._in_flight -= 1
+        while self._waiting and self._in_flight < self.allowance.limit:
             place = self._waiting.popleft()
             if not place.done():
+                self._in_flight += 1
                 place.set_result(None)
-                return
-        self._in_flight -= 1
 
 
 class HostLimits:
-    """The budgets of all hosts of a run."""
+    """The budgets of all hosts of a run.
+
+    `busy` returns the share of time for which our own loop works; without it every host gets `in_flight_max` at once,
+    with it as many, up to that, as proves useful.
+    """
 
     def __init__(
         self,
@@ -100,9 +120,17 @@ class HostLimits:
         rate_per_s: float | None,
         now: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
+        busy: Callable[[], float] | None = None,
     ) -> None:
-        self._make: Callable[[], HostBudget] = lambda: HostBudget(in_flight_max, rate_per_s, now, sleep)
+        def make() -> HostBudget:
+            allowance: Allowance = Fixed(in_flight_max) if busy is None else Pace(in_flight_max, now, busy)
+            return HostBudget(allowance, rate_per_s, now, sleep)
+
+        self._make = make
+        self._now = now
         self._budgets: dict[str, HostBudget] = {}
+        self._useful = START
+        self._useful_until_s = 0.0
 
     def of(self, origin: str) -> HostBudget:
         """Return the budget of `origin`, such as `https://host:443` or `s3://bucket`."""
@@ -110,6 +138,17 @@ class HostLimits:
         if budget is None:
             budget = self._budgets[origin] = self._make()
         return budget
+
+    def useful_at_once(self) -> int:
+        """Return how many askers, of one request at a time each, can be of use: the sum over hosts asked lately."""
+        now_s = self._now()
+        if now_s >= self._useful_until_s:
+            self._useful_until_s = now_s + _ALLOWANCE_LIFE_S
+            recent = [budget for budget in self._budgets.values() if budget.asked]
+            for budget in recent:
+                budget.asked = budget.in_flight > 0
+            self._useful = max(START, sum(budget.allowance.limit for budget in recent))
+        return self._useful
 
 
 def origin_of(url: str) -> str:

@@ -74,12 +74,14 @@ class FilterSettings:
 class LimitSettings:
     """How hard the source is asked."""
 
-    workers: Annotated[int, Range(1, 4096)] = 64
-    """Items in flight."""
-    queue_size: Annotated[int, Range(1, 50_000)] = 256
+    workers: Annotated[int, Range(1, 4096)] = 256
+    """Items in flight, at most."""
+    queue_size: Annotated[int, Range(1, 50_000)] = 512
     """Items read from pages and waiting for a worker."""
-    per_host: Annotated[int, Range(1, 4096)] = 64
-    """Requests in flight to one host."""
+    per_host: Annotated[int, Range(1, 4096)] = 256
+    """Requests in flight to one host, at most."""
+    fixed_pace: bool = False
+    """Ask for `per_host` at once always, where else it is found out how many are of use."""
     rate_per_s: Annotated[float | None, Range("1/d", "100000/s")] = None
     """Requests a second to one host, at most."""
     retries: Annotated[int, Range(0, 100)] = 5

@@ -261,6 +261,9 @@ class FakeOpener:
             return found
         return a_reply(href, body=found)
 
+    def useful_at_once(self) -> int:
+        return 1_000
+
     def wait_s(self, href: str) -> float:
         return 0.0
 

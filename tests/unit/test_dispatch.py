@@ -178,3 +178,39 @@ async def test_every_bundle_is_taken_once_by_many_workers() -> None:
     dispatch.close()
     await asyncio.wait_for(asyncio.gather(*workers), 10)
     assert sorted(ended, key=int) == [str(n) for n in range(1000)]
+
+
+async def test_no_more_bundles_are_in_hand_than_are_of_use() -> None:
+    """Workers beyond that wait; a bundle let go lets the next in, and so does one where there is more room by then."""
+    useful = 2
+    dispatch = Dispatch(10, 4, FakeClock().monotonic, at_once=lambda: useful)
+    for item_id in "abcdef":
+        await dispatch.put(a_bundle(item_id))
+    taking = [asyncio.create_task(dispatch.take()) for _ in range(6)]
+    await settle()
+    assert sum(task.done() for task in taking) == 2
+    dispatch.let_go()
+    await settle()
+    assert sum(task.done() for task in taking) == 3
+    useful = 3
+    dispatch.let_go()
+    await settle()
+    assert sum(task.done() for task in taking) == 5
+    dispatch.close()
+    for _ in range(4):
+        dispatch.let_go()
+    assert named(await asyncio.wait_for(taking[5], 1)) == "f"
+
+
+async def test_what_is_put_aside_waits_for_room_too() -> None:
+    """A bundle that is due again is not in hand before there is room for it."""
+    clock = FakeClock()
+    dispatch = Dispatch(10, 4, clock.monotonic, at_once=lambda: 1)
+    await dispatch.put(a_bundle("a"))
+    dispatch.park(a_bundle("p"), clock.now_s)
+    assert named(await dispatch.take()) == "p"
+    taking = asyncio.create_task(dispatch.take())
+    await settle()
+    assert not taking.done()
+    dispatch.let_go()
+    assert named(await asyncio.wait_for(taking, 1)) == "a"

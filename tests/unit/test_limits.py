@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from stacmirror.limits import HostBudget, HostLimits
+from stacmirror.pace import Fixed
 
 
 class FakeTime:
@@ -23,7 +24,7 @@ class FakeTime:
 
 def budget(in_flight_max: int, rate_per_s: float | None = None, time: FakeTime | None = None) -> HostBudget:
     time = time or FakeTime()
-    return HostBudget(in_flight_max, rate_per_s, time.now, time.sleep)
+    return HostBudget(Fixed(in_flight_max), rate_per_s, time.now, time.sleep)
 
 
 async def settle() -> None:
@@ -131,7 +132,7 @@ async def test_place_of_a_task_cancelled_in_a_pause_comes_back() -> None:
     async def forever(_: float) -> None:
         await never.wait()
 
-    host = HostBudget(1, None, lambda: 0.0, forever)
+    host = HostBudget(Fixed(1), None, lambda: 0.0, forever)
     host.pause(10.0)
     task = asyncio.create_task(host.acquire())
     await settle()
@@ -150,3 +151,49 @@ def test_each_origin_has_a_budget_of_its_own() -> None:
     assert hosts.of("https://a:443") is not hosts.of("https://b:443")
     hosts.of("https://a:443").pause(5.0)
     assert hosts.of("https://b:443").wait_s() == 0.0
+
+
+async def test_a_growing_allowance_lets_more_in() -> None:
+    """When the allowance grows while others wait, a release lets in as many as there is room for; a shrunk one none."""
+    allowance = Fixed(1)
+    host = HostBudget(allowance, None, FakeTime().now, FakeTime().sleep)
+    await host.acquire()
+    waiting = [asyncio.create_task(host.acquire()) for _ in range(6)]
+    await settle()
+    allowance.limit = 4
+    host.release()
+    await settle()
+    assert [task.result() for task in waiting if task.done()] == [4, 4, 4, 4]
+    allowance.limit = 2
+    host.release()
+    host.release()
+    await settle()
+    assert (host.in_flight, sum(task.done() for task in waiting)) == (2, 4)
+    host.release()
+    await settle()
+    assert sum(task.done() for task in waiting) == 5
+    waiting[-1].cancel()
+
+
+def test_only_hosts_asked_lately_count_as_useful() -> None:
+    """A worker has one request at a time: of use are as many as the hosts in use take at once."""
+    time = FakeTime()
+    hosts = HostLimits(40, None, time.now, time.sleep)
+    assert hosts.useful_at_once() == 16
+    for origin in ("http://a", "http://b"):
+        hosts.of(origin).asked = True
+    time.now_s += 1
+    assert hosts.useful_at_once() == 80
+    hosts.of("http://a").asked = True
+    time.now_s += 1
+    assert hosts.useful_at_once() == 40
+
+
+def test_hosts_are_paced_apart() -> None:
+    """With a measure of our own load each host has an allowance that learns."""
+    time = FakeTime()
+    hosts = HostLimits(40, None, time.now, time.sleep, busy=lambda: 0.0)
+    one, other = hosts.of("http://a").allowance, hosts.of("http://b").allowance
+    assert one is not other
+    one.answered(10, refused=True)
+    assert (one.limit, other.limit) == (8, 16)

@@ -77,8 +77,9 @@ PLACE = Group(
 TUNING = Group(
     "Tuning",
     (
-        Flag("workers", "Items in flight.", "N"),
-        Flag("per_host", "Requests in flight to one host.", "N"),
+        Flag("workers", "Items in flight, at most.", "N"),
+        Flag("per_host", "Requests in flight to one host, at most.", "N"),
+        Flag("fixed_pace", "Ask for --per-host at once always, instead of finding out how many are of use."),
         Flag("queue_size", "Items read ahead of workers.", "N"),
         Flag("page_size", "Items asked for per page.", "N"),
         Flag("page_prefetch", "Pages read ahead of the queue.", "N"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -14,15 +15,22 @@ from stacmirror.pipeline.bundle import Bundle
 
 
 class Dispatch:
-    """At most `size` bundles wait in line; those put aside are at most as many as there are workers times four."""
+    """At most `size` bundles wait in line; those put aside are at most as many as there are workers times four.
 
-    def __init__(self, size: int, parked_max: int, now: Callable[[], float]) -> None:
+    `at_once` says how many bundles may be in hand now: more workers than that wait, as if the line were empty.
+    """
+
+    def __init__(
+        self, size: int, parked_max: int, now: Callable[[], float], at_once: Callable[[], int] = lambda: sys.maxsize
+    ) -> None:
         self._size = size
         self._parked_max = parked_max
         self._now = now
         self._line: deque[Bundle] = deque()
         self._parked: list[tuple[float, int, Bundle]] = []
         self._number = 0
+        self._at_once = at_once
+        self._in_hand = 0
         self._closed = False
         self._dropped = False
         self._takers: deque[asyncio.Future[None]] = deque()
@@ -61,18 +69,32 @@ class Dispatch:
     async def take(self) -> Bundle | None:
         """Return the next bundle that can go on, or None when there is and will be none.
 
-        Cancel: safe; no bundle is lost.
+        The caller has a bundle in hand until it calls `let_go`. Cancel: safe; no bundle is lost.
         """
         while True:
-            if self._parked and self._parked[0][0] <= self._now():
-                return heapq.heappop(self._parked)[2]
-            if self._line:
-                self._wake(self._putters)
-                return self._line.popleft()
-            if self._closed and not self._parked:
+            if self._closed and not self._parked and not self._line:
                 self._wake_all()
                 return None
-            await self._wait(self._takers, self._parked[0][0] - self._now() if self._parked else None)
+            room = self._in_hand < self._at_once()
+            if room and (bundle := self._next()) is not None:
+                self._in_hand += 1
+                return bundle
+            due_s = self._parked[0][0] - self._now() if self._parked and room else None
+            await self._wait(self._takers, due_s)
+
+    def let_go(self) -> None:
+        """Say that a bundle is in hand no longer: done, or put aside."""
+        self._in_hand -= 1
+        for _ in range(min(len(self._takers), self._at_once() - self._in_hand)):
+            self._wake(self._takers)
+
+    def _next(self) -> Bundle | None:
+        if self._parked and self._parked[0][0] <= self._now():
+            return heapq.heappop(self._parked)[2]
+        if self._line:
+            self._wake(self._putters)
+            return self._line.popleft()
+        return None
 
     def close(self) -> None:
         """Say that nothing more will be put; takers go on with what is left."""

@@ -107,7 +107,9 @@ class Run:
     async def _pump(self, feed: Callable[[Dispatch], Awaitable[None]]) -> None:
         """Run one feeder and all workers to the end, or to the stop."""
         shape, clock = self._shape, self._crew.clock
-        dispatch = Dispatch(shape.queue_size, 4 * shape.workers, clock.monotonic)
+        dispatch = Dispatch(
+            shape.queue_size, 4 * shape.workers, clock.monotonic, at_once=self._crew.opener.useful_at_once
+        )
         self._crew.progress.watch(lambda: (dispatch.queued, dispatch.parked))
         try:
             async with asyncio.TaskGroup() as group:

@@ -57,13 +57,19 @@ class Worker:
     async def work(self) -> None:
         """Cancel: safe; what is staged without a ledger row is removed at the next start."""
         while (bundle := await self._dispatch.take()) is not None:
-            while (wait_s := await self._advance(bundle)) is not None:
-                if wait_s > _WAIT_IN_PLACE_S and self._dispatch.can_park():
-                    self._dispatch.park(bundle, self._crew.clock.monotonic() + wait_s)
-                    break
-                await self._crew.clock.sleep(wait_s)
-            else:
-                await self._finish(bundle)
+            try:
+                await self._work_on(bundle)
+            finally:
+                self._dispatch.let_go()
+
+    async def _work_on(self, bundle: Bundle) -> None:
+        """Bring a bundle to its end, or put it aside."""
+        while (wait_s := await self._advance(bundle)) is not None:
+            if wait_s > _WAIT_IN_PLACE_S and self._dispatch.can_park():
+                self._dispatch.park(bundle, self._crew.clock.monotonic() + wait_s)
+                return
+            await self._crew.clock.sleep(wait_s)
+        await self._finish(bundle)
 
     async def _advance(self, bundle: Bundle) -> float | None:
         """Do all that can be done now; return None when the bundle is done, else the seconds to wait."""

@@ -22,6 +22,8 @@ REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
 _PAUSE_WITHOUT_HINT_S = 1.0
+_TOO_MANY_STATUSES = frozenset({429, 503})
+"""What hosts say when too much is asked at once."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -80,6 +82,10 @@ class Router:
         """See `interfaces.Opener.wait_s`."""
         return self._limits.of(origin_of(href)).wait_s()
 
+    def useful_at_once(self) -> int:
+        """See `interfaces.Opener.useful_at_once`."""
+        return self._limits.useful_at_once()
+
     async def close(self) -> None:
         """Close all transports."""
         for transport in set(self._transports.values()):
@@ -92,11 +98,12 @@ class Router:
             known = ", ".join(self._transports)
             raise TransferError("scheme", f"cannot open `{scheme[:20]}:` addresses (only {known})", retryable=False)
         budget = self._limits.of(origin_of(url))
-        await budget.acquire()
+        place = await budget.acquire()
         streaming = False
         try:
             self.requests += 1
             reply = await transport.fetch(url, headers, small_max_bytes)
+            budget.answered(place, refused=reply.status in _TOO_MANY_STATUSES)
             if reply.status in RETRYABLE_STATUSES:
                 raise self._later(reply, url, budget)
             if reply.stream is not None:
