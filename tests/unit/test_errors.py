@@ -19,7 +19,7 @@ OURS = {
 }
 FILES = sorted(
     path
-    for folder in ("catalogs", "cli", "ledger", "sinks", "transports", "")
+    for folder in ("catalogs", "cli", "filters", "ledger", "pipeline", "sinks", "transports", "")
     for path in (SOURCE / folder).glob("*.py")
     if path.name != "errors.py"
 )

@@ -41,14 +41,16 @@ class AssetChoice:
 
     def _refuse_contradictions(self) -> None:
         if "" in self._include or "" in self._exclude:
-            raise UsageError("--asset and --exclude-asset need a glob such as 'B0*'")
+            raise UsageError("--asset and --exclude-asset need a glob", hint="such as 'B0*'")
         if "*" in self._exclude:
-            raise UsageError("--exclude-asset '*' leaves nothing to fetch")
+            raise UsageError("--exclude-asset '*' leaves nothing to fetch", hint="leave it out, or name fewer keys")
         for glob in self._include:
             # A glob that is itself a key is compared as one; two different wildcards may well overlap in part.
             excluded = glob in self._exclude or (not _WILD & set(glob) and _matches(glob, self._exclude))
             if excluded:
-                raise UsageError(f"--asset {glob!r} is excluded by --exclude-asset as well")
+                raise UsageError(
+                    f"--asset {glob!r} is excluded by --exclude-asset as well", hint="leave out one of the two"
+                )
 
 
 def _matches(key: str, globs: tuple[str, ...]) -> bool:

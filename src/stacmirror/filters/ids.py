@@ -14,7 +14,7 @@ class Ids:
     def __init__(self, ids: Iterable[str]) -> None:
         self._ids = frozenset(ids)
         if "" in self._ids:
-            raise UsageError("--item needs an item's id")
+            raise UsageError("--item needs an item's id", hint="as the catalog has it, letter by letter")
 
     def keeps(self, item: Item) -> bool:
         """Return True for an item with one of the ids."""

@@ -31,6 +31,7 @@ _STALE_PAGES_MAX = 3
 """Pages in a row that hold only items seen before: the listing goes in circles."""
 _EMPTY_PAGES_MAX = 100
 """Empty pages in a row that all name a next one."""
+_LOOP_HINT = "what was listed so far is mirrored; tell the catalog's owner"
 
 
 class Walk:
@@ -116,7 +117,9 @@ class Walk:
                 self._progress.pages += 1
                 empty = 0 if page.items else empty + 1
                 if empty > _EMPTY_PAGES_MAX:
-                    raise ListingLoop(f"{empty} empty pages in a row, and still a next one: page {number}")
+                    raise ListingLoop(
+                        f"{empty} empty pages in a row, and still a next one: page {number}", hint=_LOOP_HINT
+                    )
                 await pages.put((number, cursor, page))
                 if page.next is None:
                     break
@@ -133,7 +136,7 @@ class Walk:
         if mark in self._cursors_seen:
             raise ListingLoop(
                 f"the listing goes in circles: it leads back to `{cursor.value[:80]}`",
-                hint="what was listed so far is mirrored; tell the catalog's owner",
+                hint=_LOOP_HINT,
             )
         self._cursors_seen.add(mark)
 
@@ -223,7 +226,7 @@ class Walk:
         if self._stale >= _STALE_PAGES_MAX and record.next is not None:
             raise ListingLoop(
                 f"{self._stale} pages in a row without a new item, up to page {number}: the listing goes in circles",
-                hint="what was listed so far is mirrored; tell the catalog's owner",
+                hint=_LOOP_HINT,
             )
 
 
