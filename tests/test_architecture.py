@@ -25,7 +25,8 @@ LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 """From the bottom up; a part imports what is in layers below its own."""
 
 WITHIN_LAYER = {
-    ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"),
+    ("layout", "names"), ("typed", "settings"), ("limits", "pace"),
+    ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"),
     ("status", "record"),
 }  # fmt: skip
 """Imports inside one layer that are meant."""
@@ -35,8 +36,8 @@ PIPELINE_SEES = BASE | SUPPORT | {"pipeline"}
 HOMES = {
     "aiohttp": {"transports/http.py"},
     "yarl": {"transports/http.py"},
-    "aiobotocore": {"transports/s3.py"},
-    "botocore": {"transports/s3.py"},
+    "aiobotocore": {"transports/aws.py"},
+    "botocore": {"transports/aws.py"},
     "aiofiles": {"sinks/directory.py"},
     "sqlite3": {"ledger"},
     "typer": {"cli"},

@@ -41,13 +41,13 @@ def make_router(settings: Settings, clock: SystemClock) -> Router:
         proxies=getproxies(),
     )
     objects = S3Transport(
+        http,
         endpoint=s3.s3_endpoint,
         unsigned=s3.s3_unsigned,
         region=s3.s3_region,
         request_payer=s3.request_payer,
-        connections_max=limit.per_host,
-        connect_timeout_s=limit.connect_timeout_s,
-        stall_timeout_s=limit.stall_timeout_s,
+        monotonic=clock.monotonic,
+        wall=clock.wall,
     )
     transports: dict[str, Transport] = {"https": http, "http": http, "s3": objects}
     held_max_bytes = max(1, settings.write.memory_max_bytes // limit.workers)

@@ -6,21 +6,17 @@ To add an HTTP client: a line in HTTP_TRANSPORTS.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from stacmirror.errors import LoginRefused, TransferError
+from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply, Transport
 from stacmirror.limits import HostLimits, origin_of
-from stacmirror.simulator import Simulator
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.router import Router
-from stacmirror.transports.s3 import S3Transport
-from tests.conftest import simulated
 from tests.contract.wire_server import KEEP, RESET, STALL, WireServer, chunked, head, ok, wire_server
 from tests.unit.fakes import FakeBody, FakeClock
 
@@ -487,165 +483,3 @@ async def test_a_stream_can_be_closed_twice(bench: Bench) -> None:
     reply.stream.close()
     reply.stream.close()
     assert bench.in_flight() == 0
-
-
-# -- S3 ----------------------------------------------------------------------------------------------------
-
-KEY = "bigearthnet/no/such/key.tif"
-
-
-@contextlib.asynccontextmanager
-async def s3(endpoint: str, *, unsigned: bool = True) -> AsyncIterator[S3Transport]:
-    transport = S3Transport(
-        endpoint=endpoint,
-        unsigned=unsigned,
-        region="",
-        request_payer=False,
-        connections_max=4,
-        connect_timeout_s=2.0,
-        stall_timeout_s=STALL_S,
-    )
-    try:
-        yield transport
-    finally:
-        await transport.close()
-        await transport.close()
-
-
-@pytest.fixture
-def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, "/nonexistent")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
-async def object_url(simulator: Simulator) -> str:
-    """Return the s3:// address of an object that the simulator has."""
-    transport = HTTP_TRANSPORTS["aiohttp"]()
-    try:
-        item_id = simulator.item_id(0, "bigearthnet_v1_source")
-        asked = f"{simulator.api_url}/collections/bigearthnet_v1_source/items/{item_id}?key={simulator.key}"
-        item = await transport.fetch(asked, {}, 1 << 20)
-        from msgspec import json
-
-        href = json.decode(item.body or b"")["assets"]["B01"]["href"]
-        return (await transport.fetch(href, {}, 1 << 20)).headers["location"]
-    finally:
-        await transport.close()
-
-
-async def test_an_object_of_s3_comes_small_and_large(no_credentials: None) -> None:
-    """Unsigned, path-style: the same bytes as a whole body and as a stream, with length and ETag."""
-    async with simulated(generation=2020, items=1) as simulator, s3(simulator.s3_url) as transport:
-        url = await object_url(simulator)
-        small = await fetch(transport, url, 1 << 20)
-        large = await fetch(transport, url, 10)
-        assert small.body is not None
-        assert (small.status, small.length_bytes, large.body) == (200, len(small.body), None)
-        assert await whole(large) == small.body
-        assert small.headers["etag"] == large.headers["etag"]
-
-
-@pytest.mark.parametrize(
-    ("url", "traps", "status"),
-    [
-        (f"s3://radiant-mlhub/{KEY}", (), 404),
-        (f"s3://radiant-mlhub/{KEY}", ("missing-403",), 403),
-        ("s3://no-such-bucket/key", (), 404),
-    ],
-)
-async def test_a_refusal_of_s3_is_a_reply(no_credentials: None, url: str, traps: tuple[str, ...], status: int) -> None:
-    """Missing keys and buckets and denials have their status, and no body that could be taken for the object."""
-    async with simulated(generation=2020, items=1, traps=traps) as simulator, s3(simulator.s3_url) as transport:
-        reply = await fetch(transport, url)
-        assert (reply.status, reply.body) == (status, b"")
-
-
-async def test_no_credentials_end_the_run(no_credentials: None) -> None:
-    """Without credentials no object could be fetched: LoginRefused, with what to do."""
-    async with simulated(generation=2020, items=1) as simulator, s3(simulator.s3_url, unsigned=False) as transport:
-        with pytest.raises(LoginRefused) as refused:
-            await fetch(transport, f"s3://radiant-mlhub/{KEY}")
-        assert "--s3-unsigned" in refused.value.hint
-
-
-async def test_nobody_listening_for_s3(no_credentials: None) -> None:
-    """A refused connection is kind `connect`."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        async with s3(f"http://127.0.0.1:{closed.getsockname()[1]}") as transport:
-            with pytest.raises(TransferError) as refused:
-                await fetch(transport, f"s3://radiant-mlhub/{KEY}")
-    assert (refused.value.kind, refused.value.retryable) == ("connect", True)
-
-
-@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3:///key", "s3://a_b*c/key"])
-async def test_what_is_no_s3_address(no_credentials: None, url: str) -> None:
-    """Without bucket or key nothing is asked."""
-    async with s3("http://127.0.0.1:9") as transport:
-        with pytest.raises(TransferError) as bad:
-            await fetch(transport, url)
-        assert not bad.value.retryable
-
-
-@pytest.mark.parametrize(
-    ("steps", "kind"),
-    [
-        ([head(200, "Content-Length: 100"), b"x" * 60], "short"),
-        ([head(200, "Content-Length: 100000"), b"x" * 60_000], "short"),
-        ([STALL], "timeout"),
-        ([head(200, "Content-Length: 100"), b"x", STALL], "timeout"),
-        ([RESET], None),
-    ],
-    ids=["short", "short and large", "no answer", "stall midway", "reset"],
-)
-async def test_a_bad_answer_of_s3_is_a_transfer_error(
-    no_credentials: None, wire: WireServer, steps: list[bytes | str], kind: str | None
-) -> None:
-    """As with HTTP: an error that may be tried again, and the connection is gone."""
-    wire.say("/bucket/key", *steps)
-    async with s3(wire.url) as transport:
-        with pytest.raises(TransferError) as bad:
-            await whole(await fetch(transport, "s3://bucket/key"))
-        assert bad.value.retryable
-        assert kind is None or bad.value.kind == kind
-        await wire.until(lambda: wire.gone == wire.connections)
-
-
-async def test_an_object_of_s3_without_a_length(no_credentials: None, wire: WireServer) -> None:
-    """Some S3 services send chunks: the object comes all the same."""
-    wire.say("/bucket/key", head(200, "Transfer-Encoding: chunked"), chunked(b"some", b"thing"))
-    async with s3(wire.url) as transport:
-        assert await whole(await fetch(transport, "s3://bucket/key")) == b"something"
-
-
-async def test_an_error_with_status_200_is_no_object(no_credentials: None) -> None:
-    """An S3 error never passes for an empty object."""
-    from botocore.exceptions import ClientError
-
-    class Client:
-        async def get_object(self, **asked: str) -> None:
-            raise ClientError(
-                {"Error": {"Code": "InternalError"}, "ResponseMetadata": {"HTTPStatusCode": 200}}, "GetObject"
-            )
-
-    async with s3("http://127.0.0.1:9") as transport:
-        transport._client = Client()
-        assert (await fetch(transport, "s3://bucket/key")).status == 500
-
-
-@pytest.mark.parametrize(
-    ("url", "path"),
-    [
-        ("s3://bucket/a?b#c.tif", "/bucket/a%3Fb%23c.tif"),
-        ("s3://bucket//a.tif", "/bucket//a.tif"),
-        ("s3://bucket/a%20b", "/bucket/a%20b"),
-    ],
-)
-async def test_keys_of_s3_are_whole(no_credentials: None, wire: WireServer, url: str, path: str) -> None:
-    """A key may hold `?`, `#` and a leading slash."""
-    wire.say(path, ok(b"found"))
-    async with s3(wire.url) as transport:
-        assert (await fetch(transport, url)).body == b"found"

@@ -73,7 +73,7 @@ async def test_signed_s3_gives_the_same_tree(
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
         wrong = {**signed, "max_items": 2, "sweeps": 0}
         refused = await Mirror(quick_settings(simulator, "wrong", **wrong), api_key=simulator.key).run()
-        assert (refused.exit_code, refused.mirror.assets.stored) == (3, 0)
+        assert (refused.exit_code, refused.mirror.assets.stored) == (4, 0)
     async with simulated(items=ITEMS, generation=2022, log_requests=False) as simulator:
         await Mirror(quick_settings(simulator, "https", workers=16), api_key=simulator.key).run()
     assert len(sums(tmp_path / "s3")) == ITEMS * 13

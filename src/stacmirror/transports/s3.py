@@ -1,163 +1,163 @@
-"""`s3://bucket/key` by aiobotocore, with one client for the whole run.
+"""`s3://bucket/key`: signed here, fetched by the HTTP transport, with credentials from the AWS SDK.
 
-It resolves credentials (environment, profiles, SSO, roles, instance metadata), finds a bucket's region and
-signs. A client costs about 0.3 s to make and looks up credentials once: never one an object.
+Built by the composition root, called by the router. A GET by aiobotocore costs sixty times the CPU of a signed one on
+the lean client, so the SDK is asked for what only it knows (see `aws`) and no more. A bucket's region and the
+server's clock are learned from its refusals.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+import email.utils
+import re
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 from stacmirror.errors import LoginRefused, TransferError
-from stacmirror.interfaces import Reply
+from stacmirror.interfaces import Reply, Transport
+from stacmirror.transports.aws import AwsSession, Endpoint
+from stacmirror.transports.sigv4 import Credentials, Signer, object_path
 
-_CHUNK_BYTES = 1 << 18
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_HOST_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+"""Buckets that can be a label of a host name. One with dots would fit no wildcard certificate."""
+_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_REGION = re.compile(rb"<Region>([a-z0-9-]{1,32})</Region>")
+_REGION_NAME = re.compile(r"[a-z0-9-]{1,32}")
+_DEFAULT_REGION = "us-east-1"
+_BUCKETS_MAX = 1000
+_ATTEMPTS = 3
+"""One, one more in the right region, one more at the right time."""
+_BAD_KEY_CODES = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
+_EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
+
+
+class _Bucket:
+    """How to ask for objects of one bucket: the URL before the path, the Host header, the path before the key."""
+
+    __slots__ = ("base", "host", "prefix", "signer")
+
+    def __init__(self, name: str, endpoint: Endpoint, signer: Signer) -> None:
+        scheme, _, host = endpoint.url.partition("://")
+        by_host = endpoint.virtual_hosts and _HOST_BUCKET.fullmatch(name) is not None
+        self.host = f"{name}.{host}" if by_host else host
+        self.base = f"{scheme}://{self.host}"
+        self.host = self.host.removesuffix(":443" if scheme == "https" else ":80")
+        self.prefix = "" if by_host else f"/{name}"
+        self.signer = signer
 
 
 class S3Transport:
     """GET objects; a status of any kind is a Reply, as with HTTP.
 
-    Raises: LoginRefused when no credentials are found and `unsigned` is not set: no object could be fetched.
+    Raises: LoginRefused when no credentials are found and `unsigned` is not set, or when they are refused before
+            they were good for anything: no object could be fetched.
     """
 
     def __init__(
         self,
+        http: Transport,
         *,
         endpoint: str,
         unsigned: bool,
         region: str,
         request_payer: bool,
-        connections_max: int,
-        connect_timeout_s: float,
-        stall_timeout_s: float,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
-        self._endpoint = endpoint
+        """`http` is somebody else's to close. `endpoint` is a URL, addressed path-style, or "" for AWS."""
+        self._http = http
+        self._endpoint = Endpoint(endpoint.rstrip("/"), virtual_hosts=False) if endpoint else None
         self._unsigned = unsigned
         self._region = region
-        self._extra = {"RequestPayer": "requester"} if request_payer else {}
-        self._connections_max = connections_max
-        self._connect_timeout_s = connect_timeout_s
-        self._stall_timeout_s = stall_timeout_s
-        self._open = contextlib.AsyncExitStack()
-        self._client: Any = None
-        self._making = asyncio.Lock()
-
-    async def _made_client(self) -> Any:
-        if self._client is None:
-            async with self._making:
-                if self._client is None:
-                    self._client = await self._make_client()
-        return self._client
-
-    async def _make_client(self) -> Any:
-        from aiobotocore.config import AioConfig  # here, so that a run without s3:// never loads botocore (0.5 s)
-        from aiobotocore.session import get_session
-        from botocore import UNSIGNED
-
-        session = get_session()
-        config = AioConfig(
-            connect_timeout=self._connect_timeout_s,
-            read_timeout=self._stall_timeout_s,
-            max_pool_connections=self._connections_max,
-            retries={"total_max_attempts": 1},  # retrying is our own policy's business
-            s3={"addressing_style": "path" if self._endpoint else "auto"},
-            signature_version=UNSIGNED if self._unsigned else None,
-        )
-        try:
-            region = self._region or session.get_config_variable("region") or "us-east-1"
-            return await self._open.enter_async_context(
-                session.create_client("s3", region_name=region, endpoint_url=self._endpoint or None, config=config)
-            )
-        except Exception as error:
-            raise LoginRefused(
-                f"the AWS settings cannot be used: {type(error).__name__}",
-                hint="check AWS_PROFILE and ~/.aws/config, or use --s3-unsigned for public buckets",
-            ) from error
+        self._extra = {"x-amz-request-payer": "requester"} if request_payer else {}
+        self._wall = wall
+        self._aws = AwsSession(monotonic)
+        self._buckets: dict[str, _Bucket] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._behind_s = 0.0
+        """How far our clock is behind the servers'."""
+        self._was_good = False
 
     async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
-        """See `interfaces.Transport.fetch`. `headers` is not used: S3 needs none of ours."""
+        """See `interfaces.Transport.fetch`."""
         # Not urlsplit: a key may hold `?` and `#`, and begin with a slash.
-        bucket, _, key = url.partition("://")[2].partition("/")
-        if not bucket or not key:
+        name, _, key = url.partition("://")[2].partition("/")
+        if not key or not _BUCKET.fullmatch(name):
             raise TransferError("url", "not an s3://bucket/key address", retryable=False)
-        client = await self._made_client()
-        try:
-            answer = await client.get_object(Bucket=bucket, Key=unquote(key), **self._extra)
-        except Exception as error:
-            return _refused(url, error)
-        found = {name.lower(): value for name, value in answer["ResponseMetadata"]["HTTPHeaders"].items()}
-        body = answer["Body"]
-        if answer.get("ContentLength", small_max_bytes + 1) > small_max_bytes:  # some services send chunks
-            return Reply(url, 200, found, None, _Stream(body))
-        try:
-            return Reply(url, 200, found, await body.read(), None)
-        except Exception as error:
-            raise _cut(error) from error
-        finally:
-            body.close()
+        path = object_path(unquote(key))
+        for attempt in range(_ATTEMPTS):
+            bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
+            path_there = bucket.prefix + path
+            sent = headers if self._unsigned else await self._signed(bucket, path_there, headers)
+            if self._unsigned and self._extra:
+                sent = {**headers, **self._extra}
+            reply = await self._http.fetch(bucket.base + path_there, sent, small_max_bytes)
+            if reply.status < 300:
+                self._was_good = True
+                return Reply(url, reply.status, reply.headers, reply.body, reply.stream)
+            if reply.stream is not None:
+                reply.stream.close()
+            if attempt == _ATTEMPTS - 1 or not await self._learned(name, bucket, reply):
+                break
+        self._judge(reply)
+        # Without its body: an error's XML must not pass for an object.
+        return Reply(url, reply.status, reply.headers, b"", None)
 
     async def close(self) -> None:
-        """Close the client."""
-        self._client = None
-        await self._open.aclose()
+        """Nothing of its own is open. May be called twice."""
 
+    async def _signed(self, bucket: _Bucket, path: str, headers: Mapping[str, str]) -> dict[str, str]:
+        credentials: Credentials = self._aws.fresh_credentials() or await self._aws.credentials()
+        now_s = self._wall() + self._behind_s
+        return {**headers, **bucket.signer.headers(bucket.host, path, credentials, now_s, self._extra)}
 
-class _Stream:
-    def __init__(self, body: Any) -> None:
-        self._body = body
+    async def _open_bucket(self, name: str, region: str) -> _Bucket:
+        if not region:
+            # A server of one's own, asked without a signature, has no region: then the SDK need not be loaded.
+            region = "" if self._unsigned and self._endpoint else self._aws.region()
+        region = region or _DEFAULT_REGION
+        endpoint = self._endpoint or self._endpoints.get(region)
+        if endpoint is None:
+            endpoint = self._endpoints[region] = await self._aws.endpoint(region)
+        if len(self._buckets) >= _BUCKETS_MAX:
+            self._buckets.clear()
+        bucket = self._buckets[name] = _Bucket(name, endpoint, Signer(region))
+        return bucket
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def _learned(self, name: str, bucket: _Bucket, reply: Reply) -> bool:
+        """Learn the bucket's region or the server's time from a refusal; True when asking again makes sense."""
+        body = reply.body or b""
+        found = _REGION.search(body)
+        region = reply.headers.get("x-amz-bucket-region", "") or (found[1].decode() if found else "")
+        elsewhere = reply.status in (301, 307, 400, 403) and _REGION_NAME.fullmatch(region) is not None
+        if elsewhere and region != bucket.signer.region:
+            if self._buckets.get(name) is bucket:
+                await self._open_bucket(name, region)
+            return True
+        if _code(reply) == "RequestTimeTooSkewed":
+            return self._learn_time(reply)
+        return False
+
+    def _learn_time(self, reply: Reply) -> bool:
         try:
-            async for chunk in self._body.iter_chunks(_CHUNK_BYTES):
-                yield chunk
-        except Exception as error:
-            raise _cut(error) from error
+            theirs = email.utils.parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+        except (TypeError, ValueError):
+            return False
+        self._behind_s = theirs - self._wall()
+        return True
 
-    def close(self) -> None:
-        self._body.close()
+    def _judge(self, reply: Reply) -> None:
+        """Tell a refused key from a refused object. Raises: LoginRefused."""
+        code = _code(reply) if reply.status in (400, 401, 403) and not self._unsigned else ""
+        if code in _EXPIRED_CODES:
+            raise LoginRefused(f"the AWS session has ended ({code})", hint="log in again, then resume")
+        if code in _BAD_KEY_CODES and not self._was_good:
+            raise LoginRefused(
+                f"S3 refused the AWS credentials ({code})", hint="check AWS_PROFILE or the AWS_ variables"
+            )
 
 
-def _cut(error: Exception) -> TransferError:
-    timed_out = isinstance(error, asyncio.TimeoutError) or "Timeout" in type(error).__name__
-    if timed_out:
-        return TransferError("timeout", "no byte in time")
-    return TransferError("short", "the body ended early or is damaged")
-
-
-def _refused(url: str, error: Exception) -> Reply:
-    """Return the Reply for an S3 error answer.
-
-    Raises: TransferError or LoginRefused for what is no answer at all.
-    """
-    from botocore import exceptions as s3_errors
-
-    if isinstance(error, s3_errors.ClientError):
-        meta = error.response.get("ResponseMetadata", {})
-        status = int(meta.get("HTTPStatusCode", 0))
-        if status < 300:  # S3 can say 200 first and fail after: never an empty object
-            status = 500
-        found = {name.lower(): value for name, value in meta.get("HTTPHeaders", {}).items()}
-        found["x-s3-code"] = str(error.response.get("Error", {}).get("Code", ""))
-        return Reply(url, status, found, b"", None)
-    if isinstance(error, (s3_errors.NoCredentialsError, s3_errors.PartialCredentialsError)):
-        raise LoginRefused(
-            "no AWS credentials for s3:// assets",
-            hint="set AWS_PROFILE or AWS_ACCESS_KEY_ID, or use --s3-unsigned for public buckets",
-        ) from error
-    if isinstance(error, (s3_errors.CredentialRetrievalError, s3_errors.TokenRetrievalError)):
-        raise LoginRefused("the AWS credentials cannot be refreshed", hint="log in again, then resume") from error
-    if isinstance(error, s3_errors.ConnectTimeoutError):
-        raise TransferError("connect", "no connection in time") from error
-    if isinstance(error, s3_errors.ReadTimeoutError):
-        raise TransferError("timeout", "no byte in time") from error
-    if isinstance(error, s3_errors.ParamValidationError):
-        raise TransferError("url", "not a valid bucket or key", retryable=False) from error
-    if isinstance(error, s3_errors.ConnectionClosedError):
-        raise TransferError("reset", "the server closed the connection before it answered") from error
-    if isinstance(error, (s3_errors.HTTPClientError, s3_errors.ConnectionError)):
-        raise TransferError("connect", f"no connection to S3: {type(error).__name__}") from error
-    raise TransferError("client", f"{type(error).__name__}") from error
+def _code(reply: Reply) -> str:
+    """Return the error code of S3's XML, or ""."""
+    found = _CODE.search(reply.body or b"")
+    return found[1].decode() if found else ""
