@@ -33,6 +33,7 @@ _UNITS = ("_per_s", "_bytes", "_s")
 _CHOICES = {
     "layout": ("item", "notebook", "bigearthnet", "fanout", "template"),
     "incomplete": ("show", "hide"),
+    "http_client": ("wire", "aiohttp"),
     "progress": ("auto", "bar", "plain", "none"),
 }
 _NOT_SPLIT = {"label_class"}

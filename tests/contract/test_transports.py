@@ -20,6 +20,7 @@ from stacmirror.simulator import Simulator
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
+from stacmirror.transports.wire import WireTransport
 from tests.conftest import simulated
 from tests.contract.wire_server import KEEP, RESET, STALL, WireServer, chunked, head, ok, wire_server
 from tests.unit.fakes import FakeBody, FakeClock
@@ -30,6 +31,7 @@ STALL_S = 0.2
 
 HTTP_TRANSPORTS: dict[str, Callable[[], Transport]] = {
     "aiohttp": lambda: AiohttpTransport(user_agent="test/1", connect_timeout_s=2.0, stall_timeout_s=STALL_S),
+    "wire": lambda: WireTransport(user_agent="test/1", connect_timeout_s=2.0, stall_timeout_s=STALL_S),
 }
 
 

@@ -87,6 +87,7 @@ TUNING = Group(
         Flag("retries", "Further attempts for an asset or page.", "N"),
         Flag("stall_timeout", "Give an answer up after this time without a byte.", "TIME"),
         Flag("connect_timeout", "Time for a connection to stand.", "TIME"),
+        Flag("http_client", "wire (our own, least CPU) or aiohttp; behind a proxy always aiohttp.", "NAME"),
         Flag("sync_every", "Longest time between two commits.", "TIME"),
         Flag("grace", "After Ctrl-C, time for the items in hand.", "TIME"),
         Flag("sweeps", "Passes at the end over what has not arrived.", "N"),

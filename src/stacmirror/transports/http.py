@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from urllib.parse import quote, urlsplit
+from collections.abc import AsyncIterator, Callable, Mapping
+from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 import aiohttp
@@ -17,13 +17,11 @@ from yarl import URL
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
+from stacmirror.transports.address import parse_origin, split
 
 _CHUNK_BYTES = 1 << 18
 _HEADER_MAX_BYTES = 32 << 10
 """Long enough for a redirect to a presigned URL in one Location."""
-
-
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class AiohttpTransport:
@@ -36,8 +34,10 @@ class AiohttpTransport:
         connect_timeout_s: float,
         stall_timeout_s: float,
         proxies: Mapping[str, str] | None = None,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
-        """`proxies` maps a scheme (`http`, `https`) to a proxy's URL."""
+        """`proxies` maps a scheme (`http`, `https`, or `all`) to a proxy's URL."""
+        self._make_tls = tls
         self._user_agent = user_agent
         self._proxies = proxies or {}
         # No total: a large scene may take an hour. What must not happen is an answer without a byte.
@@ -46,7 +46,7 @@ class AiohttpTransport:
 
     def _open_session(self) -> aiohttp.ClientSession:
         # limit=0: how many requests a host gets is the host budget's business, in one place.
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=self._make_tls())
         return aiohttp.ClientSession(
             connector=connector,
             timeout=self._timeout,
@@ -80,7 +80,9 @@ class AiohttpTransport:
         if not self._proxies:
             return None
         parts = urlsplit(url)
-        return None if proxy_bypass(parts.netloc) else self._proxies.get(parts.scheme)
+        if proxy_bypass(parts.netloc):
+            return None
+        return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
     async def close(self) -> None:
         """Close all connections."""
@@ -90,18 +92,18 @@ class AiohttpTransport:
 
 
 def _as_sent(url: str) -> URL:
-    """Keep a URL byte for byte (a signature covers its spelling); quote only what no server would accept."""
-    if url.isascii() and url.isprintable() and " " not in url:
-        return URL(url, encoded=True)
-    host, slash, path = url.partition("://")[2].partition("/")
-    if not host.isascii():
-        return URL(url)
-    scheme = url.partition("://")[0]
-    return URL(f"{scheme}://{host}{slash}{quote(path, safe=_PRINTABLE)}", encoded=True)
+    """Return the URL for aiohttp, spelled as it came. Raises: TransferError (`url`)."""
+    spelled, target = split(url)
+    origin = parse_origin(spelled)
+    return URL(f"http{'s' if origin.tls else ''}://{origin.host}{target}", encoded=True)
 
 
 async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: int) -> Reply:
     headers = {name.lower(): value for name, value in response.headers.items()}
+    if response.status < 200:
+        raise TransferError("protocol", "the server changed the protocol")
+    if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        raise TransferError("protocol", "a transfer coding nobody asked for")
     length = response.content_length
     if response.status in (204, 304):
         response.release()
@@ -154,8 +156,10 @@ def map_error(error: Exception) -> TransferError:
         return TransferError(kind, "no connection in time" if kind == "connect" else "no byte in time")
     if isinstance(error, aiohttp.InvalidURL):
         return TransferError("url", "not a URL that can be asked", retryable=False)
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLError)):
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
         return TransferError("tls", "the server's certificate is not trusted", retryable=False)
+    if isinstance(error, ssl.SSLError):
+        return TransferError("tls", "the TLS handshake failed")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return TransferError("dns", f"host name not found: {error.host}")
     if isinstance(error, aiohttp.ClientConnectorError):
