@@ -84,21 +84,23 @@ class Answer:
         size = self._size
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as error:
-            raise TransferError("protocol", "the server changed the protocol") from error
-        except httptools.HttpParserError as error:
-            if isinstance(error.__context__, TransferError):
-                raise error.__context__ from None
-            if self.complete:
-                self._surplus = True  # the answer is whole; what came after it is not ours
-            elif self._status:
-                raise TransferError("short", "the body is damaged") from error
-            else:
-                raise TransferError("protocol", "not an HTTP answer") from error
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None  # ours: what a method below has raised
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.complete:
+                raise self._damaged(error) from error
+            self._surplus = True  # the answer is whole; what came after it is not ours
         # Interim answers, trailers and chunk extensions without end are heads in disguise.
         self._idle_bytes = self._idle_bytes + len(data) if self._size == size and not self.complete else 0
         if self._idle_bytes > HEAD_MAX_BYTES:
             raise _too_long()
+
+    def _damaged(self, error: Exception) -> TransferError:
+        if isinstance(error, httptools.HttpParserUpgrade):
+            return TransferError("protocol", "the server changed the protocol")
+        if self._status:
+            return TransferError("short", "the body is damaged")
+        return TransferError("protocol", "not an HTTP answer")
 
     def closed(self, *, properly: bool) -> TransferError | None:
         """Hear that no byte will come; return the error, or None where the close is the answer's end.
@@ -143,6 +145,8 @@ class Answer:
         self._surplus = self.complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.complete:
+            return
         self._head_bytes += len(name) + len(value) + 4
         self._headers_left -= 1
         if self._head_bytes > HEAD_MAX_BYTES or self._headers_left < 0:

@@ -9,6 +9,7 @@ in one place (`_take_answer`); and whoever ends an answer names it, since the co
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Protocol, cast
 
 from stacmirror.errors import TransferError
@@ -157,7 +158,9 @@ class Connection(asyncio.Protocol):
                 self._over(answer, keep=answer.keeps)
 
     def eof_received(self) -> None:
-        self._closed_properly = True  # None: the transport closes itself
+        transport = self._transport
+        self._closed_properly = transport is not None and _has_said_goodbye(transport.get_extra_info("ssl_object"))
+        # None is returned: the transport closes itself.
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._going = True
@@ -182,3 +185,18 @@ class Connection(asyncio.Protocol):
             self.resume()
         if self.usable:
             self._keeper.free(self)
+
+
+def _has_said_goodbye(tls: ssl.SSLObject | None) -> bool:
+    """Whether a close is the server's own: over TLS anyone on the way can cut, and only a close_notify is no cut.
+
+    asyncio tells of both in the same way, uvloop of the close_notify only.
+    """
+    if tls is None:
+        return True
+    try:
+        return tls.read(1) == b""
+    except ssl.SSLZeroReturnError:
+        return True
+    except ssl.SSLError:
+        return False

@@ -37,35 +37,42 @@ class Dialer:
         Raises: TransferError (`dns`, `connect`, `tls`).
         Cancel: safe; a connection half made is dropped.
         """
-        loop = asyncio.get_running_loop()
         where = f"{origin.name}:{origin.port}"
         try:
             async with asyncio.timeout(self._connect_timeout_s) as deadline:
-                ends_s = deadline.when() or 0.0
-                last: OSError | None = None
-                addresses = await self._resolve(origin, loop)
-                for number, address in enumerate(list(addresses)):
-                    # An address that swallows packets must leave time for the next: each gets an even share.
-                    share_s = (ends_s - loop.time()) / (len(addresses) - number)
-                    try:
-                        async with asyncio.timeout(share_s):
-                            connection = await self._connect_to(address, origin, keeper, loop)
-                    except ssl.SSLError as error:
-                        raise _tls_error(error, origin.name) from error
-                    except OSError as error:  # a TimeoutError is one
-                        last = error
-                    else:
-                        if number:
-                            addresses.remove(address)
-                            addresses.insert(0, address)
-                        return connection
-        except TimeoutError as error:
-            raise TransferError("connect", f"no connection in time: {where}") from error
-        self._addresses.pop((origin.name, origin.port), None)  # the name may have moved
-        if isinstance(last, TimeoutError):
-            raise TransferError("connect", f"no connection in time: {where}") from last
-        reason = (last.strerror if last is not None else None) or "no connection"
-        raise TransferError("connect", f"{reason}: {where}") from last
+                return await self._try_each(origin, keeper, deadline.when() or 0.0)
+        except ssl.SSLCertVerificationError as error:
+            message = f"the server's certificate is not trusted: {origin.name}"
+            raise TransferError("tls", message, retryable=False) from error
+        except ssl.SSLError as error:
+            raise TransferError("tls", f"the TLS handshake failed: {origin.name}") from error
+        except OSError as error:  # a TimeoutError is one
+            self._addresses.pop((origin.name, origin.port), None)  # the name may have moved
+            late = isinstance(error, TimeoutError)
+            reason = "no connection in time" if late else error.strerror or "no connection"
+            raise TransferError("connect", f"{reason}: {where}") from error
+
+    async def _try_each(self, origin: Origin, keeper: Keeper, ends_s: float) -> Connection:
+        """Return a connection to the first address that gives one. Raises: TransferError (`dns`), OSError."""
+        loop = asyncio.get_running_loop()
+        addresses = await self._resolve(origin, loop)
+        last = OSError("no address")
+        for number, address in enumerate(list(addresses)):
+            # An address that swallows packets must leave time for the next: each gets an even share.
+            share_s = (ends_s - loop.time()) / (len(addresses) - number)
+            try:
+                async with asyncio.timeout(share_s):
+                    connection = await self._connect_to(address, origin, keeper, loop)
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                last = error
+            else:
+                if number:
+                    addresses.remove(address)
+                    addresses.insert(0, address)
+                return connection
+        raise last
 
     async def _connect_to(
         self, address: str, origin: Origin, keeper: Keeper, loop: asyncio.AbstractEventLoop
@@ -108,9 +115,3 @@ class Dialer:
 def _addresses_of(name: str, port: int) -> list[str]:
     """Return a name's IPv6 and IPv4 addresses, as the system prefers them. Blocks."""
     return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)))
-
-
-def _tls_error(error: ssl.SSLError, name: str) -> TransferError:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return TransferError("tls", f"the server's certificate is not trusted: {name}", retryable=False)
-    return TransferError("tls", f"the TLS handshake failed: {name}")
