@@ -82,7 +82,7 @@ class LimitSettings:
     stall_timeout_s: float = 30.0
     """Without a byte, an answer is given up."""
     http_client: str = "wire"
-    """`wire` (our own, a fraction of the CPU) or `aiohttp`; behind a proxy it is always aiohttp."""
+    """`wire` (our own, less CPU) or `aiohttp`; where the environment names a proxy it is always aiohttp."""
     max_items: int | None = None
     """Stop after this many matching items of the mirror, over all its runs."""
 

@@ -6,6 +6,7 @@ The connections here are scripted, not opened, so that the order of events is th
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.transports import wire as wire_module
 from stacmirror.transports.wire import WireTransport
-from tests.contract.wire_server import head, ok
+from tests.contract.wire_server import chunked, head, ok
 
 URL = "http://host.example/"
 PATIENCE_S = 1.0
@@ -324,11 +325,13 @@ async def test_a_body_that_ends_while_paused(client: WireTransport, network: Net
         stream.close()
     second = asyncio.create_task(fetch(client))
     await network.asked(2)
-    transport.say(ok(b"second"))
-    assert (await second).body == b"second"
+    transport.say(ok(b"y" * (3 << 20))[: 2 << 20])
+    assert transport.paused
     if reads:
         assert b"".join([chunk async for chunk in stream.chunks()]) == large
         stream.close()
+    assert transport.paused  # the first reader has no say any more
+    assert (await second).stream is not None
     assert not transport.closing
     assert len(network.made) == 1
 
@@ -373,3 +376,93 @@ async def test_kept_connections_are_few_and_short_lived(network: Network, monkey
         while client._connections:
             await asyncio.sleep(0.01)
     await client.close()
+
+
+class Storm:
+    """Requests, bytes, cancellations and losses in an order drawn by lot; every answer names its request."""
+
+    def __init__(self, client: WireTransport, network: Network, chance: random.Random) -> None:
+        self.client = client
+        self.network = network
+        self.chance = chance
+        self.tasks: dict[int, asyncio.Task[bytes]] = {}
+        self.unsaid: dict[FakeTransport, list[bytes]] = {}
+        self.answered: dict[FakeTransport, int] = {}
+
+    async def run(self, steps: int) -> None:
+        acts = [self.ask] * 4 + [self.say] * 12 + [self.cancel] * 2 + [self.lose, self.fin]
+        for _ in range(steps):
+            self.chance.choice(acts)()
+            if self.chance.random() < 0.5:
+                await asyncio.sleep(0)
+
+    def ask(self) -> None:
+        number = len(self.tasks)
+        self.tasks[number] = asyncio.create_task(self._read(number))
+
+    async def _read(self, number: int) -> bytes:
+        reply = await self.client.fetch(f"{URL}{number}", {}, 1000)
+        if reply.stream is None:
+            return reply.body or b""
+        try:
+            return b"".join([chunk async for chunk in reply.stream.chunks()])
+        finally:
+            reply.stream.close()
+
+    def cancel(self) -> None:
+        if self.tasks:
+            self.chance.choice(list(self.tasks.values())).cancel()
+
+    def _open(self) -> list[FakeTransport]:
+        return [transport for transport in self.network.made if not transport.closing]
+
+    def say(self) -> None:
+        for transport in self._open():
+            heard = self.answered.get(transport, 0)
+            if not self.unsaid.get(transport) and len(transport.written) > heard:
+                self.answered[transport] = heard + 1
+                self.unsaid[transport] = self._pieces(transport.written[heard].split(b" ")[1])
+        speakers = [transport for transport in self._open() if self.unsaid.get(transport) and not transport.paused]
+        if speakers:
+            transport = self.chance.choice(speakers)
+            transport.say(self.unsaid[transport].pop(0))
+
+    def _pieces(self, path: bytes) -> list[bytes]:
+        body = (path + b" ") * self.chance.choice([1, 300, 90_000])
+        if self.chance.random() < 0.5:
+            whole = ok(body)
+        else:
+            whole = head(200, "Transfer-Encoding: chunked") + chunked(body[:500], *filter(None, [body[500:]]))
+        cut = self.chance.randrange(1, len(whole))
+        return [whole[:cut], whole[cut:]]
+
+    def lose(self) -> None:
+        if self._open():
+            self.chance.choice(self._open()).lose(ConnectionResetError())
+
+    def fin(self) -> None:
+        if self._open():
+            transport = self.chance.choice(self._open())
+            transport.protocol.eof_received()
+            transport.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_order_of_events_ends_every_wait(client: WireTransport, network: Network, seed: int) -> None:
+    """Whatever happens in whatever order: nobody gets another's answer, and nobody waits once all are gone."""
+    storm = Storm(client, network, random.Random(seed))
+    await storm.run(400)
+    async with asyncio.timeout(5):
+        while any(not task.done() for task in storm.tasks.values()):
+            storm.say()
+            await asyncio.sleep(0)
+    came = 0
+    for number, task in storm.tasks.items():
+        if not task.cancelled() and task.exception() is None:
+            came += 1
+            assert set(task.result().split()) == {b"/%d" % number}
+        elif not task.cancelled():
+            assert isinstance(task.exception(), TransferError)
+    assert came > 10
+    await client.close()
+    assert not client._connections

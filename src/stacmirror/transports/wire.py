@@ -1,6 +1,6 @@
 """`http://` and `https://` by our own lean HTTP/1.1 client: GET only, for redirects, assets and items.
 
-A tenth of a general client's CPU: no URL objects, no session, no cookie jar, one timer for all timeouts. It asks
+For less CPU than a general client's: no URL objects, no session, no cookie jar, one timer for all timeouts. It asks
 once, follows nothing, decodes nothing. Whatever is odd about a connection drops it: a surplus byte, an error, a
 close. What it cannot do (proxies) stays with `http`.
 
@@ -49,6 +49,7 @@ class WireTransport:
         """
         self._fixed = {"User-Agent": user_agent, "Accept": "*/*"}
         self._stall_timeout_s = stall_timeout_s
+        # Never shorter than the stall timeout, which alone counts until the first byte.
         self._slow_window_s = max(_SLOW_WINDOW_S, stall_timeout_s)
         self._kept_max = kept_max
         self._slowest_bytes_per_s = slowest_bytes_per_s
@@ -150,7 +151,7 @@ class WireTransport:
     def _judge(self, connection: Connection, now_s: float) -> None:
         if now_s - connection.last_s > self._stall_timeout_s:
             connection.abort(TransferError("timeout", f"no byte for {self._stall_timeout_s:g} s"))
-        elif connection.begun and now_s - connection.window_s > self._slow_window_s:
+        elif now_s - connection.window_s > self._slow_window_s:
             if connection.window_bytes < self._slowest_bytes_per_s * self._slow_window_s:
                 message = f"{connection.window_bytes} bytes in {self._slow_window_s:g} s"
                 connection.abort(TransferError("slow", message))

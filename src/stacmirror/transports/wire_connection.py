@@ -65,11 +65,6 @@ class Connection(asyncio.Protocol):
         """Whether an answer is under way and its server is expected to send."""
         return self._answer is not None and self._answer.reading
 
-    @property
-    def begun(self) -> bool:
-        """Whether a byte of the answer under way has come."""
-        return self._answer is not None and self._answer.begun
-
     def ask(self, request: bytes, url: str, small_max_bytes: int) -> Answer:
         """Send `request` and return its answer. Raises: TransferError (`reset`) when the connection is gone."""
         answer = Answer(url, small_max_bytes, self._loop.create_future(), self)
