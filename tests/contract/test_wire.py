@@ -11,9 +11,11 @@ import trustme
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Transport
+from stacmirror.transports import http as http_module
 from stacmirror.transports import wire as wire_module
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.wire import WireTransport
+from tests.contract.test_transports import whole
 from tests.contract.wire_server import KEEP, STALL, WireServer, head, ok, wire_server
 
 
@@ -142,11 +144,19 @@ async def test_a_slow_reader_stops_the_server(client: WireTransport, server: Wir
     assert server.connections == 1
 
 
-async def test_a_drip_is_given_up(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte now and then is a sign of life, and still too slow: the lowest speed ends it."""
+CLIENTS: dict[str, Callable[..., Transport]] = {"wire": WireTransport, "aiohttp": AiohttpTransport}
+
+
+@pytest.mark.parametrize("made", CLIENTS.values(), ids=CLIENTS)
+@pytest.mark.parametrize("small_max_bytes", [10, 5000], ids=["large", "small"])
+async def test_a_drip_is_given_up(
+    made: Callable[..., Transport], small_max_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then is a sign of life, and still too slow: the lowest speed ends it, with either client."""
     monkeypatch.setattr(wire_module, "_SLOW_WINDOW_S", 0.2)
+    monkeypatch.setattr(http_module, "_SLOW_WINDOW_S", 0.2)
     monkeypatch.setattr(wire_module, "_SWEEP_S", 0.05)
-    client = WireTransport(user_agent="t", connect_timeout_s=1, stall_timeout_s=0.2, slowest_bytes_per_s=1000)
+    client = made(user_agent="t", connect_timeout_s=1, stall_timeout_s=0.2, slowest_bytes_per_s=1000)
     ended = asyncio.Event()
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -166,7 +176,7 @@ async def test_a_drip_is_given_up(server: WireServer, monkeypatch: pytest.Monkey
     dripping = await asyncio.start_server(drip, "127.0.0.1", 0)
     port = dripping.sockets[0].getsockname()[1]
     with pytest.raises(TransferError) as slow:
-        await body(client, f"http://127.0.0.1:{port}/")
+        await whole(await asyncio.wait_for(client.fetch(f"http://127.0.0.1:{port}/", {}, small_max_bytes), 5))
     assert slow.value.kind == "slow"
     await client.close()
     await asyncio.wait_for(ended.wait(), 5)
@@ -175,8 +185,6 @@ async def test_a_drip_is_given_up(server: WireServer, monkeypatch: pytest.Monkey
 
 
 # -- TLS ---------------------------------------------------------------------------------------------------
-
-CLIENTS: dict[str, Callable[..., Transport]] = {"wire": WireTransport, "aiohttp": AiohttpTransport}
 
 
 @pytest.fixture(params=CLIENTS)
