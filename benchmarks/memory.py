@@ -1,6 +1,6 @@
 """Does memory stay flat? Mirrors N items from the simulator and says what the process held on the way.
 
-    python benchmarks/memory.py [--items 5000] [--generation 2022]
+    python benchmarks/memory.py [--items 5000] [--generation 2022] [--set KEY=VALUE ...]
 
 Prints one JSON line: RSS in MiB when 500 items were done and at every thousandth after, the peak, files a second,
 CPU seconds per 1,000 files. The simulator runs in a process of its own; the target is a temporary folder.
@@ -36,8 +36,8 @@ async def watch(mirror: Mirror, seen: dict[int, float]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def measure(api_url: str, key: str, items: int, target: str) -> dict[str, object]:
-    settings = build("mlhub:bigearthnet_v1_labels", target, {"api_url": api_url})
+async def measure(api_url: str, key: str, items: int, target: str, more: dict[str, str]) -> dict[str, object]:
+    settings = build("mlhub:bigearthnet_v1_labels", target, {"api_url": api_url, **more})
     mirror = Mirror(settings, api_key=key)
     seen: dict[int, float] = {}
     watcher = asyncio.create_task(watch(mirror, seen))
@@ -60,7 +60,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=5000)
     parser.add_argument("--generation", type=int, default=2022)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as in TOML")
     wanted = parser.parse_args()
+    more = dict(pair.split("=", 1) for pair in wanted.set)
     simulator = subprocess.Popen(
         [sys.executable, "-m", "stacmirror", "simulate", "--items", str(wanted.items), "--generation",
          str(wanted.generation)],
@@ -70,7 +72,7 @@ def main() -> None:
         assert simulator.stdout is not None
         at = json.loads(simulator.stdout.readline())
         with tempfile.TemporaryDirectory() as target:
-            print(json.dumps(uvloop.run(measure(at["api"], at["key"], wanted.items, target))))
+            print(json.dumps(uvloop.run(measure(at["api"], at["key"], wanted.items, target, more))))
     finally:
         simulator.terminate()
         simulator.wait()

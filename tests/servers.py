@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def free_ports(count: int) -> list[int]:
 def program(name: str) -> str:
     """Return the path of a program beside this Python or on the PATH, or skip the test."""
     beside = Path(sys.executable).parent / name
-    path = str(beside) if beside.exists() else shutil.which(name)
+    folders = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+    path = str(beside) if beside.exists() else shutil.which(name, path=folders)
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
@@ -73,6 +74,54 @@ async def seaweedfs() -> AsyncIterator[str]:
         pytest.fail("SeaweedFS did not start")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def nginx(server: str, files: Mapping[str, bytes], chain_pem: bytes, key_pem: bytes) -> AsyncIterator[list[int]]:
+    """Run nginx with the directives `server` over `files`; yield its ports: plain, and TLS with the certificate."""
+    binary = program("nginx")
+    folder = Path(tempfile.mkdtemp(prefix="stacmirror-nginx-"))
+    try:
+        for name, content in {"chain.pem": chain_pem, "key.pem": key_pem, **files}.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+        for _ in range(3):  # a port may be taken between finding and binding it
+            ports = free_ports(2)
+            (folder / "nginx.conf").write_text(_nginx_config(folder, server, ports))
+            process = _start_nginx(binary, folder)
+            try:
+                if await _listens(ports[1], process):
+                    yield ports
+                    return
+            finally:
+                _stop(process)
+        log = folder / "error.log"
+        pytest.fail(f"nginx did not start: {log.read_text()[-500:] if log.exists() else 'no log'}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_nginx(binary: str, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _nginx_config(folder: Path, server: str, ports: list[int]) -> str:
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""
+daemon off; master_process off; pid {folder}/nginx.pid;
+events {{ worker_connections 512; }}
+http {{
+  {temporary}
+  access_log off; root {folder}/root;
+  ssl_certificate {folder}/chain.pem; ssl_certificate_key {folder}/key.pem;
+  server {{ listen 127.0.0.1:{ports[0]}; listen 127.0.0.1:{ports[1]} ssl; {server} }}
+}}
+"""
 
 
 def _start_weed(weed: str, folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:

@@ -44,7 +44,7 @@ HOMES = {
     "rich": {"cli"},
     "platformdirs": {"cli"},
     "uvloop": {"cli"},
-    "httptools": set(),
+    "httptools": {"transports/wire_answer.py"},
 }
 """Where each foreign library may be imported, besides the simulator."""
 

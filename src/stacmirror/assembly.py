@@ -21,6 +21,7 @@ from stacmirror.settings import Settings
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
+from stacmirror.transports.wire import WireTransport
 
 USER_AGENT = f"stacmirror/{__version__}"
 
@@ -34,12 +35,7 @@ def retry_policy(settings: Settings) -> RetryPolicy:
 def make_router(settings: Settings, clock: SystemClock) -> Router:
     """Return the way to open any href, with every host's budget."""
     limit, s3 = settings.limit, settings.s3
-    http = AiohttpTransport(
-        user_agent=USER_AGENT,
-        connect_timeout_s=limit.connect_timeout_s,
-        stall_timeout_s=limit.stall_timeout_s,
-        proxies=getproxies(),
-    )
+    http = _make_http(settings)
     objects = S3Transport(
         http,
         endpoint=s3.s3_endpoint,
@@ -64,6 +60,23 @@ def make_router(settings: Settings, clock: SystemClock) -> Router:
         small_max_bytes=min(settings.write.small_file_max_bytes, held_max_bytes),
         retry_after_max_s=limit.retry_after_max_s,
         wall=clock.wall,
+    )
+
+
+def _make_http(settings: Settings) -> Transport:
+    limit, proxies = settings.limit, getproxies()
+    if limit.http_client == "wire" and not {"http", "https", "all"} & proxies.keys():
+        return WireTransport(
+            user_agent=USER_AGENT,
+            connect_timeout_s=limit.connect_timeout_s,
+            stall_timeout_s=limit.stall_timeout_s,
+            kept_max=limit.per_host,
+        )
+    return AiohttpTransport(
+        user_agent=USER_AGENT,
+        connect_timeout_s=limit.connect_timeout_s,
+        stall_timeout_s=limit.stall_timeout_s,
+        proxies=proxies,
     )
 
 

@@ -98,6 +98,8 @@ class LimitSettings:
     """For a connection to stand."""
     stall_timeout_s: Annotated[float, Range("1ms", "1d")] = 30.0
     """Without a byte, an answer is given up."""
+    http_client: str = "wire"
+    """`wire` (our own, less CPU) or `aiohttp`; where the environment names a proxy it is always aiohttp."""
     max_items: Annotated[int | None, Range(1, 1_000_000_000)] = None
     """Stop after this many matching items of the mirror, over all its runs."""
 

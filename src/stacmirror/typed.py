@@ -34,6 +34,7 @@ _UNITS = ("_per_s", "_bytes", "_s")
 _CHOICES = {
     "layout": ("item", "notebook", "bigearthnet", "fanout", "template"),
     "incomplete": ("show", "hide"),
+    "http_client": ("wire", "aiohttp"),
     "progress": ("auto", "bar", "plain", "none"),
 }
 ALL_SETTINGS = "`stacmirror config show` lists all settings"

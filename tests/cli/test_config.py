@@ -195,7 +195,13 @@ def test_every_setting_has_a_documented_way_to_be_set() -> None:
     for key, option in table.items():
         name = config.ENV_PREFIX + key.upper()
         value = "true" if isinstance(option.default, bool) or key in ("cloud_and_shadow", "seasonal_snow") else "7"
-        value = {"rate": "7/s", "layout": "fanout", "incomplete": "hide", "progress": "none"}.get(key, value)
+        value = {
+            "rate": "7/s",
+            "layout": "fanout",
+            "incomplete": "hide",
+            "progress": "none",
+            "http_client": "aiohttp",
+        }.get(key, value)
         changed = config.resolve({}, {name: value}, config.places()).settings()
         assert changed != Settings("", ""), f"{name} changes nothing"
 

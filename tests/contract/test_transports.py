@@ -17,6 +17,7 @@ from stacmirror.interfaces import Reply, Transport
 from stacmirror.limits import HostLimits, origin_of
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.router import Router
+from stacmirror.transports.wire import WireTransport
 from tests.contract.wire_server import KEEP, RESET, STALL, WireServer, chunked, head, ok, wire_server
 from tests.unit.fakes import FakeBody, FakeClock
 
@@ -26,6 +27,7 @@ STALL_S = 0.2
 
 HTTP_TRANSPORTS: dict[str, Callable[[], Transport]] = {
     "aiohttp": lambda: AiohttpTransport(user_agent="test/1", connect_timeout_s=2.0, stall_timeout_s=STALL_S),
+    "wire": lambda: WireTransport(user_agent="test/1", connect_timeout_s=2.0, stall_timeout_s=STALL_S),
 }
 
 
@@ -167,8 +169,9 @@ async def test_urls_are_sent_as_they_are(
 BAD_ANSWERS = {
     "short": ([head(200, "Content-Length: 100"), b"x" * 60], "short"),
     "short and large": ([head(200, "Content-Length: 100000"), b"x" * 60_000], "short"),
-    "reset midway": ([head(200, "Content-Length: 100"), b"x" * 60, RESET], None),
-    "reset midway, large": ([head(200, "Content-Length: 100000"), b"x" * 60_000, RESET], None),
+    "reset midway": ([head(200, "Content-Length: 100"), b"x" * 60, RESET], "short"),
+    "reset midway, large": ([head(200, "Content-Length: 100000"), b"x" * 60_000, RESET], "short"),
+    "reset midway, chunked": ([head(200, "Transfer-Encoding: chunked"), chunked(b"x", end=False), RESET], "short"),
     "chunks end early": ([head(200, "Transfer-Encoding: chunked"), chunked(b"x" * 60, end=False)], "short"),
     "large chunks end early": ([head(200, "Transfer-Encoding: chunked"), chunked(b"x" * 9000, end=False)], "short"),
     "a bad chunk": ([head(200, "Transfer-Encoding: chunked"), b"5\r\nhello\r\nzz\r\n"], None),
@@ -177,12 +180,21 @@ BAD_ANSWERS = {
     "stall midway": ([head(200, "Content-Length: 100"), b"x" * 60, STALL], "timeout"),
     "stall midway, large": ([head(200, "Content-Length: 100000"), b"x" * 60_000, STALL], "timeout"),
     "stall midway, chunked": ([head(200, "Transfer-Encoding: chunked"), chunked(b"x", end=False), STALL], "timeout"),
+    "head cut": ([b"HTTP/1.1 200 OK\r\nContent-"], "reset"),
+    "head reset": ([b"HTTP/1.1 200 OK\r\nContent-", RESET], "reset"),
+    "an interim answer only": ([b"HTTP/1.1 100 Continue\r\n\r\n"], "reset"),
     "closed before an answer": ([], "reset"),
     "reset before an answer": ([RESET], "reset"),
     "no HTTP": ([b"220 smtp.example.org ready\r\n\r\n"], "protocol"),
     "a header too long": ([head(200, "X-Long: " + "x" * 200_000)], "protocol"),
     "two lengths": ([head(200, "Content-Length: 3", "Content-Length: 4"), b"abcd"], "protocol"),
     "a negative length": ([head(200, "Content-Length: -3"), b"abcd"], "protocol"),
+    "a length in words": ([head(200, "Content-Length: some"), b"abcd"], "protocol"),
+    "a length without end": ([head(200, f"Content-Length: {10**25}"), b"abcd"], "protocol"),
+    "length and chunks": ([head(200, "Content-Length: 2", "Transfer-Encoding: chunked"), chunked(b"ok")], "protocol"),
+    "another coding": ([head(200, "Transfer-Encoding: gzip, chunked"), chunked(gzip.compress(b"x"))], "protocol"),
+    "another protocol": ([head(101, "Upgrade: h2c", "Connection: upgrade"), STALL], "protocol"),
+    "too many headers": ([head(200, *(f"X-{n}: 1" for n in range(1000)), "Content-Length: 0")], "protocol"),
 }
 
 
@@ -235,11 +247,83 @@ async def test_nobody_listening(transport: Transport) -> None:
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["http://", "http:///path", "http://[::1/", "http://host:port/", "http://a..b/"])
-async def test_what_is_no_url(transport: Transport, url: str) -> None:
-    """A href that cannot be asked is a TransferError like all else."""
-    with pytest.raises(TransferError):
-        await fetch(transport, url)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http:",
+        "http://",
+        "http:///path",
+        "http:/{host}/",
+        "ftp://{host}/",
+        " http://{host}/",
+        "http://[::1/",
+        "http://host:port/",
+        "http://host:0/",
+        "http://host:65536/",
+        "http://host:\u0661/",
+        "http://a..b/",
+        "http://.a/",
+        "http://user:secret@{host}/",
+        "http://{host}\\@evil/",
+        "http://{host}\r\nX-Evil: 1/",
+        "http://{host}\n/",
+        "http://{host} /",
+        "http://{host}\0/",
+        "http://{host}\x7f/",
+        "http://127.0.0.1%2f/",
+        "http://127.0.0.1\uff0fevil/",
+        "http://\ud800.x/",
+        "http://{host}/\ud800",
+    ],
+)
+async def test_what_is_no_url(transport: Transport, wire: WireServer, url: str) -> None:
+    """A href that cannot be asked, names a user or holds tricks is kind `url`, for good, and reaches no server."""
+    with pytest.raises(TransferError) as refused:
+        await fetch(transport, url.replace("{host}", wire.url[7:]))
+    assert (refused.value.kind, refused.value.retryable) == ("url", False)
+    assert "secret" not in str(refused.value)
+    assert wire.heard == []
+
+
+@pytest.mark.parametrize("odd", ["\r\nX-Evil: 1", "\n", "\r", " HTTP/1.1\r\n\r\n", "\0", "\x7f", "\t"])
+@pytest.mark.parametrize("where", ["/a{}b", "?a={}"], ids=["path", "query"])
+async def test_line_breaks_never_reach_the_wire(transport: Transport, wire: WireServer, where: str, odd: str) -> None:
+    """Whatever a URL's path or query holds, a server hears one request of one line, without controls."""
+    await fetch(transport, wire.url + where.format(odd))
+    (heard,) = wire.heard
+    line, *headers = heard.split("\r\n")
+    assert line.isprintable()
+    assert len(line.split(" ")) == 3
+    assert not any(header.startswith("X-Evil") for header in headers)
+
+
+@pytest.mark.parametrize("value", ["1\r\nX-Evil: 1", "1\n", "1\r", "1\0"])
+async def test_headers_break_no_line(transport: Transport, wire: WireServer, value: str) -> None:
+    """A header value with a line break or a NUL is refused, and nothing is asked."""
+    with pytest.raises(TransferError) as refused:
+        await fetch(transport, wire.url + "/a", **{"X-A": value})
+    assert (refused.value.kind, refused.value.retryable) == ("url", False)
+    assert wire.heard == []
+
+
+async def test_a_url_may_lack_its_path(transport: Transport, wire: WireServer) -> None:
+    """`http://host?query#fragment` asks for `/?query`; a scheme may be in capitals."""
+    wire.say("/?a=b", ok(b"found"))
+    assert (await fetch(transport, wire.url.upper() + "?a=b#c/d")).body == b"found"
+
+
+async def test_an_offer_to_upgrade_is_no_upgrade(transport: Transport, wire: WireServer) -> None:
+    """Servers that offer another protocol with a 200 have answered all the same."""
+    offer = ok(b"abc", "Upgrade: h2,h2c", "Connection: Upgrade, Keep-Alive")
+    assert (await fetch(transport, wire.say("/a", offer, KEEP))).body == b"abc"
+
+
+async def test_trailers_are_no_headers(transport: Transport, wire: WireServer) -> None:
+    """What follows the last chunk changes nothing of what was said before the body."""
+    trailed = chunked(b"abc", end=False) + b"0\r\nETag: evil\r\nLocation: /evil\r\n\r\n"
+    reply = await fetch(transport, wire.say("/a", head(200, "Transfer-Encoding: chunked", "ETag: a"), trailed, KEEP))
+    assert (reply.body, reply.headers["etag"], reply.headers.get("location")) == (b"abc", "a", None)
 
 
 async def test_an_unknown_host(transport: Transport) -> None:

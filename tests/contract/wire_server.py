@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -41,7 +42,10 @@ class WireServer:
             while await self._answer(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+            writer.transport.abort()  # the client has gone: over TLS a close would wait for its farewell
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             self.gone += 1
             writer.close()
@@ -74,10 +78,10 @@ class WireServer:
 
 
 @asynccontextmanager
-async def wire_server() -> AsyncIterator[WireServer]:
-    """Run a WireServer on loopback."""
+async def wire_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[WireServer]:
+    """Run a WireServer on loopback, with TLS where a context is given."""
     wire = WireServer()
-    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0, limit=1 << 20)
+    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0, limit=1 << 20, ssl=tls)
     wire.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield wire

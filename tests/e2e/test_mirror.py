@@ -53,6 +53,19 @@ async def test_every_byte_arrives(quick_settings: Make, tmp_path: Path, generati
     assert summary.run.listing.ended
 
 
+async def test_both_clients_bring_the_same(quick_settings: Make, tmp_path: Path) -> None:
+    """Our own client and aiohttp give one tree, with as many requests, faults or not."""
+    async with simulated(items=12, generation=2022) as simulator:
+        counts = []
+        for client in ("wire", "aiohttp"):
+            summary = await run(quick_settings(simulator, client, http_client=client), simulator.key)
+            assert summary.verdict == "complete"
+            counts.append(summary.requests)
+    assert counts[0] == counts[1]
+    assert tree(tmp_path / "wire") == tree(tmp_path / "aiohttp")
+    assert len(tree(tmp_path / "wire")) == 12 * 13
+
+
 async def test_second_run_asks_for_nothing(quick_settings: Make) -> None:
     """A complete mirror run again asks for one page and no asset, but for a sample of what was missing everywhere."""
     async with simulated(items=20, generation=2022) as simulator:

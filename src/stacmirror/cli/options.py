@@ -87,6 +87,7 @@ TUNING = Group(
         Flag("retries", "Further attempts a request.", "N"),
         Flag("stall_timeout", "Longest time without a byte.", "TIME"),
         Flag("connect_timeout", "Time to connect.", "TIME"),
+        Flag("http_client", "wire (our own, least CPU) or aiohttp.", "NAME"),
         Flag("sync_every", "Longest time between commits.", "TIME"),
         Flag("grace", "Time to finish after Ctrl-C.", "TIME"),
         Flag("sweeps", "Passes at the end over failures.", "N"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from urllib.parse import quote, urlsplit
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 import aiohttp
@@ -17,13 +18,12 @@ from yarl import URL
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
+from stacmirror.transports.address import parse_origin, split
 
 _CHUNK_BYTES = 1 << 18
 _HEADER_MAX_BYTES = 32 << 10
 """Long enough for a redirect to a presigned URL in one Location."""
-
-
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_SLOW_WINDOW_S = 30.0
 
 
 class AiohttpTransport:
@@ -36,8 +36,15 @@ class AiohttpTransport:
         connect_timeout_s: float,
         stall_timeout_s: float,
         proxies: Mapping[str, str] | None = None,
+        slowest_bytes_per_s: float = 100.0,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
-        """`proxies` maps a scheme (`http`, `https`) to a proxy's URL."""
+        """`proxies` maps a scheme (`http`, `https`, or `all`) to a proxy's URL.
+
+        `slowest_bytes_per_s` over half a minute (or over the stall timeout, if that is longer), or a body is given up.
+        """
+        self._pace = _Pace(max(_SLOW_WINDOW_S, stall_timeout_s), slowest_bytes_per_s)
+        self._make_tls = tls
         self._user_agent = user_agent
         self._proxies = proxies or {}
         # No total: a large scene may take an hour. What must not happen is an answer without a byte.
@@ -46,7 +53,7 @@ class AiohttpTransport:
 
     def _open_session(self) -> aiohttp.ClientSession:
         # limit=0: how many requests a host gets is the host budget's business, in one place.
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=self._make_tls())
         return aiohttp.ClientSession(
             connector=connector,
             timeout=self._timeout,
@@ -71,7 +78,7 @@ class AiohttpTransport:
         except Exception as error:
             raise map_error(error) from error
         try:
-            return await _reply(url, response, small_max_bytes)
+            return await _reply(url, response, small_max_bytes, self._pace)
         except BaseException:
             response.close()
             raise
@@ -80,7 +87,9 @@ class AiohttpTransport:
         if not self._proxies:
             return None
         parts = urlsplit(url)
-        return None if proxy_bypass(parts.netloc) else self._proxies.get(parts.scheme)
+        if proxy_bypass(parts.netloc):
+            return None
+        return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
     async def close(self) -> None:
         """Close all connections."""
@@ -90,34 +99,51 @@ class AiohttpTransport:
 
 
 def _as_sent(url: str) -> URL:
-    """Keep a URL byte for byte (a signature covers its spelling); quote only what no server would accept."""
-    if url.isascii() and url.isprintable() and " " not in url:
-        return URL(url, encoded=True)
-    host, slash, path = url.partition("://")[2].partition("/")
-    if not host.isascii():
-        return URL(url)
-    scheme = url.partition("://")[0]
-    return URL(f"{scheme}://{host}{slash}{quote(path, safe=_PRINTABLE)}", encoded=True)
+    """Return the URL for aiohttp, spelled as it came. Raises: TransferError (`url`)."""
+    spelled, target = split(url)
+    origin = parse_origin(spelled)
+    return URL(f"http{'s' if origin.tls else ''}://{origin.host}{target}", encoded=True)
 
 
-async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: int) -> Reply:
+class _Pace(NamedTuple):
+    """How fast a body must come at least."""
+
+    window_s: float
+    slowest_bytes_per_s: float
+
+    async def chunks(self, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+        """Yield a body's bytes. Raises: TransferError (`slow`) for a drip, which to aiohttp's timeouts is life."""
+        now = asyncio.get_running_loop().time
+        since_s, got_bytes = now(), 0
+        async for chunk in content.iter_chunked(_CHUNK_BYTES):
+            got_bytes += len(chunk)
+            if now() - since_s > self.window_s:
+                if got_bytes < self.slowest_bytes_per_s * self.window_s:
+                    raise TransferError("slow", f"{got_bytes} bytes in {self.window_s:g} s")
+                since_s, got_bytes = now(), 0
+            yield chunk
+
+
+async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: int, pace: _Pace) -> Reply:
     headers = {name.lower(): value for name, value in response.headers.items()}
+    if response.status < 200:
+        raise TransferError("protocol", "the server changed the protocol")
+    if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        raise TransferError("protocol", "a transfer coding nobody asked for")
     length = response.content_length
     if response.status in (204, 304):
         response.release()
         return Reply(url, response.status, headers, b"", None)
+    chunks = pace.chunks(response.content)
     if length is not None and length > small_max_bytes:
-        return Reply(url, response.status, headers, None, _Stream(response, b""))
+        return Reply(url, response.status, headers, None, _Stream(response, b"", chunks))
     held = bytearray()
     try:
-        if length is not None:
-            body = await response.read()
-            return Reply(url, response.status, headers, body, None)
-        # No length: read until it ends, or until it proves too large to be held.
-        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        # Without a length: read until it ends, or until it proves too large to be held.
+        async for chunk in chunks:
             held += chunk
             if len(held) > small_max_bytes:
-                return Reply(url, response.status, headers, None, _Stream(response, bytes(held)))
+                return Reply(url, response.status, headers, None, _Stream(response, bytes(held), chunks))
     except Exception as error:
         raise map_error(error) from error
     response.release()
@@ -127,15 +153,16 @@ async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: in
 class _Stream:
     """A large body; what was read before it proved large comes first."""
 
-    def __init__(self, response: aiohttp.ClientResponse, first: bytes) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes, rest: AsyncIterator[bytes]) -> None:
         self._response = response
         self._first = first
+        self._rest = rest
 
     async def chunks(self) -> AsyncIterator[bytes]:
         if self._first:
             yield self._first
         try:
-            async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
+            async for chunk in self._rest:
                 yield chunk
         except Exception as error:
             raise map_error(error) from error
@@ -154,8 +181,10 @@ def map_error(error: Exception) -> TransferError:
         return TransferError(kind, "no connection in time" if kind == "connect" else "no byte in time")
     if isinstance(error, aiohttp.InvalidURL):
         return TransferError("url", "not a URL that can be asked", retryable=False)
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLError)):
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
         return TransferError("tls", "the server's certificate is not trusted", retryable=False)
+    if isinstance(error, ssl.SSLError):
+        return TransferError("tls", "the TLS handshake failed")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return TransferError("dns", f"host name not found: {error.host}")
     if isinstance(error, aiohttp.ClientConnectorError):

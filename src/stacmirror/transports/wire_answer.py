@@ -1,0 +1,260 @@
+"""One answer to one GET: its bytes in, a Reply out; a small body is held, a large one is a stream.
+
+Made by `wire` for each request, fed by `wire_connection`. It knows bytes, not sockets, pools or timeouts. httptools
+(llhttp) parses; what it does not judge is judged here: which body ends with the close, how much a head may hold,
+and that nothing comes after an answer's end.
+Source: RFC 9112, sections 6.3 (message body length), 9.3 (persistence), 9.8 (TLS closure).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import httptools
+
+from stacmirror.errors import TransferError
+from stacmirror.interfaces import Reply
+
+HEAD_MAX_BYTES = 64 << 10
+"""Of one answer's header lines, and of anything else that is no body; a presigned Location has 2 KiB."""
+HEADERS_MAX = 128
+_STREAM_HIGH_BYTES = 1 << 20
+_STREAM_LOW_BYTES = 1 << 18
+_BODILESS = frozenset({204, 304})
+
+
+class Line(Protocol):
+    """The connection, as an answer sees it."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def drop(self, answer: Answer, error: TransferError) -> None: ...
+
+
+class Answer:
+    """`waiter` gets the Reply, or the TransferError. What comes after `complete` is surplus, and belongs to nobody."""
+
+    __slots__ = (
+        "_body", "_chunked", "_head_bytes", "_headers", "_headers_left", "_idle_bytes", "_keep", "_length", "_line",
+        "_parser", "_size", "_small_max", "_status", "_surplus", "_url", "begun", "complete", "stream", "waiter",
+    )  # fmt: skip
+
+    def __init__(self, url: str, small_max_bytes: int, waiter: asyncio.Future[Reply], line: Line) -> None:
+        self.waiter = waiter
+        self.stream: WireBody | None = None
+        self.begun = False
+        """Whether a byte of it has come."""
+        self.complete = False
+        self._line = line
+        self._url = url
+        self._small_max = small_max_bytes
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._headers_left = HEADERS_MAX
+        self._head_bytes = 0
+        self._idle_bytes = 0
+        self._body: list[bytes] = []
+        self._size = 0
+        self._length: int | None = None
+        self._chunked = False
+        self._keep = False
+        self._surplus = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the connection can take another request once this answer is complete."""
+        return self._keep and not self._surplus
+
+    @property
+    def reading(self) -> bool:
+        """Whether the server is expected to send: not while our own reader is behind."""
+        return self.stream is None or not self.stream.paused
+
+    # -- what the connection calls -------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes. Raises: TransferError when they are no answer."""
+        self.begun = True
+        size = self._size
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None  # ours: what a method below has raised
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.complete:
+                raise self._damaged(error) from error
+            self._surplus = True  # the answer is whole; what came after it is not ours
+        # Interim answers, trailers and chunk extensions without end are heads in disguise.
+        self._idle_bytes = self._idle_bytes + len(data) if self._size == size and not self.complete else 0
+        if self._idle_bytes > HEAD_MAX_BYTES:
+            raise _too_long()
+
+    def _damaged(self, error: Exception) -> TransferError:
+        if isinstance(error, httptools.HttpParserUpgrade):
+            return TransferError("protocol", "the server changed the protocol")
+        if self._status:
+            return TransferError("short", "the body is damaged")
+        return TransferError("protocol", "not an HTTP answer")
+
+    def closed(self, *, properly: bool) -> TransferError | None:
+        """Hear that no byte will come; return the error, or None where the close is the answer's end.
+
+        `properly` says that the server has said so itself: over TLS, a cut is not told from an end otherwise.
+        """
+        if self._status:
+            if self._length is None and not self._chunked and properly:
+                self.complete = True
+                return None
+            return TransferError("short", "the body ended early")
+        if self.begun:
+            return TransferError("reset", "the connection broke in the head")
+        return TransferError("reset", "the server closed the connection before it answered")
+
+    def succeed(self) -> None:
+        """Hand over a complete answer."""
+        if self.stream is not None:
+            self.stream.end(None)
+        elif not self.waiter.done():
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self.waiter.set_result(Reply(self._url, self._status, self._headers, body, None))
+        self._let_go()
+
+    def fail(self, error: TransferError) -> None:
+        """End it with `error`, whoever waits."""
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
+        if self.stream is not None:
+            self.stream.end(error)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        # Parser and stream know us: without this, bodies would stay until the cycle collector comes.
+        self._parser = self.stream = None
+        self._body = []
+
+    # -- what the parser calls -----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        # More after the answer's end: another answer, which nobody asked for and which must answer nobody.
+        self._surplus = self.complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.complete:
+            return
+        self._head_bytes += len(name) + len(value) + 4
+        self._headers_left -= 1
+        if self._head_bytes > HEAD_MAX_BYTES or self._headers_left < 0:
+            raise _too_long()
+        if not self._status:  # a trailer says nothing of the body that we would believe
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 or self.complete:
+            return  # an interim answer: its end is not the end
+        headers = self._headers
+        self._status = status
+        length = headers.get("content-length")
+        self._length = 0 if status in _BODILESS else int(length) if length is not None else None
+        coding = headers.get("transfer-encoding")
+        if coding is not None:
+            if coding.strip().lower() != "chunked":
+                raise TransferError("protocol", "a transfer coding nobody asked for")
+            self._chunked = True
+        elif self._length is not None and self._length > self._small_max:
+            self._open_stream()
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._surplus:
+            return
+        self._size += len(chunk)
+        if self.stream is not None:
+            self.stream.feed(chunk)
+            return
+        self._body.append(chunk)
+        if self._size > self._small_max:
+            self._open_stream()
+
+    def on_message_complete(self) -> None:
+        if self._surplus:
+            return
+        if self._status:
+            self.complete = True
+            self._keep = bool(self._parser.should_keep_alive())  # asked now: the parser forgets it
+        else:
+            self._headers = {}  # an interim answer's
+
+    def _open_stream(self) -> None:
+        self.stream = WireBody(self, self._line)
+        for chunk in self._body:
+            self.stream.feed(chunk)
+        self._body = []
+        if not self.waiter.done():
+            self.waiter.set_result(Reply(self._url, self._status, self._headers, None, self.stream))
+
+
+class WireBody:
+    """A large body: chunks wait here, at most about a MiB of them. Implements `interfaces.Body`."""
+
+    def __init__(self, answer: Answer, line: Line) -> None:
+        self._answer = answer
+        self._line = line
+        self._chunks: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._ended = False
+        self._error: TransferError | None = None
+        self._more: asyncio.Future[None] | None = None
+        self.paused = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk from the answer."""
+        self._chunks.append(chunk)
+        self._held_bytes += len(chunk)
+        if self._held_bytes > _STREAM_HIGH_BYTES and not self.paused:
+            self.paused = True
+            self._line.pause()
+        self._tell()
+
+    def end(self, error: TransferError | None) -> None:
+        """Hear that nothing more comes."""
+        if not self._ended:
+            self._ended = True
+            self._error = error
+            # From now on the connection is another's, or gone: a reader that catches up must not touch it.
+            self.paused = False
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                self._held_bytes -= len(chunk)
+                if self.paused and self._held_bytes < _STREAM_LOW_BYTES:
+                    self.paused = False
+                    self._line.resume()
+                yield chunk
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+
+    def close(self) -> None:
+        """Drop the connection unless the body came to its end. Whoever still reads gets an error."""
+        self._chunks.clear()
+        self._line.drop(self._answer, TransferError("reset", "the body was closed before its end"))
+
+
+def _too_long() -> TransferError:
+    return TransferError("protocol", f"more than {HEADERS_MAX} headers, or {HEAD_MAX_BYTES} bytes of them")
