@@ -37,12 +37,16 @@ def free_ports(count: int) -> list[int]:
 
 
 def program(name: str) -> str:
-    """Return the path of a program beside this Python or on the PATH, or skip the test."""
+    """Return the path of a program beside this Python or on the PATH, or skip the test.
+
+    Where the environment says STACMIRROR_TEST_SERVERS=required, as in CI, a missing one fails it.
+    """
     beside = Path(sys.executable).parent / name
     folders = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
     path = str(beside) if beside.exists() else shutil.which(name, path=folders)
     if path is None:
-        pytest.skip(f"{name} is not installed")
+        required = os.environ.get("STACMIRROR_TEST_SERVERS") == "required"
+        (pytest.fail if required else pytest.skip)(f"{name} is not installed")
     return path
 
 
