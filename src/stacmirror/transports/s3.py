@@ -7,7 +7,6 @@ server's clock are learned from its refusals.
 
 from __future__ import annotations
 
-import email.utils
 import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
@@ -139,6 +138,8 @@ class S3Transport:
         return False
 
     def _learn_time(self, reply: Reply) -> bool:
+        import email.utils  # here: it takes 20 ms to load, and clocks are seldom wrong
+
         try:
             theirs = email.utils.parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
         except (TypeError, ValueError):
