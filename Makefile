@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .PHONY: help demo test unit lint types format audit test-lowest clean
 
 help:
 	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
 	@echo "make test         install the test extra, then run all tests"
-	@echo "make unit         only the quick tests"
+	@echo "make unit         only the quick tests: no whole runs, no command line"
 	@echo "make lint types   ruff; mypy --strict"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
 
@@ -32,10 +33,10 @@ demo: $(VENV)/.installed
 	$(BIN)/stacmirror demo demo-mirror
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 unit: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow" tests/unit tests/contract tests/simulator tests/test_architecture.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -52,7 +53,7 @@ test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install -q --disable-pip-version-check uv
 	.venv-lowest/bin/uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct -e '.[test]'
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest -n auto --maxprocesses 4
 
 clean:
 	rm -rf $(VENV) .venv-lowest demo-mirror build dist .pytest_cache .mypy_cache .ruff_cache
