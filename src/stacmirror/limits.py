@@ -151,7 +151,18 @@ class HostLimits:
         return self._useful
 
 
+_ORIGINS_MAX = 1000
+_origins: dict[str, str] = {}
+"""Of origins as spelled: a run asks this three times a file, of a handful of hosts."""
+
+
 def origin_of(url: str) -> str:
     """Return scheme, host and port of a URL as one key (`s3://bucket` for S3)."""
-    parts = url.split("/", 3)
-    return "/".join(parts[:3]).partition("?")[0].lower() if len(parts) > 2 else url.lower()
+    end = url.find("/", url.find("://") + 3)
+    spelled = url if end < 0 else url[:end]
+    origin = _origins.get(spelled)
+    if origin is None:
+        if len(_origins) >= _ORIGINS_MAX:
+            _origins.clear()
+        origin = _origins[spelled] = spelled.partition("?")[0].partition("#")[0].lower()
+    return origin

@@ -50,21 +50,21 @@ def _drawn(progress: Progress, width: int = 80, title: str = "mlhub:x to d") -> 
 def test_the_panel_shows_counts_rates_and_what_is_left(width: int) -> None:
     """The panel has items, percent, files, bytes, rates, time left, queue and retries, and fits the width."""
     progress = _progress()
-    progress.begin("S2A_MSIL2A_20180526T100031_65_62/B02", 1.0)
+    progress.begin("S2A_MSIL2A_20180526T100031_65_62", "B02", 1.0)
     drawn = _drawn(progress, width)
     assert all(len(line) <= width for line in drawn.splitlines())
     assert len(drawn.splitlines()) == 5
     if width >= 80:
         for part in ("50 of 200 items", "25%", "650 files", "8.2 MB", "130 files/s", "15.0s left", "1 in flight"):
             assert part in drawn
-        for part in ("128 queued", "3 retries", "slowest 4.0s: S2A_MSIL2A_20180526T100031_65_62/B02"):
+        for part in ("128 queued", "3 retries", "slowest 4.0s: S2A_MSIL2A_20180526T100031_65_62 B02"):
             assert part in drawn
 
 
 def test_ids_cannot_steer_the_terminal_nor_the_markup() -> None:
     """An escape sequence or rich markup in an id is shown as text, replaced where it is not printable."""
     progress = _progress()
-    progress.begin("evil\x1b]0;pwned\x07[red]id[/red]\u202e\r", 0.0)
+    progress.begin("evil\x1b]0;pwned\x07[red]id[/red]\u202e\r", "key", 0.0)
     drawn = _drawn(progress, 120, title="mlhub:[bold]x[/bold]\x1b[2J to d")
     for char in ("\x1b", "\x07", "\u202e", "\r"):
         assert char not in drawn

@@ -33,6 +33,8 @@ def sink(tmp_path: Path) -> Iterator[DirectorySink]:
 class Recorder:
     """A syncer that notes what it was told since the last sync."""
 
+    listens = True
+
     def __init__(self) -> None:
         self.noted: set[str] = set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
 from collections.abc import Callable
@@ -46,6 +47,7 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         quiet=look.quiet,
         log=log,
     )
+    _quiet_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         summary, citation = runner.run(_drive(settings, job.api_key, display))
     target = shlex.quote(settings.target)
@@ -63,6 +65,13 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
     if look.json:
         emit_json(summary_json(ending.summary))
     return ending.summary.exit_code
+
+
+def _quiet_collector() -> None:
+    """Let the cycle collector look less often: an item path makes next to no cycles, and looking took 5 % of a run."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _drive(settings: Settings, api_key: str, display: Display) -> tuple[Summary, list[str]]:

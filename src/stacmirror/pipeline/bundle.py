@@ -6,6 +6,7 @@ the time at which it can go on, and takes another.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from stacmirror.model import Absent, Failed, Item, ItemKey, LackingItem, Receipt, SourceLink, Transfer, Unit
@@ -33,6 +34,8 @@ class Job:
     fetched: int = 0
     fetched_bytes: int = 0
     planned: bool = False
+    expires_s: float = math.inf
+    """Wall clock at which its links stop working."""
     renewed_at_s: float = -1.0e18
     """Wall clock of the last renewal of its links."""
     done: bool = False

@@ -43,13 +43,13 @@ class Progress:
         self._requests: Callable[[], int] = lambda: 0
         self.committed_items = 0
         """Items (walked and linked) that are durable on disk and in the ledger, by this run."""
-        self._in_flight: dict[int, tuple[str, float]] = {}
+        self._in_flight: dict[int, tuple[str, str, float]] = {}
         self._next_token = 0
 
-    def begin(self, label: str, now_s: float) -> int:
-        """Note that a transfer (`label`, safe to show) is under way; return the token for `end`."""
+    def begin(self, item_id: str, asset_key: str, now_s: float) -> int:
+        """Note that a transfer is under way; return the token for `end`."""
         self._next_token += 1
-        self._in_flight[self._next_token] = (label, now_s)
+        self._in_flight[self._next_token] = (item_id, asset_key, now_s)
         return self._next_token
 
     def end(self, token: int) -> None:
@@ -87,6 +87,6 @@ class Progress:
     def slowest(self, now_s: float) -> tuple[str, float] | None:
         """Return label and age in seconds of the oldest transfer under way, or None."""
         # Tokens grow and dicts keep their order, so the first entry is the oldest.
-        for label, since_s in self._in_flight.values():
-            return label, now_s - since_s
+        for item_id, asset_key, since_s in self._in_flight.values():
+            return f"{item_id} {asset_key}", now_s - since_s
         return None

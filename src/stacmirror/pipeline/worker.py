@@ -6,6 +6,7 @@ until its next attempt is due; it never sleeps through a server's pause.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -109,6 +110,7 @@ class Worker:
                 self._crew.planner.give_unit(bundle, job)
                 return False
         self._crew.planner.plan(bundle, job)
+        job.expires_s = self._expires_s(job)
         job.planned = True
         return True
 
@@ -194,7 +196,7 @@ class Worker:
             transfer.not_before_s = now_s + pause_s
             return False
         transfer.attempts += 1
-        token = crew.progress.begin(f"{job.key.id} {key}", now_s)
+        token = crew.progress.begin(job.key.id, key, now_s)
         try:
             await self._fetch(job, transfer)
         except TransferError as error:
@@ -240,12 +242,15 @@ class Worker:
 
     async def _renew_if_old(self, job: Job) -> None:
         """Renew an item's links shortly before they die: cheaper than to learn it from thirteen refusals."""
-        if job.item is None or not job.todo:
-            return
-        life_s = self._crew.link_life_s
-        expires_s = expires_at_s(job.todo[0].asset.href, life_s, job.item.read_at_s)
-        if expires_s - self._crew.clock.wall() < min(60.0, life_s * _EXPIRY_MARGIN):
+        margin_s = min(60.0, self._crew.link_life_s * _EXPIRY_MARGIN)
+        if job.expires_s - self._crew.clock.wall() < margin_s:
             await self._renew(job)
+
+    def _expires_s(self, job: Job) -> float:
+        """Return when the item's links die. They were issued together: one speaks for all."""
+        if job.item is None or not job.todo:
+            return math.inf
+        return expires_at_s(job.todo[0].asset.href, self._crew.link_life_s, job.item.read_at_s)
 
     async def _renew_dead_link(self, job: Job, transfer: Transfer) -> bool:
         """After a refusal: if the link had expired by our reckoning, renew and ask again, once per life."""
@@ -276,3 +281,4 @@ class Worker:
         assets = {asset.key: asset for asset in fresh.assets}
         for transfer in job.todo:
             transfer.asset = assets.get(transfer.asset.key, transfer.asset)
+        job.expires_s = self._expires_s(job)

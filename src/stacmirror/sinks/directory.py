@@ -60,7 +60,8 @@ class DirectorySink:
                     if "/" in name:
                         os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
                     _write_file(name, content, folder_fd)
-                    self._wrote_file(folder, name)
+                    if self._syncer.listens:
+                        self._wrote_file(folder, name)
             finally:
                 os.close(folder_fd)
         except OSError as error:

@@ -21,6 +21,9 @@ _SYNCFS_HONOURED = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "z
 class Syncer(Protocol):
     """What a directory sink needs: to be told what was written, and to make it durable."""
 
+    listens: bool
+    """Whether `wrote` does anything; where not, a caller on a hot path need not work out the paths."""
+
     def wrote(self, path: str) -> None:
         """Note a file or folder that changed."""
         ...
@@ -34,6 +37,8 @@ class Syncer(Protocol):
 
 class SyncFs:
     """One `syncfs` on a descriptor that stays open for the run, so that no write-back error goes unseen."""
+
+    listens = False
 
     def __init__(self, folder: str) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -55,6 +60,8 @@ class SyncFs:
 
 class FsyncEach:
     """fsync of every file and folder noted since the last sync (F_FULLFSYNC on macOS)."""
+
+    listens = True
 
     def __init__(self) -> None:
         self._paths: set[str] = set()

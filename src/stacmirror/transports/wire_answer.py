@@ -23,6 +23,15 @@ HEAD_MAX_BYTES = 64 << 10
 HEADERS_MAX = 128
 _STREAM_HIGH_BYTES = 1 << 20
 _STREAM_LOW_BYTES = 1 << 18
+_NAMES = {
+    form.encode(): name.lower()
+    for name in (
+        "Accept-Ranges", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Content-MD5", "Date", "ETag",
+        "Last-Modified", "Location", "Retry-After", "Server", "Transfer-Encoding", "Vary",
+    )
+    for form in (name, name.lower())
+}  # fmt: skip
+"""Header names that most answers have, as most servers spell them."""
 _BODILESS = frozenset({204, 304})
 
 
@@ -152,7 +161,7 @@ class Answer:
         if self._head_bytes > HEAD_MAX_BYTES or self._headers_left < 0:
             raise _too_long()
         if not self._status:  # a trailer says nothing of the body that we would believe
-            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+            self._headers[_NAMES.get(name) or name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
