@@ -11,7 +11,7 @@ help:
 	@echo "make unit         only the quick tests"
 	@echo "make lint types   ruff; mypy --strict"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
-	@echo "make bench        product and peers against nginx, 5 rounds; bench-quick: < 3 minutes; bench-growth: 1,000 to 100,000 items"
+	@echo "make bench        stacmirror and its peers in turn; bench-quick: under 3 minutes; bench-growth: 1,000 to 100,000 items"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("stacmirror needs Python 3.11 or later; try: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'

@@ -33,10 +33,10 @@ from benchmarks.origin import WAYS, Origin, OriginFailed, Way, find_nginx, origi
 from benchmarks.peers import Contender, Lists, Peer, find_program, peers, product, version_of
 from benchmarks.plot import Bar, Bars, bar_chart
 from benchmarks.report import WHAT_DIFFERS, WayRuns, spread, way_section
+from benchmarks.results import RESULTS, settings_of
 from benchmarks.target import Target, fresh_target
 from stacmirror import __version__
 
-RESULTS = Path(__file__).with_name("results")
 FEW_ITEMS = 20
 """Items of the run that tells start-up from steady state."""
 _SHM = Path("/dev/shm")
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ways=("plain",) if wanted.quick else tuple(wanted.ways),
         rounds=wanted.rounds,
         items=wanted.items,
-        variants=tuple(_settings(text) for text in wanted.set) or ({},),
+        variants=tuple(settings_of(text) for text in wanted.set) or ({},),
         quick=wanted.quick,
         only=tuple(wanted.only),
         timeout_s=wanted.timeout,
@@ -180,7 +180,8 @@ def head_text(
     lines = [
         f"## {started:%Y-%m-%d %H:%M} UTC - `{command.strip()}`",
         "",
-        f"{machine()}. Origin (nginx, one worker, pinned to the last core) and clients share it; load averages {loads}.",
+        f"{machine()}; load averages {loads}.",
+        "Clients share it with the origin: nginx, one worker, pinned to the last core.",
         f"{dataset.items:,} items, {whole.files:,} files, {whole.size_bytes / 1e6:.1f} MB.",
         f"Versions: {listed}.",
         *(f"LEFT OUT: {name}: {reason}." for name, reason in missing.items()),
@@ -217,16 +218,6 @@ def _is_wanted(peer: Peer, plan: Plan) -> bool:
     if plan.only:
         return peer.name in plan.only
     return (peer.quick or not plan.quick) and bool(set(peer.ways) & set(plan.ways))
-
-
-def _settings(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        if not equals or not key:
-            raise SystemExit(f"--set {text}: give KEY=VALUE, or several with commas between them")
-        found[key] = value
-    return found
 
 
 def _origin_parent() -> str | None:

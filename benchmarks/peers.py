@@ -93,7 +93,7 @@ def peers() -> tuple[Peer, ...]:
              version=("-c", "import obstore; print(obstore.__version__)")),
         Peer("rclone", "rclone", ("plain", "s3"), _rclone, debian="rclone", environment=_RCLONE),
         Peer("stac-asset", python, ("plain",), _stac_asset,
-             version=("-c", "import stac_asset; print(stac_asset.__version__)")),
+             version=("-c", "from importlib.metadata import version; print(version('stac-asset'))")),
         Peer("aria2c", "aria2c", ("plain",), _aria2c, debian="aria2"),
         Peer("s5cmd", "s5cmd", ("s3",), _s5cmd, debian="s5cmd", version=("version",), environment=_S3),
     )  # fmt: skip

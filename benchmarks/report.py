@@ -14,12 +14,13 @@ from benchmarks.measure import Run
 WHAT_DIFFERS = """\
 All store the same files; each run's files, bytes and CRC-32s are compared with the origin's afterwards. The peers get
 a ready list of links and do nothing but fetch and write. stacmirror also reads the pages, asks for every source item,
-checks lengths and digests, keeps a ledger, syncs, and renames. Start-up is counted for all."""
+checks lengths and digests, keeps a ledger, syncs, and renames. aria2c syncs every file by itself, the others sync
+nothing. Start-up is counted for all."""
 WAYS = {
     "plain": "http: 302 to another port, GET",
     "md5": "http with Content-MD5 (stacmirror checks it, curl does not)",
     "tls": "https on both legs, self-signed ECDSA",
-    "s3": "signed path-style GET, no redirect (nginx verifies no signature; stacmirror checks the ETags, which are MD5s)",
+    "s3": "signed path-style GET, no redirect (nginx verifies none; stacmirror checks the ETags, which are MD5s)",
 }
 
 
