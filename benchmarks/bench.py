@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load_before = load()
     found = find_peers(plan, install=not wanted.no_install)
     try:
-        with _work_folder(None) as work, _work_folder(_origin_parent()) as origin_folder:
+        with work_folder(None) as work, work_folder(origin_parent()) as origin_folder:
             dataset = make_dataset(origin_folder / "files", plan.items)
             with origin(origin_folder, dataset, plan.ways) as running:
                 results = [run_way(plan, way, running, dataset, found, work) for way in running.ways.values()]
@@ -220,13 +220,13 @@ def _is_wanted(peer: Peer, plan: Plan) -> bool:
     return (peer.quick or not plan.quick) and bool(set(peer.ways) & set(plan.ways))
 
 
-def _origin_parent() -> str | None:
+def origin_parent() -> str | None:
     """Return where the origin's files go: memory where there is room, so that the disk is the clients' alone."""
     return str(_SHM) if _SHM.is_dir() and shutil.disk_usage(_SHM).free > 1 << 30 else None
 
 
 @contextmanager
-def _work_folder(parent: str | None) -> Iterator[Path]:
+def work_folder(parent: str | None) -> Iterator[Path]:
     with ExitStack() as stack:
         yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stacmirror-bench-", dir=parent)))
 

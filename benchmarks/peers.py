@@ -141,8 +141,8 @@ def _wget2(program: str, way: Way, lists: Lists) -> tuple[str, ...]:
 
 
 def _obstore(program: str, way: Way, lists: Lists) -> tuple[str, ...]:
-    base = f"s3://{BUCKET}" if way.name == "s3" else way.download_url
-    return (program, str(_FETCHERS / "obstore_get.py"), base, lists.write("paths", str))
+    base, endpoint = (f"s3://{BUCKET}", (way.files_url,)) if way.name == "s3" else (way.download_url, ())
+    return (program, str(_FETCHERS / "obstore_get.py"), base, lists.write("paths", str), *endpoint)
 
 
 def _rclone(program: str, way: Way, lists: Lists) -> tuple[str, ...]:

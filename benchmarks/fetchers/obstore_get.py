@@ -1,6 +1,6 @@
-"""obstore (Rust's object_store): GET by HTTPStore or S3Store, blocking write. `obstore_get.py BASE PATHS`.
+"""obstore (Rust's object_store): GET by HTTPStore or S3Store, blocking write. `obstore_get.py BASE PATHS [ENDPOINT]`.
 
-A BASE of `s3://bucket` takes endpoint and keys from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.
+For a BASE of `s3://bucket` the keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def open_store(base: str) -> Any:
         return HTTPStore.from_url(base, client_options={"allow_http": True})
     return S3Store(
         base.removeprefix("s3://"),
-        endpoint=os.environ["AWS_ENDPOINT_URL"],
+        endpoint=sys.argv[3],
         region="us-east-1",
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
