@@ -33,7 +33,7 @@ from benchmarks.origin import WAYS, Origin, OriginFailed, Way, find_nginx, origi
 from benchmarks.peers import Contender, Lists, Peer, find_program, peers, product, version_of
 from benchmarks.plot import Bar, Bars, bar_chart
 from benchmarks.report import WHAT_DIFFERS, WayRuns, spread, way_section
-from benchmarks.results import RESULTS, settings_of
+from benchmarks.results import RESULTS, command_shown, settings_of
 from benchmarks.target import Target, fresh_target
 from stacmirror import __version__
 
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OriginFailed as error:
         print(f"no origin: {error}", file=sys.stderr)
         return 1
-    command = "python -m benchmarks.bench " + " ".join(sys.argv[1:] if arguments is None else arguments)
+    command = command_shown("bench", sys.argv[1:] if arguments is None else arguments)
     head = head_text(started, command, f"{load_before} before, {load()} after", dataset, versions, found.missing)
     write_results(started, head, results, Path(wanted.results))
     return 1 if any(run.contender.startswith("stacmirror") for way in results for run in way.failures()) else 0
@@ -178,7 +178,7 @@ def head_text(
     whole = dataset.contents()
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines = [
-        f"## {started:%Y-%m-%d %H:%M} UTC - `{command.strip()}`",
+        f"## {started:%Y-%m-%d %H:%M} UTC - `{command}`",
         "",
         f"{machine()}; load averages {loads}.",
         "Clients share it with the origin: nginx, one worker, pinned to the last core.",

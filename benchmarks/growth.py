@@ -28,7 +28,7 @@ from benchmarks.measure import Cost, contents_of, failure_of, run_command
 from benchmarks.origin import Way
 from benchmarks.peers import product
 from benchmarks.plot import Line, line_charts
-from benchmarks.results import RESULTS, settings_of
+from benchmarks.results import RESULTS, command_shown, settings_of
 from benchmarks.target import fresh_target
 from stacmirror import __version__
 
@@ -69,9 +69,9 @@ def main() -> int:
             growth, kind = measure_growth(items, settings, Path(work))
         found.append(growth)
         print(f"{items:,} items: {growth.failure or f'{growth.seconds:.1f} s'}", file=sys.stderr)
-    command = "python -m benchmarks.growth " + " ".join(sys.argv[1:])
+    command = command_shown("growth", sys.argv[1:])
     head = (
-        f"## {started:%Y-%m-%d %H:%M} UTC - `{command.strip()}`\n\n{machine()}. Origin and client share it; "
+        f"## {started:%Y-%m-%d %H:%M} UTC - `{command}`\n\n{machine()}. Origin and client share it; "
         f"load averages {load_before} before, {load()} after. stacmirror {__version__}. Written to: {kind}.\n"
     )
     write_results(started, head, found, Path(wanted.results))

@@ -95,8 +95,7 @@ def contents_of(folder: Path, extras: frozenset[str]) -> Contents:
 def failure_of(cost: Cost, found: Contents, wanted: Contents) -> str:
     """Return why a run does not count, "" when it does."""
     if cost.exit_code != 0:
-        lines = cost.said.splitlines()
-        return f"exit code {cost.exit_code}: {lines[-1] if lines else 'it said nothing'}"
+        return f"exit code {cost.exit_code}: {' / '.join(cost.said.splitlines()[-3:]) or 'it said nothing'}"
     if found.files != wanted.files:
         return f"{found.files:,} of {wanted.files:,} files"
     if found.size_bytes != wanted.size_bytes:

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.dataset import Contents
 from benchmarks.measure import Cost, Run, contents_of, failure_of
 from benchmarks.report import Spread, WayRuns, ratios, spread, steady_cpu_s_per_1000, way_section
+from benchmarks.results import command_shown
 
 
 def run(
@@ -67,3 +68,9 @@ def test_what_arrived_is_compared(tmp_path: Path) -> None:
     assert failure_of(Cost(3, 1.0, 1.0, 1.0, "sorry"), wanted, wanted) == "exit code 3: sorry"
     (tmp_path / "item" / "B01").write_bytes(b"abd")
     assert failure_of(fine, contents_of(tmp_path, extras), wanted) == "the bytes are not the origin's"
+
+
+def test_a_results_folder_is_not_shown() -> None:
+    """What results say of their command holds no path of the machine they were made on."""
+    words = ["--rounds", "3", "--results", "/somewhere/else", "--set", "workers=8", "--results=/there"]
+    assert command_shown("bench", words) == "python -m benchmarks.bench --rounds 3 --set workers=8"
