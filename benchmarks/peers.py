@@ -86,8 +86,10 @@ def peers() -> tuple[Peer, ...]:
     """Return all peers, in the order in which they run."""
     python = str((VENV / "bin" / "python").absolute())
     return (
-        Peer("curl -Z", "curl", ("plain", "md5", "tls"), _curl, debian="curl", quick=True),
-        Peer("pycurl multi", python, ("plain", "tls"), _pycurl, version=("-c", "import pycurl; print(pycurl.version)")),
+        Peer("curl", "curl", ("plain", "md5", "tls"), _curl, debian="curl", quick=True),
+        # A newer one than the distribution's, where somebody has put it on the PATH under this name.
+        Peer("curl-current", "curl-current", ("plain", "md5", "tls"), _curl),
+        Peer("pycurl", python, ("plain", "tls"), _pycurl, version=("-c", "import pycurl; print(pycurl.version)")),
         Peer("wget2", "wget2", ("plain",), _wget2, debian="wget2"),
         Peer("obstore", python, ("plain", "s3"), _obstore, quick=True, environment=_S3,
              version=("-c", "import obstore; print(obstore.__version__)")),

@@ -14,8 +14,8 @@ from benchmarks.measure import Run
 WHAT_DIFFERS = """\
 All store the same files; each run's files, bytes and CRC-32s are compared with the origin's afterwards. The peers get
 a ready list of links and do nothing but fetch and write. stacmirror also reads the pages, asks for every source item,
-checks lengths and digests, keeps a ledger, syncs, and renames. aria2c syncs every file by itself, the others sync
-nothing. Start-up is counted for all."""
+checks lengths and digests, keeps a ledger, syncs, and renames. aria2c calls fsync as it goes, the others do
+not. Start-up is counted for all."""
 WAYS = {
     "plain": "http: 302 to another port, GET",
     "md5": "http with Content-MD5 (stacmirror checks it, curl does not)",
