@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: help demo test unit lint types format audit test-lowest clean
+.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth clean
 
 help:
 	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
@@ -12,6 +12,7 @@ help:
 	@echo "make unit         only the quick tests: no whole runs, no command line"
 	@echo "make lint types   ruff; mypy --strict"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
+	@echo "make bench        stacmirror and its peers in turn; bench-quick: under 3 minutes; bench-growth: 1,000 to 100,000 items"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("stacmirror needs Python 3.11 or later; try: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -55,5 +56,16 @@ test-lowest:
 	.venv-lowest/bin/uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct -e '.[test]'
 	.venv-lowest/bin/python -m pytest -n auto --maxprocesses 4
 
+# These install nginx and the peers where they are missing (apt-get as root; PyPI into .venv-bench).
+# ARGS is handed on: make bench ARGS='--rounds 3 --set workers=32'
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-quick: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.bench --quick $(ARGS)
+
+bench-growth: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.growth $(ARGS)
+
 clean:
-	rm -rf $(VENV) .venv-lowest demo-mirror build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-bench demo-mirror build dist .pytest_cache .mypy_cache .ruff_cache
