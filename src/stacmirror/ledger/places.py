@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from stacmirror.ledger import schema
-from stacmirror.ledger.rows import ItemRows
+from stacmirror.ledger.rows import ItemRows, Place
 from stacmirror.ledger.schema import HELD, STAGED
 from stacmirror.model import ItemKey, Receipt, Reveal, Unit
 from stacmirror.names import fold
@@ -39,10 +39,7 @@ class Places:
             (unit.id,),
         ).fetchall()
         key = ItemKey(rows[0][1], rows[0][2])
-        folder, tailed = schema.unpack_folder(rows[0][4], key), rows[0][5]
-        if unit.exclusive and not tailed and self._folder_taken(folder):
-            folder, tailed = _tail(folder, key), 1
-        place, exact = schema.signed_hash(fold(folder)), schema.signed_hash(folder)
+        folder, tailed, place, exact = self.of(unit, schema.unpack_folder(rows[0][4], key), rows[0][5], key)
         for n, collection, id_, *_ in rows:
             self._db.execute(
                 # A linked item in another's folder is like one with a tail: its own key does not lead there.
@@ -67,13 +64,15 @@ class Places:
                 names.update({receipt.name: receipt.name for receipt in stored})
         return Reveal(Unit(unit.id, folder, unit.exclusive), names)
 
-    def _folder_taken(self, folder: str) -> bool:
-        """Return whether an item rests in a folder that differs from `folder` only by case or normal form."""
-        row = self._db.execute(
-            "SELECT 1 FROM item WHERE place = ? AND exact <> ? LIMIT 1",
-            (schema.signed_hash(fold(folder)), schema.signed_hash(folder)),
-        ).fetchone()
-        return row is not None
+    def of(self, unit: Unit, folder: str, tailed: int, key: ItemKey) -> Place:
+        """Return where `folder` rests: with a tail where another item's differs from it only by case or normal form."""
+        folded, exact = schema.signed_hash(fold(folder)), schema.signed_hash(folder)
+        if unit.exclusive and not tailed:
+            taken = self._db.execute("SELECT 1 FROM item WHERE place = ? AND exact <> ? LIMIT 1", (folded, exact))
+            if taken.fetchone() is not None:
+                folder, tailed = _tail(folder, key), 1
+                folded, exact = schema.signed_hash(fold(folder)), schema.signed_hash(folder)
+        return Place(folder, tailed, folded, exact)
 
     def _names_of_their_own(
         self, key: ItemKey, folder: str, stored: Sequence[Receipt], names: dict[str, str]

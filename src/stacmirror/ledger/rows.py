@@ -8,7 +8,8 @@ from __future__ import annotations
 import sqlite3
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,6 +31,15 @@ _ABSENT_KINDS = ("gone", "refused")
 _DOUBTED_MESSAGE = "missing on every item asked, but found later"
 
 
+class Place(NamedTuple):
+    """Where a row's folder rests: `tailed` is 1 where that is not what the layout derives; and its hashes."""
+
+    folder: str
+    tailed: int
+    folded: int
+    exact: int
+
+
 class ItemRows:
     """The tables item, failure, document, missing and collection of one open ledger."""
 
@@ -39,16 +49,21 @@ class ItemRows:
         self._collections: dict[str, int] = {id_: n for n, id_ in db.execute("SELECT n, id FROM collection")}
         self._documents: list[tuple[int, bytes]] = []
 
-    def put_item(self, record: ItemRecord) -> None:
-        """Write one item's row, new or again; its document waits for `put_documents`."""
+    def put_item(self, record: ItemRecord, place_new: Callable[[], Place] | None = None) -> Place | None:
+        """Write one item's row, new or again; its document waits for `put_documents`.
+
+        `place_new` is asked where a new row's folder rests; the place that it gave is returned, and then nothing is
+        left to be decided about the row.
+        """
         blob = schema.pack(record.stored, record.absent)
         sources = self._pack_sources(record.sources)
         row = self.find(record.key)
+        place = place_new() if place_new is not None and row is None else None
         unit = record.unit
         values = {
             "state": HELD if record.failed else STAGED,
             "run": self.run,
-            "folder": schema.pack_folder(unit.folder, record.key),
+            "folder": schema.pack_folder(unit.folder if place is None else place.folder, record.key),
             "exclusive": int(unit.exclusive),
             "unit": unit.id,
             "stored": len(record.stored),
@@ -66,7 +81,9 @@ class ItemRows:
                 "collection": self.collection(record.key.collection),
                 "id": record.key.id,
                 "page": record.page,
-                "tailed": 0,
+                "tailed": 0 if place is None else place.tailed,
+                "place": None if place is None else place.folded,
+                "exact": None if place is None else place.exact,
             }
             columns = ", ".join(values)
             marks = ", ".join("?" * len(values))
@@ -80,13 +97,15 @@ class ItemRows:
             columns = ", ".join(f"{name} = ?" for name in values)
             self._db.execute(f"UPDATE item SET {columns} WHERE n = ?", (*values.values(), n))
             self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
-        now_s = time.time()
-        self._db.executemany(
-            "INSERT INTO failure VALUES(?,?,?,?,?,?,?,?)",
-            [(n, f.key, f.kind, f.message, f.attempts, int(f.permanent), self.run, now_s) for f in record.failed],
-        )
+        if record.failed:
+            now_s = time.time()
+            self._db.executemany(
+                "INSERT INTO failure VALUES(?,?,?,?,?,?,?,?)",
+                [(n, f.key, f.kind, f.message, f.attempts, int(f.permanent), self.run, now_s) for f in record.failed],
+            )
         if record.document:
             self._documents.append((n, record.document))
+        return place
 
     def put_documents(self) -> None:
         """Write the documents of the items put since the last call, in compressed blocks."""
