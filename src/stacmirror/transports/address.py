@@ -15,6 +15,7 @@ from stacmirror.errors import TransferError
 
 _URL = re.compile(r"(https?)://([^/?#]*)([^#]*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"([A-Za-z0-9_~-][A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
+_SCHEMES = ("http://", "https://")
 _ODD = re.compile(r"[^\x21-\x7e]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -32,6 +33,10 @@ class Origin(NamedTuple):
 
 def split(url: str) -> tuple[str, str]:
     """Return a URL's origin as spelled, and its target, quoted where it must be. Raises: TransferError (`url`)."""
+    end = url.find("/", 8)
+    plain = end > 0 and url.isascii() and url.isprintable() and not (" " in url or "#" in url)
+    if plain and url.startswith(_SCHEMES) and "?" not in url[:end]:
+        return url[:end], url[end:]  # as nearly all are: nothing to quote, nothing to leave out
     parts = _URL.match(url)
     if parts is None:
         raise no_url()

@@ -22,6 +22,7 @@ REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
 _PAUSE_WITHOUT_HINT_S = 1.0
+_ROUTES_MAX = 1000
 _TOO_MANY_STATUSES = frozenset({429, 503})
 """What hosts say when too much is asked at once."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -46,6 +47,10 @@ class Router:
         self._small_max_bytes = small_max_bytes
         self._retry_after_max_s = retry_after_max_s
         self._wall = wall
+        self._routes: dict[str, tuple[Transport, HostBudget]] = {}
+        """By origin: who asks it, and its budget."""
+        self._paused = False
+        """Whether any host ever asked for a pause."""
         self.requests = 0
 
     async def open(self, href: str) -> Reply:
@@ -80,7 +85,7 @@ class Router:
 
     def wait_s(self, href: str) -> float:
         """See `interfaces.Opener.wait_s`."""
-        return self._limits.of(origin_of(href)).wait_s()
+        return self._limits.of(origin_of(href)).wait_s() if self._paused else 0.0
 
     def useful_at_once(self) -> int:
         """See `interfaces.Opener.useful_at_once`."""
@@ -92,13 +97,9 @@ class Router:
             await transport.close()
 
     async def _ask_once(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
-        scheme = url.partition("://")[0].lower()
-        transport = self._transports.get(scheme)
-        if transport is None:
-            known = ", ".join(self._transports)
-            raise TransferError("scheme", f"cannot open `{scheme[:20]}:` addresses (only {known})", retryable=False)
-        budget = self._limits.of(origin_of(url))
-        place = await budget.acquire()
+        origin = origin_of(url)
+        transport, budget = self._routes.get(origin) or self._route(url, origin)
+        place = budget.try_acquire() or await budget.acquire()
         streaming = False
         try:
             self.requests += 1
@@ -114,10 +115,22 @@ class Router:
             if not streaming:
                 budget.release()
 
+    def _route(self, url: str, origin: str) -> tuple[Transport, HostBudget]:
+        scheme = url.partition("://")[0].lower()
+        transport = self._transports.get(scheme)
+        if transport is None:
+            known = ", ".join(self._transports)
+            raise TransferError("scheme", f"cannot open `{scheme[:20]}:` addresses (only {known})", retryable=False)
+        if len(self._routes) >= _ROUTES_MAX:
+            self._routes.clear()
+        route = self._routes[origin] = (transport, self._limits.of(origin))
+        return route
+
     def _later(self, reply: Reply, url: str, budget: HostBudget) -> TransferError:
         if reply.stream is not None:
             reply.stream.close()
         error = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
+        self._paused = self._paused or error.retry_after_s is not None or reply.status == 429
         if error.retry_after_s is not None:
             # The server speaks for the host, not for this one asset: everyone waits.
             budget.pause(min(error.retry_after_s, self._retry_after_max_s))
