@@ -80,6 +80,8 @@ class ApiRoot:
 
         Servers behind proxies write `http` and inner ports into their links; the host's name is what counts.
         """
+        if href.startswith(f"{self.url}/") and "#" not in href and "/." not in href:
+            return href  # as nearly all are: nothing to resolve, nothing to mend
         try:
             parts = urlsplit(urljoin(f"{self.url}/", href))
         except ValueError:
