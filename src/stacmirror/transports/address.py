@@ -18,8 +18,8 @@ _AUTHORITY = re.compile(r"([A-Za-z0-9_~-][A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?:
 _SCHEMES = ("http://", "https://")
 _ODD = re.compile(r"[^\x21-\x7e]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_HEADER_LINES = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*")
+"""Each in a line of its own: a value that holds a line break makes more lines than there are headers."""
 
 
 class Origin(NamedTuple):
@@ -70,10 +70,10 @@ def parse_origin(origin: str) -> Origin:
 
 def header_lines(headers: dict[str, str]) -> str:
     """Return headers as they are sent. Raises: TransferError (`url`) where a line break or a control is in one."""
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise TransferError("url", "a header holds what none may hold", retryable=False)
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not _HEADER_LINES.fullmatch(lines) or lines.count("\r\n") != len(headers):
+        raise TransferError("url", "a header holds what none may hold", retryable=False)
+    return lines
 
 
 def no_url() -> TransferError:

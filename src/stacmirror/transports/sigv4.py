@@ -46,26 +46,25 @@ class Signer:
         """Return the headers that a GET of `path` needs: date, payload's hash, token, `extra`, signature.
 
         `host` is the Host header as it will be sent, `path` the path as it will be sent (see `object_path`), without
-        a query. `extra` are further headers to sign, with lower-case names that start with `x-amz-`. `now_s` is
-        the wall clock in seconds.
+        a query. `extra` are further headers to sign, with lower-case names between `x-amz-date` and
+        `x-amz-security-token`, such as `x-amz-request-payer`. `now_s` is the wall clock in seconds.
         """
         if int(now_s) != self._second:
             self._tell_time(int(now_s))
         signed = {"x-amz-content-sha256": _NO_BODY, "x-amz-date": self._stamp}
+        if extra:
+            signed.update(sorted(extra.items()))
         if credentials.token:
             signed["x-amz-security-token"] = credentials.token
-        if extra:
-            signed.update(extra)
-        names = sorted(signed)
-        listed = ";".join(("host", *names))
-        lines = "".join([f"{name}:{signed[name]}\n" for name in names])
-        canonical = f"GET\n{path}\n\nhost:{host}\n{lines}\n{listed}\n{_NO_BODY}"
+        listed = ";".join(signed)
+        lines = "".join([f"{name}:{value}\n" for name, value in signed.items()])
+        canonical = f"GET\n{path}\n\nhost:{host}\n{lines}\nhost;{listed}\n{_NO_BODY}"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         to_sign = f"{_ALGORITHM}\n{self._stamp}\n{self._scope}\n{digest}"
         signature = hmac.digest(self._key_for(credentials.secret_key), to_sign.encode(), "sha256").hex()
         signed["authorization"] = (
             f"{_ALGORITHM} Credential={credentials.access_key}/{self._scope}, "
-            f"SignedHeaders={listed}, Signature={signature}"
+            f"SignedHeaders=host;{listed}, Signature={signature}"
         )
         return signed
 

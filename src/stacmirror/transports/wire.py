@@ -102,6 +102,8 @@ class WireTransport:
             await asyncio.sleep(_CLOSING_TURN_S)
 
     def _head(self, headers: Mapping[str, str]) -> str:
+        if "authorization" in headers:  # signed: no two are alike
+            return header_lines({**self._fixed, **headers}) + "\r\n"
         key = tuple(headers.items())
         head = self._heads.get(key)
         if head is None:
