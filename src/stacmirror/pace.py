@@ -5,8 +5,8 @@ a window: refusals (429, 503) shrink the allowance and mark an edge, which is pr
 brings no throughput is taken back; an allowance that nobody needs, or a loop of ours that is busy itself, says
 nothing and changes nothing. Pure: time and busyness are passed in.
 
-Throughput is reckoned from the median time of an answer (requests at once = throughput x time): counted answers tell of our
-own hiccups as much as of the host, and a step of a sixteenth drowns in them.
+Throughput is reckoned from the median time of an answer (requests at once = throughput x time): counted answers tell
+of our own hiccups as much as of the host, and a step of a sixteenth drowns in them.
 Source: Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance" (1989).
 """
 
@@ -43,7 +43,7 @@ class Allowance(Protocol):
         ...
 
     def answered(self, place: int, seconds: float, *, refused: bool) -> None:
-        """Hear of the end, `seconds` later, of a request that began as number `place`; `refused`: the host had too many."""
+        """Hear of the end, after `seconds`, of a request that began as number `place`; `refused`: too many at once."""
         ...
 
 
@@ -66,8 +66,8 @@ class Pace:
     """`limit` is the allowance now: from 1 to `ceiling`."""
 
     __slots__ = (
-        "_before", "_busy", "_ceiling", "_doubted", "_edge", "_edge_until_s", "_flat_until_s", "_full", "_hold_s", "_now",
-        "_since_s", "_starting", "_took_before_s", "_took_s", "limit",
+        "_before", "_busy", "_ceiling", "_doubted", "_edge", "_edge_until_s", "_flat_until_s", "_full", "_hold_s",
+        "_now", "_since_s", "_starting", "_took_before_s", "_took_s", "limit",
     )  # fmt: skip
 
     def __init__(self, ceiling: int, now: Callable[[], float], busy: Callable[[], float]) -> None:
