@@ -12,6 +12,7 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import Collection
 from typing import cast
 
 import uvloop
@@ -23,22 +24,22 @@ from stacmirror.simulator.templates import Template
 from stacmirror.simulator.world import World
 
 ASSETS = {"labels": b'{"type":"FeatureCollection","features":[]}', "quality": b"good\n"}
-_PREFIX = "/mlhub/v1"
+PREFIX = "/mlhub/v1"
 _TOKEN = re.compile(r"[?&]token=next(?::|%3A)page-(\d+)")
 _MISSING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 _GEOMETRY = '{"type":"Polygon","coordinates":[[[8,50],[8.01,50],[8.01,50.01],[8,50.01],[8,50]]]}'
 
 
 class Pages:
-    """The listing, a page at a time."""
+    """The listing, a page at a time; assets lie at `<api_url>/files/<patch>/<key>`."""
 
-    def __init__(self, items: int, api_url: str) -> None:
+    def __init__(self, items: int, api_url: str, keys: Collection[str] = ASSETS.keys()) -> None:
         self._world = World(1, items)
         self._api_url = api_url
         document = label_document(api_url, GENERATION, 0)
         document["assets"] = {
             key: {"href": f"{api_url}/files/<<name>>/{key}", "type": "application/json", "roles": ["data"]}
-            for key in ASSETS
+            for key in keys
         }
         self._template = Template(document, indent=None)
 
@@ -88,22 +89,28 @@ class Answers:
 
     def __init__(self, items: int, api_url: str) -> None:
         self._pages = Pages(items, api_url)
-        self._files = {key: _whole(body) for key, body in ASSETS.items()}
+        self._files = {key: whole(body) for key, body in ASSETS.items()}
         described = json.dumps(collection(LABELS_ID, api_url, GENERATION)).encode()
-        self._collection = _whole(described)
+        self._collection = whole(described)
 
     def answer(self, path: str) -> bytes:
         """Return the answer to a GET of `path`."""
         plain = path.partition("?")[0]
-        if plain.startswith(f"{_PREFIX}/files/"):
+        if plain.startswith(f"{PREFIX}/files/"):
             return self._files.get(plain.rpartition("/")[2], _MISSING)
-        if plain == f"{_PREFIX}/collections/{LABELS_ID}/items":
-            found = _TOKEN.search(path)
-            return _whole(self._pages.page(int(found[1]) if found else 0))
-        return self._collection if plain == f"{_PREFIX}/collections/{LABELS_ID}" else _MISSING
+        if plain == f"{PREFIX}/collections/{LABELS_ID}/items":
+            return whole(self._pages.page(page_number(path)))
+        return self._collection if plain == f"{PREFIX}/collections/{LABELS_ID}" else _MISSING
 
 
-def _whole(body: bytes) -> bytes:
+def page_number(path: str) -> int:
+    """Return which page `path` asks for, from 0."""
+    found = _TOKEN.search(path)
+    return int(found[1]) if found else 0
+
+
+def whole(body: bytes) -> bytes:
+    """Return an answer with this body."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -113,7 +120,7 @@ async def serve(items: int) -> None:
     answers: list[Answers] = []  # made when the port is known: items name their own origin
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(answers[0]), "127.0.0.1", 0, backlog=1024)
-    api_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{_PREFIX}"
+    api_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{PREFIX}"
     answers.append(Answers(items, api_url))
     print(json.dumps({"api": api_url}), flush=True)
     await server.serve_forever()

@@ -1,12 +1,13 @@
 """Plots as SVG, written by hand: no library, and the file is a few kilobytes of text.
 
-Called by `bench` (bars) and `growth` (lines). It knows nothing of what the numbers mean.
+Called by `bench` (bars), `growth` (lines) and `slow_world` (curves over time). It knows nothing of what the
+numbers mean.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -40,6 +41,15 @@ class Line:
     title: str
     points: Sequence[tuple[float, float]]
     form: str = ".3g"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity of one run over time, in seconds."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    ours: bool
 
 
 def bar_chart(title: str, groups: Sequence[Bars]) -> str:
@@ -88,6 +98,34 @@ def line_charts(title: str, lines: Sequence[Line]) -> str:
             body.append(_text(x, y - 8, f"{value:{line.form}}", anchor="middle"))
             body.append(_text(x, top + size + 16, f"{items:,.0f}", anchor="middle"))
     return _svg(40 + len(lines) * (size + gap) + 10, 70 + size + 34, body)
+
+
+def time_charts(title: str, charts: Mapping[str, Sequence[Curve]]) -> str:
+    """Return one wide chart a title, below each other; all to one scale of time, each from zero."""
+    left, width, height, gap = 60, 640, 150, 54
+    longest = max((x for curves in charts.values() for curve in curves for x, _ in curve.points), default=1.0) or 1.0
+    body = [_text(12, 24, title, "bold")]
+    for number, (name, curves) in enumerate(charts.items()):
+        top = 56 + number * (height + gap)
+        most = 1.1 * max((y for curve in curves for _, y in curve.points), default=1.0) or 1.0
+        body.append(_text(left, top - 8, name, "bold"))
+        for share in (0.0, 0.5, 1.0):
+            y = top + height * (1 - share / 1.1)
+            body.append(_stroke(left, y, left + width, y, _FAINT))
+            body.append(_text(left - 6, y + 4, f"{most / 1.1 * share:,.0f}", anchor="end"))
+        for seconds in range(0, int(longest) + 1, 30):
+            x = left + width * seconds / longest
+            body.append(_text(x, top + height + 16, f"{seconds} s", anchor="middle"))
+        for curve in sorted(curves, key=lambda one: one.ours):
+            path = " ".join(
+                f"{left + width * x / longest:.1f},{top + height * (1 - y / most):.1f}" for x, y in curve.points
+            )
+            colour, stroke = (_OURS, 2) if curve.ours else (_THEIRS, 1)
+            body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{stroke}"/>')
+            if curve.points:
+                x, y = curve.points[-1]
+                body.append(_text(left + width * x / longest + 4, top + height * (1 - y / most) + 4, curve.name))
+    return _svg(left + width + 80, 56 + len(charts) * (height + gap), body)
 
 
 def _text(x: float, y: float, words: str, weight: str = "normal", anchor: str = "start") -> str:

@@ -16,10 +16,10 @@ _ALLOWANCE_LIFE_S = 0.25
 
 
 class HostBudget:
-    """One host's allowance. `acquire` before a request, `answered` at its head, `release` after its body."""
+    """One host's allowance. `acquire` before a request; after its body `answered`, if there was one, and `release`."""
 
     __slots__ = (
-        "_in_flight", "_next_s", "_now", "_paused_until_s", "_sleep", "_spacing_s", "_waiting", "allowance", "asked",
+        "_in_flight", "_next_s", "_paused_until_s", "_sleep", "_spacing_s", "_waiting", "allowance", "asked", "now",
     )  # fmt: skip
 
     def __init__(
@@ -33,7 +33,7 @@ class HostBudget:
         self.asked = False
         """Whether it was asked since somebody set this to False."""
         self._spacing_s = 1.0 / rate_per_s if rate_per_s else 0.0
-        self._now = now
+        self.now = now
         self._sleep = sleep
         self._in_flight = 0
         self._next_s = 0.0
@@ -47,11 +47,11 @@ class HostBudget:
 
     def wait_s(self) -> float:
         """Return for how long the host is paused."""
-        return max(0.0, self._paused_until_s - self._now())
+        return max(0.0, self._paused_until_s - self.now())
 
     def pause(self, seconds: float) -> None:
         """Ask nothing more for `seconds`; a longer pause already set stays."""
-        self._paused_until_s = max(self._paused_until_s, self._now() + seconds)
+        self._paused_until_s = max(self._paused_until_s, self.now() + seconds)
 
     def try_acquire(self) -> int:
         """Return what `acquire` would, where that takes no waiting, else 0: most requests are spared a coroutine."""
@@ -83,9 +83,12 @@ class HostBudget:
         self.allowance.asked(place)
         return place
 
-    def answered(self, place: int, *, refused: bool) -> None:
-        """Hear of the answer to a request that `acquire` gave `place`; `refused`: the host had too many at once."""
-        self.allowance.answered(place, refused=refused)
+    def answered(self, place: int, asked_s: float, *, refused: bool) -> None:
+        """Hear of the end of a request that `acquire` gave `place`, asked at `asked_s` by `now`.
+
+        `refused`: the host had too many at once.
+        """
+        self.allowance.answered(place, self.now() - asked_s, refused=refused)
 
     async def _queue_up(self) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -101,7 +104,7 @@ class HostBudget:
         while (pause_s := self.wait_s()) > 0:
             await self._sleep(pause_s)
         if self._spacing_s:
-            now_s = self._now()
+            now_s = self.now()
             turn_s = max(now_s, self._next_s)
             self._next_s = turn_s + self._spacing_s
             if turn_s > now_s:

@@ -20,6 +20,7 @@ from stacmirror.layout import make_layout
 from stacmirror.ledger.lock import RunLock
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
+from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.missing import MissingKeys
@@ -96,7 +97,7 @@ class Mirror:
             lock.release()
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> _Outcome:
-        settings = self._settings
+        settings = fit_open_files(self._settings, self._observer.note)
         router = make_router(settings, self._clock)
         self.progress.count_requests(lambda: router.requests)
         try:

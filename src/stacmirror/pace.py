@@ -4,20 +4,26 @@ One `Pace` a host, told of every answer by the host's budget. Additive and multi
 a window: refusals (429, 503) shrink the allowance and mark an edge, which is probed again later and later; growth that
 brings no throughput is taken back; an allowance that nobody needs, or a loop of ours that is busy itself, says
 nothing and changes nothing. Pure: time and busyness are passed in.
+
+Throughput is reckoned from the median time of an answer (requests at once = throughput x time): counted answers tell
+of our own hiccups as much as of the host, and a step of a sixteenth drowns in them.
 Source: Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance" (1989).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 from typing import Protocol
 
 START = 16
 _WINDOW_MIN_S, _WINDOW_MAX_S = 0.5, 10.0
 _START_FACTOR = 1.5
 _STEP = 1 / 16
-_SHRINK = 0.85
+_SHRINK, _SHRINK_AGAIN = 0.85, 0.95
 _BELOW_EDGE = 0.98
+_SAME_EDGE = 0.1
+"""Refusals this near to the edge, as a share of it, have met the same one."""
 _WORTH = 0.3
 """Growth is kept when throughput grew by this share of it: all of it on a host at ease, none of it on a full one."""
 _HOLD_FIRST_S, _HOLD_MAX_S = 15.0, 240.0
@@ -36,8 +42,8 @@ class Allowance(Protocol):
         """Hear that a request begins, as number `place` of those under way."""
         ...
 
-    def answered(self, place: int, *, refused: bool) -> None:
-        """Hear of the answer to a request that began as number `place`; `refused`: the host had too many."""
+    def answered(self, place: int, seconds: float, *, refused: bool) -> None:
+        """Hear of the end, after `seconds`, of a request that began as number `place`; `refused`: too many at once."""
         ...
 
 
@@ -52,7 +58,7 @@ class Fixed:
     def asked(self, place: int) -> None:
         """See `Allowance.asked`."""
 
-    def answered(self, place: int, *, refused: bool) -> None:
+    def answered(self, place: int, seconds: float, *, refused: bool) -> None:
         """See `Allowance.answered`."""
 
 
@@ -60,8 +66,8 @@ class Pace:
     """`limit` is the allowance now: from 1 to `ceiling`."""
 
     __slots__ = (
-        "_answers", "_before", "_busy", "_ceiling", "_edge", "_full", "_hold_s", "_hold_until_s", "_now",
-        "_rate_before", "_since_s", "_starting", "limit",
+        "_before", "_busy", "_ceiling", "_doubted", "_edge", "_edge_until_s", "_flat_until_s", "_full", "_hold_s",
+        "_now", "_since_s", "_starting", "_took_before_s", "_took_s", "limit",
     )  # fmt: skip
 
     def __init__(self, ceiling: int, now: Callable[[], float], busy: Callable[[], float]) -> None:
@@ -72,68 +78,83 @@ class Pace:
         self.limit = min(START, ceiling)
         self._starting = True
         self._before = self.limit
-        """The allowance before the last growth, and the throughput that it had; 0.0 when the last step was none."""
-        self._rate_before = 0.0
+        """The allowance before the last growth, and the time that an answer took; 0.0 when the last step was none."""
+        self._took_before_s = 0.0
         self._edge = 0
-        """Requests at once that the host refused, or 0."""
+        """Requests at once that the host refused, or 0; not to be met again until `_edge_until_s`."""
+        self._edge_until_s = 0.0
         self._hold_s = _HOLD_FIRST_S
-        self._hold_until_s = 0.0
+        self._flat_until_s = 0.0
+        """Until then growth is known to bring nothing."""
         self._open_window(now())
 
     def _open_window(self, now_s: float) -> None:
         self._since_s = now_s
-        self._answers = 0
+        self._took_s: list[float] = []
         self._full = False
+        self._doubted = False
 
     def asked(self, place: int) -> None:
         """See `Allowance.asked`."""
         if place >= self.limit:
             self._full = True
 
-    def answered(self, place: int, *, refused: bool) -> None:
+    def answered(self, place: int, seconds: float, *, refused: bool) -> None:
         """See `Allowance.answered`."""
         if refused:
             if place <= self.limit:  # else it was asked before the last shrink, which has answered it already
                 self._shrink(place)
             return
-        self._answers += 1
-        if self._answers >= self.limit or self._answers & 7 == 0:
+        self._took_s.append(seconds)
+        answers = len(self._took_s)
+        if answers >= self.limit or answers & 7 == 0:
             now_s = self._now()
-            elapsed_s = now_s - self._since_s
-            if elapsed_s >= (_WINDOW_MIN_S if self._answers >= self.limit else _WINDOW_MAX_S):
-                self._step(now_s, elapsed_s)
+            least_s = _WINDOW_MIN_S * (1 + self._doubted) if answers >= self.limit else _WINDOW_MAX_S
+            if now_s - self._since_s >= least_s:
+                self._step(now_s)
 
-    def _step(self, now_s: float, elapsed_s: float) -> None:
+    def _step(self, now_s: float) -> None:
         busy = self._busy()
         if self._full and busy <= _BUSY:
-            self._grow(now_s, self._answers / elapsed_s)
+            took_s = median(self._took_s)
+            if self._took_before_s and self._gained(took_s) < _WORTH and not self._doubted:
+                self._doubted = True  # a window twice as long decides
+                return
+            self._grow(now_s, took_s)
         else:
-            self._rate_before = 0.0
+            self._took_before_s = 0.0
         self._open_window(now_s)
+
+    def _gained(self, took_s: float) -> float:
+        """Return the share of the last growth that came back as throughput."""
+        grown = self.limit / self._before
+        return (grown * self._took_before_s / took_s - 1) / (grown - 1) if took_s else 1.0
 
     def _shrink(self, place: int) -> None:
         """Step below the place that was refused: an edge, which is probed again later each time it is met."""
         now_s = self._now()
-        again = self._edge and place >= self._edge * 0.9
+        again = abs(place - self._edge) <= self._edge * _SAME_EDGE
         self._hold_s = min(_HOLD_MAX_S, self._hold_s * 2) if again else _HOLD_FIRST_S
-        self._hold_until_s = now_s + self._hold_s
-        self._edge = place
+        self._edge, self._edge_until_s = place, now_s + self._hold_s
         self._starting = False
-        self._rate_before = 0.0
-        self.limit = max(1, int(place * _SHRINK))
+        self._took_before_s = 0.0
+        # A known edge was probed from just below, where the host was content.
+        self.limit = max(1, int(place * (_SHRINK_AGAIN if again else _SHRINK)))
         self._open_window(now_s)
 
-    def _grow(self, now_s: float, rate: float) -> None:
-        if self._rate_before:
-            gained, hoped = rate / self._rate_before - 1, self.limit / self._before - 1
-            if gained < hoped * _WORTH:
-                self.limit, self._rate_before, self._starting = self._before, 0.0, False
-                self._edge, self._hold_until_s = 0, now_s + _HOLD_FIRST_S
-                return
+    def _grow(self, now_s: float, took_s: float) -> None:
+        if self._took_before_s and self._gained(took_s) < _WORTH:
+            self.limit, self._took_before_s, self._starting = self._before, 0.0, False
+            self._flat_until_s = now_s + _HOLD_FIRST_S
+            return
+        if self.limit > self._edge * (1 + _SAME_EDGE):
+            self._edge = 0
         top = self._ceiling
-        if now_s < self._hold_until_s:
-            top = min(top, int(self._edge * _BELOW_EDGE) if self._edge else self.limit)
+        if now_s < self._flat_until_s:
+            top = self.limit
+        elif self._edge and now_s < self._edge_until_s:
+            top = min(top, int(self._edge * _BELOW_EDGE))
         step = self.limit * (_START_FACTOR - 1 if self._starting else _STEP)
         wanted = min(top, self.limit + max(1, int(step)))
-        self._before, self._rate_before = self.limit, rate if wanted > self.limit else 0.0
+        self._before, self._took_before_s = self.limit, took_s if wanted > self.limit else 0.0
         self.limit = max(1, self.limit, wanted)

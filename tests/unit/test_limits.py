@@ -195,5 +195,5 @@ def test_hosts_are_paced_apart() -> None:
     hosts = HostLimits(40, None, time.now, time.sleep, busy=lambda: 0.0)
     one, other = hosts.of("http://a").allowance, hosts.of("http://b").allowance
     assert one is not other
-    one.answered(10, refused=True)
+    one.answered(10, 0.0, refused=True)
     assert (one.limit, other.limit) == (8, 16)

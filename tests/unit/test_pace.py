@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 from collections.abc import Callable
 
 import pytest
@@ -23,8 +24,12 @@ class World:
         pause_s: float = 1.0,
         demand: int = 10_000,
         busy: float = 0.1,
+        stall_s: float = 0.0,
     ) -> None:
         self.now_s = 1_000.0
+        self._stall_s = stall_s
+        self._random = random.Random(1)
+        self._next_stall_s = self.now_s
         self.busy = busy
         self.pace = Pace(ceiling, lambda: self.now_s, lambda: self.busy)
         self.round_trip_s, self.at_once, self.per_s = round_trip_s, at_once, per_s
@@ -32,7 +37,7 @@ class World:
         self.in_flight = 0
         self.served = 0
         self.refusals = 0
-        self._ends: list[tuple[float, int, bool]] = []
+        self._ends: list[tuple[float, int, bool, float]] = []
         self._server_free_s = 0.0
         self._paused_until_s = 0.0
 
@@ -42,8 +47,10 @@ class World:
         while self.now_s < until_s:
             self._ask()
             if self._ends and (self._ends[0][0] <= self._paused_until_s or self.now_s >= self._paused_until_s):
-                self.now_s, place, refused = heapq.heappop(self._ends)
-                self.pace.answered(place, refused=refused)
+                ends_s, place, refused, asked_s = heapq.heappop(self._ends)
+                self.now_s = max(self.now_s, ends_s)
+                self._stumble()
+                self.pace.answered(place, self.now_s - asked_s, refused=refused)
                 self.in_flight -= 1
                 self.served += not refused
                 self.refusals += refused
@@ -53,15 +60,21 @@ class World:
                 self.now_s = max(self.now_s + 0.001, self._paused_until_s)
         return (self.served - served) / seconds
 
+    def _stumble(self) -> None:
+        """Let our own side stand still now and then (a commit, a neighbour on the core), three times a second."""
+        if self._stall_s and self.now_s >= self._next_stall_s:
+            self.now_s += self._random.uniform(0, 2 * self._stall_s)
+            self._next_stall_s = self.now_s + self._random.uniform(0.1, 0.5)
+
     def _ask(self) -> None:
         while self.in_flight < min(self.pace.limit, self.demand) and self.now_s >= self._paused_until_s:
             self.in_flight += 1
             self.pace.asked(self.in_flight)
             if self.in_flight > self.at_once:
-                heapq.heappush(self._ends, (self.now_s + self.round_trip_s, self.in_flight, True))
+                heapq.heappush(self._ends, (self.now_s + self.round_trip_s, self.in_flight, True, self.now_s))
                 continue
             self._server_free_s = max(self._server_free_s, self.now_s) + 1 / self.per_s
-            heapq.heappush(self._ends, (self._server_free_s + self.round_trip_s, self.in_flight, False))
+            heapq.heappush(self._ends, (self._server_free_s + self.round_trip_s, self.in_flight, False, self.now_s))
 
 
 @pytest.mark.parametrize("at_once", [20, 50, 128, 200])
@@ -87,6 +100,37 @@ def test_an_open_host_is_used_to_the_ceiling() -> None:
     world = World(ceiling=256)
     world.run(30)
     assert world.pace.limit == 256
+
+
+@pytest.mark.parametrize("at_once", [128, 10_000])
+def test_hiccups_of_our_own_are_not_taken_for_a_full_host(at_once: int) -> None:
+    """A client that stands still for a tenth of a second now and then climbs as high as one that does not, in time."""
+    world = World(ceiling=256, at_once=at_once, stall_s=0.1)
+    world.run(40)
+    limits = []
+    for _ in range(60):
+        world.run(1)
+        limits.append(world.pace.limit)
+    assert sum(limits) / len(limits) >= 0.93 * min(256, at_once)
+
+
+def test_a_host_that_brings_no_more_keeps_its_edge() -> None:
+    """That growth brought nothing for a while does not make a refused number of requests worth another try at once."""
+    world = World(at_once=128)
+    world.run(10)
+    first = world.refusals
+    for _ in range(200):  # until it is refused again: from then on 30 s until it is probed once more
+        if world.refusals == first:
+            world.run(0.1)
+    world.run(1.2)
+    refusals = world.refusals
+    assert refusals > first > 0
+    world.per_s = 1000.0
+    world.run(4)
+    world.per_s = 1e9
+    world.run(18)
+    assert world.pace.limit <= 128
+    assert world.refusals == refusals
 
 
 def test_what_nobody_needs_does_not_grow() -> None:
@@ -127,6 +171,6 @@ def test_it_never_leaves_its_bounds(answer: str) -> None:
     for _ in range(10_000):
         now[0] += 0.01
         pace.asked(pace.limit)
-        pace.answered(pace.limit, refused=answer == "refused")
+        pace.answered(pace.limit, 0.1, refused=answer == "refused")
         assert 1 <= pace.limit <= 5
     assert pace.limit == (1 if answer == "refused" else 5)

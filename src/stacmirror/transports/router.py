@@ -103,13 +103,16 @@ class Router:
         streaming = False
         try:
             self.requests += 1
+            asked_s = budget.now()
             reply = await transport.fetch(url, headers, small_max_bytes)
-            budget.answered(place, refused=reply.status in _TOO_MANY_STATUSES)
             if reply.status in RETRYABLE_STATUSES:
+                budget.answered(place, asked_s, refused=reply.status in _TOO_MANY_STATUSES)
                 raise self._later(reply, url, budget)
             if reply.stream is not None:
-                reply.stream = _Budgeted(reply.stream, budget)
+                reply.stream = _Budgeted(reply.stream, budget, place, asked_s)
                 streaming = True
+            else:
+                budget.answered(place, asked_s, refused=False)
             return reply
         finally:
             if not streaming:
@@ -142,9 +145,11 @@ class Router:
 class _Budgeted:
     """A large body that keeps its host's place until it is closed."""
 
-    def __init__(self, body: Body, budget: HostBudget) -> None:
+    def __init__(self, body: Body, budget: HostBudget, place: int, asked_s: float) -> None:
         self._body = body
         self._budget: HostBudget | None = budget
+        self._place = place
+        self._asked_s = asked_s
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._body.chunks()
@@ -152,6 +157,7 @@ class _Budgeted:
     def close(self) -> None:
         self._body.close()
         if self._budget is not None:
+            self._budget.answered(self._place, self._asked_s, refused=False)
             self._budget.release()
             self._budget = None
 
