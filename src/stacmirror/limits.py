@@ -83,12 +83,12 @@ class HostBudget:
         self.allowance.asked(place)
         return place
 
-    def answered(self, place: int, asked_s: float, *, refused: bool) -> None:
+    def answered(self, place: int, asked_s: float, refusal: int = 0) -> None:
         """Hear of the end of a request that `acquire` gave `place`, asked at `asked_s` by `now`.
 
-        `refused`: the host had too many at once.
+        `refusal`: how surely the host had too many at once, see `pace`.
         """
-        self.allowance.answered(place, self.now() - asked_s, refused=refused)
+        self.allowance.answered(place, self.now() - asked_s, refusal)
 
     async def _queue_up(self) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -12,6 +12,7 @@ Source: Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Con
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from statistics import median
 from typing import Protocol
@@ -28,6 +29,12 @@ _WORTH = 0.3
 """Growth is kept when throughput grew by this share of it: all of it on a host at ease, none of it on a full one."""
 _HOLD_FIRST_S, _HOLD_MAX_S = 15.0, 240.0
 _BUSY = 0.8
+UNAVAILABLE, REFUSED = 1, 6
+"""How much evidence a 503 and a 429 are."""
+_EVIDENCE, _EVIDENCE_ANSWERS = 16, 200
+"""So much of it among so many answers means that the host has too many at once: 8 % of 503, or a third 429."""
+_STRAY_FLOOR = 8
+"""Where most answers are good, no evidence brings the allowance below this: then it is not our number that matters."""
 
 
 class Allowance(Protocol):
@@ -42,8 +49,11 @@ class Allowance(Protocol):
         """Hear that a request begins, as number `place` of those under way."""
         ...
 
-    def answered(self, place: int, seconds: float, *, refused: bool) -> None:
-        """Hear of the end, after `seconds`, of a request that began as number `place`; `refused`: too many at once."""
+    def answered(self, place: int, seconds: float, refusal: int = 0) -> None:
+        """Hear of the end, after `seconds`, of a request that began as number `place`.
+
+        `refusal` says how surely the host had too many at once: 0, UNAVAILABLE or REFUSED.
+        """
         ...
 
 
@@ -58,7 +68,7 @@ class Fixed:
     def asked(self, place: int) -> None:
         """See `Allowance.asked`."""
 
-    def answered(self, place: int, seconds: float, *, refused: bool) -> None:
+    def answered(self, place: int, seconds: float, refusal: int = 0) -> None:
         """See `Allowance.answered`."""
 
 
@@ -66,8 +76,8 @@ class Pace:
     """`limit` is the allowance now: from 1 to `ceiling`."""
 
     __slots__ = (
-        "_before", "_busy", "_ceiling", "_doubted", "_edge", "_edge_until_s", "_flat_until_s", "_full", "_hold_s",
-        "_now", "_since_s", "_starting", "_took_before_s", "_took_s", "limit",
+        "_before", "_busy", "_ceiling", "_doubted", "_edge", "_edge_until_s", "_evidence", "_flat_until_s", "_full",
+        "_heard", "_hold_s", "_lowest", "_now", "_since_s", "_starting", "_took_before_s", "_took_s", "limit",
     )  # fmt: skip
 
     def __init__(self, ceiling: int, now: Callable[[], float], busy: Callable[[], float]) -> None:
@@ -86,6 +96,8 @@ class Pace:
         self._hold_s = _HOLD_FIRST_S
         self._flat_until_s = 0.0
         """Until then growth is known to bring nothing."""
+        self._heard, self._evidence, self._lowest = 0, 0, sys.maxsize
+        """Answers of late, what they say of too many at once, and the lowest place that was refused."""
         self._open_window(now())
 
     def _open_window(self, now_s: float) -> None:
@@ -99,12 +111,15 @@ class Pace:
         if place >= self.limit:
             self._full = True
 
-    def answered(self, place: int, seconds: float, *, refused: bool) -> None:
+    def answered(self, place: int, seconds: float, refusal: int = 0) -> None:
         """See `Allowance.answered`."""
-        if refused:
+        self._heard += 1
+        if refusal:
             if place <= self.limit:  # else it was asked before the last shrink, which has answered it already
-                self._shrink(place)
+                self._hear_refusal(place, refusal)
             return
+        if self._heard >= _EVIDENCE_ANSWERS:
+            self._forget_evidence()
         self._took_s.append(seconds)
         answers = len(self._took_s)
         if answers >= self.limit or answers & 7 == 0:
@@ -112,6 +127,19 @@ class Pace:
             least_s = _WINDOW_MIN_S * (1 + self._doubted) if answers >= self.limit else _WINDOW_MAX_S
             if now_s - self._since_s >= least_s:
                 self._step(now_s)
+
+    def _hear_refusal(self, place: int, refusal: int) -> None:
+        """Shrink once there is more than a stray refusal now and then, which some hosts give whatever is asked."""
+        self._evidence += refusal
+        self._lowest = min(self._lowest, place)
+        if self._evidence >= _EVIDENCE:
+            stray = self._evidence < self._heard / 2
+            lowest = self._lowest
+            self._forget_evidence()
+            self._shrink(lowest, _STRAY_FLOOR if stray else 1)
+
+    def _forget_evidence(self) -> None:
+        self._heard, self._evidence, self._lowest = 0, 0, sys.maxsize
 
     def _step(self, now_s: float) -> None:
         busy = self._busy()
@@ -130,7 +158,7 @@ class Pace:
         grown = self.limit / self._before
         return (grown * self._took_before_s / took_s - 1) / (grown - 1) if took_s else 1.0
 
-    def _shrink(self, place: int) -> None:
+    def _shrink(self, place: int, floor: int) -> None:
         """Step below the place that was refused: an edge, which is probed again later each time it is met."""
         now_s = self._now()
         again = abs(place - self._edge) <= self._edge * _SAME_EDGE
@@ -139,7 +167,8 @@ class Pace:
         self._starting = False
         self._took_before_s = 0.0
         # A known edge was probed from just below, where the host was content.
-        self.limit = max(1, int(place * (_SHRINK_AGAIN if again else _SHRINK)))
+        wanted = int(place * (_SHRINK_AGAIN if again else _SHRINK))
+        self.limit = max(1, min(self.limit, max(wanted, floor)))
         self._open_window(now_s)
 
     def _grow(self, now_s: float, took_s: float) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from stacmirror.limits import HostBudget, HostLimits
-from stacmirror.pace import Fixed
+from stacmirror.pace import REFUSED, Fixed
 
 
 class FakeTime:
@@ -195,5 +195,6 @@ def test_hosts_are_paced_apart() -> None:
     hosts = HostLimits(40, None, time.now, time.sleep, busy=lambda: 0.0)
     one, other = hosts.of("http://a").allowance, hosts.of("http://b").allowance
     assert one is not other
-    one.answered(10, 0.0, refused=True)
+    for _ in range(3):
+        one.answered(10, 0.0, REFUSED)
     assert (one.limit, other.limit) == (8, 16)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stacmirror.pace import START, Pace
+from stacmirror.pace import REFUSED, START, UNAVAILABLE, Pace
 
 
 class World:
@@ -25,7 +25,9 @@ class World:
         demand: int = 10_000,
         busy: float = 0.1,
         stall_s: float = 0.0,
+        stray: float = 0.0,
     ) -> None:
+        self._stray = stray
         self.now_s = 1_000.0
         self._stall_s = stall_s
         self._random = random.Random(1)
@@ -37,7 +39,7 @@ class World:
         self.in_flight = 0
         self.served = 0
         self.refusals = 0
-        self._ends: list[tuple[float, int, bool, float]] = []
+        self._ends: list[tuple[float, int, int, float]] = []
         self._server_free_s = 0.0
         self._paused_until_s = 0.0
 
@@ -47,14 +49,14 @@ class World:
         while self.now_s < until_s:
             self._ask()
             if self._ends and (self._ends[0][0] <= self._paused_until_s or self.now_s >= self._paused_until_s):
-                ends_s, place, refused, asked_s = heapq.heappop(self._ends)
+                ends_s, place, refusal, asked_s = heapq.heappop(self._ends)
                 self.now_s = max(self.now_s, ends_s)
                 self._stumble()
-                self.pace.answered(place, self.now_s - asked_s, refused=refused)
+                self.pace.answered(place, self.now_s - asked_s, refusal)
                 self.in_flight -= 1
-                self.served += not refused
-                self.refusals += refused
-                if refused:
+                self.served += not refusal
+                self.refusals += refusal > 0
+                if refusal == REFUSED:
                     self._paused_until_s = self.now_s + self.pause_s
             else:
                 self.now_s = max(self.now_s + 0.001, self._paused_until_s)
@@ -71,10 +73,11 @@ class World:
             self.in_flight += 1
             self.pace.asked(self.in_flight)
             if self.in_flight > self.at_once:
-                heapq.heappush(self._ends, (self.now_s + self.round_trip_s, self.in_flight, True, self.now_s))
+                heapq.heappush(self._ends, (self.now_s + self.round_trip_s, self.in_flight, REFUSED, self.now_s))
                 continue
             self._server_free_s = max(self._server_free_s, self.now_s) + 1 / self.per_s
-            heapq.heappush(self._ends, (self._server_free_s + self.round_trip_s, self.in_flight, False, self.now_s))
+            stray = UNAVAILABLE if self._random.random() < self._stray else 0
+            heapq.heappush(self._ends, (self._server_free_s + self.round_trip_s, self.in_flight, stray, self.now_s))
 
 
 @pytest.mark.parametrize("at_once", [20, 50, 128, 200])
@@ -93,6 +96,15 @@ def test_a_full_host_is_not_flooded(per_s: float) -> None:
     world.run(60)
     assert world.run(120) >= 0.9 * per_s
     assert world.pace.limit <= max(2 * START, 3 * per_s * 0.08)
+
+
+@pytest.mark.parametrize(("stray", "least"), [(0.02, 0.9), (0.1, 0.02)])
+def test_stray_refusals_do_not_bring_it_down(stray: float, least: float) -> None:
+    """A host that says 503 to one request in fifty, whatever is asked, is used; one in ten is a host in trouble."""
+    world = World(ceiling=200, stray=stray)
+    world.run(60)
+    assert world.run(120) >= least * 200 / 0.08
+    assert world.pace.limit >= 8
 
 
 def test_an_open_host_is_used_to_the_ceiling() -> None:
@@ -171,6 +183,6 @@ def test_it_never_leaves_its_bounds(answer: str) -> None:
     for _ in range(10_000):
         now[0] += 0.01
         pace.asked(pace.limit)
-        pace.answered(pace.limit, 0.1, refused=answer == "refused")
+        pace.answered(pace.limit, 0.1, REFUSED if answer == "refused" else 0)
         assert 1 <= pace.limit <= 5
     assert pace.limit == (1 if answer == "refused" else 5)

@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Body, Reply, Transport
 from stacmirror.limits import HostBudget, HostLimits, origin_of
+from stacmirror.pace import REFUSED, UNAVAILABLE
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
 
@@ -23,8 +24,8 @@ _ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
 _PAUSE_WITHOUT_HINT_S = 1.0
 _ROUTES_MAX = 1000
-_TOO_MANY_STATUSES = frozenset({429, 503})
-"""What hosts say when too much is asked at once."""
+_REFUSALS = {429: REFUSED, 503: UNAVAILABLE}
+"""What hosts say when too much is asked at once; a 503 may mean other things as well."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -106,13 +107,13 @@ class Router:
             asked_s = budget.now()
             reply = await transport.fetch(url, headers, small_max_bytes)
             if reply.status in RETRYABLE_STATUSES:
-                budget.answered(place, asked_s, refused=reply.status in _TOO_MANY_STATUSES)
+                budget.answered(place, asked_s, _REFUSALS.get(reply.status, 0))
                 raise self._later(reply, url, budget)
             if reply.stream is not None:
                 reply.stream = _Budgeted(reply.stream, budget, place, asked_s)
                 streaming = True
             else:
-                budget.answered(place, asked_s, refused=False)
+                budget.answered(place, asked_s)
             return reply
         finally:
             if not streaming:
@@ -157,7 +158,7 @@ class _Budgeted:
     def close(self) -> None:
         self._body.close()
         if self._budget is not None:
-            self._budget.answered(self._place, self._asked_s, refused=False)
+            self._budget.answered(self._place, self._asked_s)
             self._budget.release()
             self._budget = None
 
