@@ -214,3 +214,37 @@ async def test_what_is_put_aside_waits_for_room_too() -> None:
     assert not taking.done()
     dispatch.let_go()
     assert named(await asyncio.wait_for(taking, 1)) == "a"
+
+
+async def test_a_bundle_let_go_wakes_nobody_for_nothing() -> None:
+    """With nothing in line, idle workers sleep on: to wake them all cost more than the bundle had."""
+    dispatch = Dispatch(10, 4, FakeClock().monotonic, at_once=lambda: 100)
+    await dispatch.put(a_bundle("a"))
+    await dispatch.take()
+    taking = [asyncio.create_task(dispatch.take()) for _ in range(50)]
+    await settle()
+    before = list(dispatch._takers)
+    dispatch.let_go()
+    await settle()
+    assert list(dispatch._takers) == before
+    dispatch.close()
+    await asyncio.wait_for(asyncio.gather(*taking), 1)
+
+
+async def test_all_that_is_due_is_taken_by_as_many_as_there_is_room_for() -> None:
+    """Three bundles put aside come due while nobody has room: one let go after another, all are taken."""
+    clock, useful = FakeClock(), 1
+    dispatch = Dispatch(10, 4, clock.monotonic, at_once=lambda: useful)
+    await dispatch.put(a_bundle("a"))
+    await dispatch.take()
+    for item_id in "pqr":
+        dispatch.park(a_bundle(item_id), clock.now_s)
+    taking = [asyncio.create_task(dispatch.take()) for _ in range(5)]
+    await settle()
+    assert not any(task.done() for task in taking)
+    useful = 10
+    dispatch.let_go()
+    await settle()
+    assert sum(task.done() for task in taking) == 3
+    dispatch.close()
+    await asyncio.wait_for(asyncio.gather(*taking), 1)

@@ -85,12 +85,18 @@ class Dispatch:
     def let_go(self) -> None:
         """Say that a bundle is in hand no longer: done, or put aside."""
         self._in_hand -= 1
-        for _ in range(min(len(self._takers), self._at_once() - self._in_hand)):
+        # No more than there is to take: a wake-up for nothing costs as much as one for something. Where bundles are put
+        # aside, one taker for all of them: it takes one and wakes the next, or waits for the time.
+        useful = min(len(self._takers), self._at_once() - self._in_hand, len(self._line) + bool(self._parked))
+        for _ in range(useful):
             self._wake(self._takers)
 
     def _next(self) -> Bundle | None:
         if self._parked and self._parked[0][0] <= self._now():
-            return heapq.heappop(self._parked)[2]
+            bundle = heapq.heappop(self._parked)[2]
+            if self._parked:
+                self._wake(self._takers)
+            return bundle
         if self._line:
             self._wake(self._putters)
             return self._line.popleft()
