@@ -242,6 +242,10 @@ class Ledger(Protocol):
         """Return items that lack assets, in the order of their rows, `rows_max` at most."""
         ...
 
+    def samples(self, collection: str, key: str) -> list[LackingItem]:
+        """Return a few items that lack nothing but have `key` absent, to ask for it once more."""
+        ...
+
     def lacking_assets(self) -> int:
         """Return how many assets the mirror lacks now."""
         ...

@@ -209,14 +209,10 @@ class Forgiven(Struct, frozen=True):
 
 
 class Doubted(Struct, frozen=True):
-    """An entry for the ledger: `key` may exist after all, so its absences in `collection` are failures again.
-
-    `sample`: only the first and the last of those that were asked for, to be asked once more.
-    """
+    """An entry for the ledger: `key` does exist, so its absences in `collection` are failures, to be asked again."""
 
     collection: str
     key: str
-    sample: bool = False
 
 
 class MissingKey(Struct, frozen=True):
@@ -261,7 +257,7 @@ class LackingItem(Struct):
     """An item of the ledger that lacks assets, for a sweep. `row` orders sweeps; `held`: its unit is unrevealed.
 
     `earlier`: something of it failed in an earlier run, and was not asked for in this one. `documented`: its JSON is
-    kept.
+    kept. `probe`: it lacks nothing but an absent asset, which is asked for once more.
     """
 
     row: int
@@ -275,6 +271,7 @@ class LackingItem(Struct):
     sources: tuple[ItemKey, ...]
     earlier: bool = False
     documented: bool = False
+    probe: bool = False
 
 
 class ItemCounts(Struct):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from stacmirror.mirror import Mirror
 from stacmirror.model import AbsentKey, FailureCount, Summary
 from stacmirror.settings import Settings
@@ -133,3 +135,38 @@ async def test_one_refused_item_does_not_stop_the_run(quick_settings: Make) -> N
         simulator.on_request = None
         second = await run(quick_settings(simulator), simulator.key)
     assert second.verdict == "complete"
+
+
+async def test_items_that_were_never_asked_are_sampled_too(quick_settings: Make, tmp_path: Path) -> None:
+    """The first items lack a key for good, the others have it: what was assumed of them is found out."""
+    async with simulated(items=40, generation=2020) as simulator:
+        lost = {f"{simulator.patch_name(number)}_B04.tif" for number in range(25)}
+        simulator.on_request = lambda record: "404" if record.path.rpartition("/")[2] in lost else None
+        summary = await run(quick_settings(simulator, workers=1), simulator.key)
+    assert (summary.exit_code, summary.absences) == (3, [])
+    assert summary.failures == [FailureCount("B04", "gone", 25)]
+    assert len(tree(tmp_path / "mirror")) == 40 * 13 - 25
+
+
+@pytest.mark.parametrize("fault", ["404", "503", "403"])
+async def test_a_question_leaves_no_item_worse(quick_settings: Make, fault: str) -> None:
+    """The sampled items cannot be read any more: a complete mirror stays complete."""
+    async with simulated(items=30, generation=2021) as simulator:
+        settings = quick_settings(simulator, retries=0)
+        await run(settings, simulator.key)
+        simulator.on_request = lambda record: fault if "_source/items/" in record.path else None
+        for _ in range(2):
+            summary = await run(settings, simulator.key)
+            assert (summary.verdict, summary.failures) == ("complete", [])
+            assert sum(absence.asked + absence.assumed for absence in summary.absences) == 30
+
+
+async def test_what_missing_ok_let_pass_is_asked_for_without_it(quick_settings: Make, tmp_path: Path) -> None:
+    """A key that was missing under `--missing-ok` and exists: the run without the flag brings it."""
+    async with simulated(items=12, generation=2020) as simulator:
+        fail(simulator, "_B04.tif")
+        await run(quick_settings(simulator, max_items=2, missing_ok=["B04"]), simulator.key)
+        simulator.on_request = None
+        same = await run(quick_settings(simulator, max_items=2), simulator.key)
+        assert (same.verdict, same.absences) == ("complete", [])
+    assert len(tree(tmp_path / "mirror")) == 2 * 13

@@ -531,15 +531,18 @@ def test_a_doubted_key_is_lacking_where_it_was_asked_for_too(tmp_path: Path) -> 
         assert store.counts().items.incomplete == 2
 
 
-def test_a_sample_takes_the_first_and_the_last_that_were_asked_for(tmp_path: Path) -> None:
-    """To hear whether a key is still missing, two items are enough; what was assumed stays so."""
+def test_samples_are_of_those_asked_for_and_of_those_that_were_not(tmp_path: Path) -> None:
+    """Both ends of what was asked for, and at least one that was assumed; what lacks something else is left alone."""
     with opened(tmp_path) as store:
-        absences = {name: [Absent("B10", assumed=name == "e")] for name in "abcde"}
-        commit(store, a_page(0, 5), *(outcome(record(name, absent=absences[name])) for name in "abcde"))
-        store.write([Doubted("labels", "B10", sample=True)], [])
-        assert sorted(lacking(store)) == ["a", "d"]
-        assert store.absences() == [AbsentKey("labels", "B10", asked=2, assumed=1)]
-        store.write([Doubted("labels", "B99", sample=True)], [])
+        absences = {name: [Absent("B10", assumed=name in "de")] for name in "abcde"}
+        commit(store, a_page(0, 6), *(outcome(record(name, absent=absences[name])) for name in "abcde"))
+        store.write([outcome(record("f", absent=[Absent("B10")], failed=["B02"]))], [])
+        samples = {item.key.id: item for item in store.samples("labels", "B10")}
+        assert {"a", "c", "e"} <= set(samples) <= {"a", "c", "d", "e"}
+        assert all(item.probe and not item.absent for item in samples.values())
+        assert {failed.key for item in samples.values() for failed in item.failed} == {"B10"}
+        assert store.absences() == [AbsentKey("labels", "B10", asked=4, assumed=2)]
+        assert store.samples("labels", "B99") == store.samples("nonesuch", "B10") == []
 
 
 def test_what_failed_in_an_earlier_run_is_told_apart(tmp_path: Path) -> None:

@@ -127,11 +127,22 @@ def test_what_may_be_missing_stays_absent_unless_nobody_asked() -> None:
     assert bench.item()
 
 
-def test_the_end_asks_for_every_phantom_once_more() -> None:
-    """What counts as missing everywhere is sampled at the end of each run, also of one that asked nobody else."""
-    bench = Bench(before=[MissingKey("s", "B10", 20, 20, True), MissingKey("s", "B09", 20, 2, False)])
-    bench.keys.ask_again()
-    assert bench.entries == [Doubted("s", "B10", sample=True)]
+def test_the_end_asks_for_what_counts_as_missing() -> None:
+    """What is missing everywhere, and what an earlier `--missing-ok` may have let pass; not what was found since."""
+    phantom = MissingKey("s", "B10", 20, 20, True)
+    before = [phantom, MissingKey("s", "B09", 2, 2, False), MissingKey("s", "B01", 9, 0, False)]
+    bench = Bench(before=before)
+    assert bench.keys.absent_keys() == [("s", "B10"), ("s", "B09")]
+    bench.keys.found("s", "B09")
+    assert bench.entries == [Doubted("s", "B09")]
+    assert bench.keys.absent_keys() == [("s", "B10")]
+
+
+def test_what_may_be_missing_still_is_not_doubted() -> None:
+    """`--missing-ok B09`, now as before: that some items have it takes no absence back."""
+    bench = Bench(missing_ok=["B09"], before=[MissingKey("s", "B09", 2, 2, False)])
+    bench.keys.found("s", "B09")
+    assert bench.entries == []
 
 
 def test_the_failures_shown_rise_when_a_key_is_found() -> None:

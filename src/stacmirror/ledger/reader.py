@@ -17,6 +17,7 @@ import msgspec
 
 from stacmirror.errors import TargetInUse
 from stacmirror.ledger import schema
+from stacmirror.ledger.samples import ITEM_ROWS, sampled_rows
 from stacmirror.ledger.schema import COMMITTED, HELD, UNMET
 from stacmirror.model import (
     AbsentKey,
@@ -97,14 +98,25 @@ class LedgerReader:
         """See `interfaces.Ledger.lacking`."""
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT i.n, c.id, i.id, i.unit, i.folder, i.exclusive, i.state, i.page, i.receipts, i.sources,"
-                " i.document IS NOT NULL"
-                " FROM item i JOIN collection c ON c.n = i.collection WHERE i.failed > 0 AND i.n > ?"
-                " ORDER BY i.n LIMIT ?",
+                f"{ITEM_ROWS} WHERE i.failed > 0 AND i.n > ? ORDER BY i.n LIMIT ?",
                 (after_row, rows_max),
             ).fetchall()
             names = dict(connection.execute("SELECT n, id FROM collection"))
             return [self._lacking_item(row, names) for row in rows]
+
+    def samples(self, collection: str, key: str) -> list[LackingItem]:
+        """See `interfaces.Ledger.samples`."""
+        with self._reading() as connection:
+            names = dict(connection.execute("SELECT n, id FROM collection"))
+            found = {row[0]: row for row in sampled_rows(connection, collection, key)}
+            return [self._sample(row, names, key) for row in found.values()]
+
+    def _sample(self, row: tuple[object, ...], names: dict[int, str], key: str) -> LackingItem:
+        item = self._lacking_item(row, names)
+        item.absent = [outcome for outcome in item.absent if outcome.key != key]
+        item.failed = [Failed(key, "absent", "asked for once more", 0)]
+        item.probe = True
+        return item
 
     def _lacking_item(self, row: tuple[object, ...], names: dict[int, str]) -> LackingItem:
         n, collection, id_, unit, folder, exclusive, state, page, blob, sources, documented = row

@@ -28,7 +28,7 @@ from stacmirror.model import (
 
 _DOCUMENTS_PER_BLOCK = 256
 _ABSENT_KINDS = ("gone", "refused")
-_DOUBTED_MESSAGE = "missing on every item asked, but found later"
+_DOUBTED_MESSAGE = "taken to be missing everywhere, but found elsewhere"
 
 
 class Place(NamedTuple):
@@ -157,16 +157,12 @@ class ItemRows:
         return touched
 
     def doubt(self, entry: Doubted) -> None:
-        """Turn the absences of a key that may exist after all into failures of an earlier run: a sweep asks again."""
+        """Turn the absences of a key that does exist into failures of an earlier run: a sweep asks again."""
         rows = self._db.execute(
-            f"SELECT n, receipts FROM item WHERE {'absent' if entry.sample else 'absent + assumed'} > 0"
-            " AND collection = ? ORDER BY n",
+            "SELECT n, receipts FROM item WHERE absent + assumed > 0 AND collection = ?",
             (self.collection(entry.collection),),
         )
-        wanted = [n for n, blob in rows if entry.key in _absent_keys(blob, asked_only=entry.sample)]
-        if entry.sample and wanted:
-            wanted = sorted({wanted[0], wanted[-1]})
-        for n in wanted:
+        for n in [n for n, blob in rows if any(entry.key in keys for keys in schema.unpack_absent(blob))]:
             self._doubt_row(n, entry.key)
 
     def _doubt_row(self, n: int, key: str) -> None:
@@ -207,8 +203,3 @@ class ItemRows:
         if not sources:
             return None
         return msgspec.json.encode([(self.collection(key.collection), key.id) for key in sources]).decode()
-
-
-def _absent_keys(blob: bytes, *, asked_only: bool) -> list[str]:
-    asked, assumed = schema.unpack_absent(blob)
-    return asked if asked_only else asked + assumed

@@ -27,7 +27,9 @@ class _Key:
     missing: int = 0
     tripped: bool = False
     doubted: bool = False
-    """It had tripped, and was found in this run."""
+    """It was taken to be missing, and was found in this run."""
+    absent_before: bool = False
+    """Earlier runs may have left absences of it, by the breaker or by a `--missing-ok` that is gone."""
     since_sample: int = 0
     failed: int = 0
     """Items whose lack of the key this run handed over as a failure."""
@@ -55,7 +57,9 @@ class MissingKeys:
         self._record = record
         self._note = note
         self._progress = progress
-        self._keys = {(k.collection, k.key): _Key(k.seen, k.missing, k.tripped) for k in before}
+        self._keys = {
+            (k.collection, k.key): _Key(k.seen, k.missing, k.tripped, absent_before=k.missing > 0) for k in before
+        }
         self._found: set[str] = {k.collection for k in before if k.tripped or k.seen > k.missing}
 
     def assumes(self, collection: str, key: str) -> bool:
@@ -80,7 +84,7 @@ class MissingKeys:
         if first and not state.tripped:
             # Before the item's row: a later run, with few items left to ask, must not take the key for a phantom.
             self._record(self._entry(collection, key, state))
-        if state.tripped:
+        if state.tripped or (state.absent_before and not state.doubted and not self._may_miss(key)):
             self._doubt(collection, key, state)
 
     def gone(self, collection: str, key: str) -> None:
@@ -130,11 +134,13 @@ class MissingKeys:
             if not state.tripped and state.missing >= _SMALL_RUN_MIN:
                 self._trip(collection, key, state)
 
-    def ask_again(self) -> None:
-        """Have every key that counts as missing asked for on two more items: what was an outage may be over."""
-        for (collection, key), state in self._keys.items():
-            if state.tripped:
-                self._record(Doubted(collection, key, sample=True))
+    def absent_keys(self) -> list[tuple[str, str]]:
+        """Return collection and key of what counts as missing: worth a question at a run's end."""
+        return [
+            (collection, key)
+            for (collection, key), state in self._keys.items()
+            if state.tripped or (state.absent_before and not state.doubted)
+        ]
 
     def _may_miss(self, key: str) -> bool:
         return any(fnmatchcase(key, glob) for glob in self._missing_ok)
@@ -156,13 +162,17 @@ class MissingKeys:
         self._record(self._entry(collection, key, state))
 
     def _doubt(self, collection: str, key: str, state: _Key) -> None:
+        said = state.tripped
         state.tripped, state.doubted = False, True
         progress = self._progress
         progress.absent -= state.absent
         progress.assumed_absent -= state.assumed
         progress.failures += state.absent + state.assumed
         state.failed, state.absent, state.assumed = state.failed + state.absent + state.assumed, 0, 0
-        self._note(f"{key} of {collection} does exist after all: where it was missing it is asked for again at the end")
+        if said:
+            self._note(
+                f"{key} of {collection} does exist after all: where it was missing it is asked for again at the end"
+            )
         self._record(Doubted(collection, key))
         self._record(self._entry(collection, key, state))
 

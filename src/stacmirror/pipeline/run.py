@@ -16,7 +16,7 @@ from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, Pa
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.stop import Stop
-from stacmirror.pipeline.sweep import Sweep
+from stacmirror.pipeline.sweep import Probe, Sweep
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew, Worker
 
@@ -90,8 +90,11 @@ class Run:
         committer, progress = self._crew.committer, self._crew.progress
         await committer.drain()
         self._missing.listing_ended()
-        self._missing.ask_again()
         await committer.drain()
+        absent = self._missing.absent_keys()
+        if absent:
+            await self._pump(Probe(self._ledger, absent).feed)
+            await committer.drain()
         # What failed in earlier runs gets a pass even where the settings say none: resuming means to try.
         for _ in range(max(1, self._shape.sweeps)):
             sweep = Sweep(self._ledger, earlier_only=self._shape.sweeps == 0)

@@ -6,6 +6,7 @@ Runs after the walk. What was gone when this run asked (404, no item) is not ask
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from stacmirror.interfaces import Ledger
 from stacmirror.model import LackingItem
@@ -41,3 +42,20 @@ class Sweep:
 
     def _is_worth_it(self, item: LackingItem) -> bool:
         return item.earlier or (not self._earlier_only and any(not failed.permanent for failed in item.failed))
+
+
+class Probe:
+    """Line up a few items of each absent key, before the sweeps: one that has it after all brings the others back."""
+
+    def __init__(self, ledger: Ledger, absent: Sequence[tuple[str, str]]) -> None:
+        self._ledger = ledger
+        self._absent = absent
+
+    async def feed(self, dispatch: Dispatch) -> None:
+        """Line up the samples. Cancel: safe."""
+        try:
+            for collection, key in self._absent:
+                for item in await asyncio.to_thread(self._ledger.samples, collection, key):
+                    await dispatch.put(bundle_again(item))
+        finally:
+            dispatch.close()

@@ -142,6 +142,8 @@ class Worker:
         for job in bundle.jobs:
             if job.unit is None:
                 raise RuntimeError(f"unplanned job {job.key}")
+            if job.before is not None and job.before.probe and not job.fetched:
+                return  # whatever the reason: a question must not leave an item worse than it was
             job.failed, job.absent = self._crew.missing.judge(job.key.collection, job.failed, job.absent)
             self._count(job)
             records.append(
