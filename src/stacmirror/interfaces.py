@@ -101,7 +101,8 @@ class Opener(Protocol):
         """Return the first answer that is no redirect.
 
         Raises: TransferError (kinds `connect`, `timeout`, `redirect`, `scheme` ...), also for statuses that say
-                "later" (408, 425, 429, 5xx), after the host's budget has heard of it.
+                "later" (408, 425, 429, 5xx), after the host's budget has heard of it. Kind `paused`: a host on the
+                way is paused for `retry_after_s`, and was not asked.
         """
         ...
 

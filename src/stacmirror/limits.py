@@ -7,9 +7,11 @@ One `HostLimits` for the whole run, shared by all workers and the catalog. Hosts
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from stacmirror.errors import TransferError
 from stacmirror.pace import START, Allowance, Fixed, Pace
 
 _ALLOWANCE_LIFE_S = 0.25
@@ -63,11 +65,13 @@ class HostBudget:
         self.allowance.asked(place)
         return place
 
-    async def acquire(self) -> int:
+    async def acquire(self, pause_max_s: float = math.inf) -> int:
         """Wait for a place, for the rate and for the end of a pause; return the number of requests under way.
 
+        Raises: TransferError, kind `paused`, when the host is paused for longer than `pause_max_s`.
         Cancel: safe; a place that was handed over is handed on.
         """
+        self._refuse_long_pause(pause_max_s)
         self.asked = True
         if self._in_flight < self.allowance.limit:
             self._in_flight += 1
@@ -75,6 +79,7 @@ class HostBudget:
             await self._queue_up()
         if self._spacing_s or self._paused_until_s:
             try:
+                self._refuse_long_pause(pause_max_s)  # it may have been set while we stood in line
                 await self._wait_turn()
             except BaseException:
                 self.release()
@@ -82,6 +87,10 @@ class HostBudget:
         place = self._in_flight
         self.allowance.asked(place)
         return place
+
+    def _refuse_long_pause(self, pause_max_s: float) -> None:
+        if self._paused_until_s and (pause_s := self.wait_s()) > pause_max_s:
+            raise TransferError("paused", "the host asked for a pause", retry_after_s=pause_s)
 
     def answered(self, place: int, asked_s: float, refusal: int = 0) -> None:
         """Hear of the end of a request that `acquire` gave `place`, asked at `asked_s` by `now`.

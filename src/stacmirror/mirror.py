@@ -26,7 +26,7 @@ from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
-from stacmirror.pipeline.run import Run, Shape, keys_of
+from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
@@ -113,7 +113,7 @@ class Mirror:
                 error = ended_by
             if not self.stop.asked.is_set() and not (error and error.exit_code == 6):
                 try:
-                    await self._describe(catalog, sink, ledger)
+                    await unless_stopped(self._describe(catalog, sink, ledger), self.stop)
                 except TargetUnwritable as unwritable:
                     error = error or unwritable
             return _Outcome(error, walk)

@@ -108,7 +108,9 @@ async def test_nobody_listening(transport: Transport) -> None:
     assert (refused.value.kind, refused.value.retryable) == ("connect", True)
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3:///key", "s3://a_b*c/key", "s3://u:p@host/key"])
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://bucket/", "s3:///key", "s3://a_b*c/key", "s3://u:p@host/key", "s3://bucket/\ud800"]
+)
 async def test_what_is_no_s3_address(transport: Transport, url: str) -> None:
     """Without a proper bucket and a key nothing is asked."""
     with pytest.raises(TransferError) as bad:
@@ -288,6 +290,16 @@ async def test_a_region_that_goes_round_in_circles_ends(transport: Transport, wi
     bucket = s3(transport, wire.url, unsigned=False)
     assert (await fetch(bucket, "s3://bucket/key")).status == 301
     assert len(wire.heard) == 3
+
+
+@pytest.mark.usefixtures("credentials")
+async def test_a_region_that_is_none_is_not_learned(
+    transport: Transport, wire: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that names nonsense fails its object, not the run."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", wire.url)
+    wire.say("/bucket/key", refusal(301, "PermanentRedirect", "x-amz-bucket-region: -"), KEEP)
+    assert (await fetch(s3(transport, "", unsigned=False), "s3://bucket/key")).status == 301
 
 
 @pytest.mark.usefixtures("credentials")

@@ -497,6 +497,19 @@ async def test_a_cancelled_request_gives_its_place_back(bench: Bench, wire: Wire
     assert bench.in_flight() == 0
 
 
+async def test_a_long_pause_behind_a_redirect_is_the_callers(bench: Bench, wire: WireServer) -> None:
+    """A worker has other work than to sit a pause out: `open` says how long, asks nobody, and holds no place."""
+    wire.say("/b", ok(b"there"))
+    url = wire.say("/a", head(302, f"Location: {wire.url.replace('127.0.0.1', 'localhost')}/b", "Content-Length: 0"))
+    bench.limits.of(origin_of(wire.url.replace("127.0.0.1", "localhost"))).pause(30.0)
+    with pytest.raises(TransferError) as paused:
+        await bench.router.open(url)
+    assert (paused.value.kind, paused.value.retryable, paused.value.retry_after_s) == ("paused", True, 30.0)
+    assert (len(wire.heard), bench.in_flight(), bench.clock.slept) == (1, 0, [])
+    bench.clock.now_s += 30
+    assert (await bench.router.open(url)).body == b"there"
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "pause_s"),
     [
@@ -517,7 +530,10 @@ async def test_a_busy_host_is_left_alone(
     assert (later.value.status, later.value.retryable) == (status, True)
     assert bench.router.wait_s(wire.url + "/other") == pause_s
     assert bench.in_flight() == 0
-    assert (await bench.router.open(wire.say("/b", ok(b"b")))).body == b"b"
+    if pause_s > 1:
+        with pytest.raises(TransferError, match="pause"):
+            await bench.router.open(wire.url + "/b")
+    assert (await bench.router.ask(wire.say("/b", ok(b"b")), {}, 100)).body == b"b"
     assert sum(bench.clock.slept) == pause_s
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,3 +171,17 @@ async def test_what_missing_ok_let_pass_is_asked_for_without_it(quick_settings: 
         same = await run(quick_settings(simulator, max_items=2), simulator.key)
         assert (same.verdict, same.absences) == ("complete", [])
     assert len(tree(tmp_path / "mirror")) == 2 * 13
+
+
+async def test_a_stop_ends_the_describing_of_collections_too(quick_settings: Make) -> None:
+    """All files are there, and the catalog is slow to describe itself: a stop does not wait for it."""
+    async with simulated(items=3, generation=2020) as simulator:
+        simulator.on_request = lambda record: "stall" if record.path.endswith(("_labels", "_source")) else None
+        mirror = Mirror(quick_settings(simulator), api_key=simulator.key)
+        running = asyncio.create_task(mirror.run())
+        async with asyncio.timeout(10):
+            while not any(record.path.endswith("_labels") for record in simulator.requests):
+                await asyncio.sleep(0.01)
+        mirror.stop.ask()
+        summary = await asyncio.wait_for(running, 5)
+    assert (summary.verdict, summary.exit_code, summary.mirror.items.complete) == ("stopped", 130, 3)

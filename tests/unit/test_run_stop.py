@@ -406,3 +406,20 @@ async def test_a_label_and_its_source_share_a_folder(tmp_path: Path) -> None:
         "i2": None,
     }
     assert len(list((tmp_path / "i1").iterdir())) == 2
+
+
+async def test_a_pause_on_the_way_costs_no_attempt(tmp_path: Path) -> None:
+    """A host behind a redirect is paused twice for a moment: without any retry allowed, the asset arrives."""
+    pauses = [TransferError("paused", "a pause", retry_after_s=0.02) for _ in range(2)]
+    async with a_bench(tmp_path, listing(4), retries=0, sweeps=0) as bench:
+        answer = bench.opener.open
+
+        async def open_(href: str) -> Reply:
+            if href == "http://host/i0/A" and pauses:
+                raise pauses.pop()
+            return await answer(href)
+
+        bench.opener.open = open_  # type: ignore[method-assign]
+        await bench.execute()
+        assert pauses == []
+        assert bench.counts().assets.failed == 0

@@ -7,7 +7,7 @@ it, what is whole is committed first, unless the disk itself has failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import NamedTuple
 
 from stacmirror.errors import StacmirrorError
@@ -146,6 +146,20 @@ class Run:
             pass
         for worker in workers:
             worker.cancel()
+
+
+async def unless_stopped(work: Coroutine[None, None, None], stop: Stop) -> None:
+    """Do `work` until it is done or the run is asked to stop, which ends it at once. Raises: what `work` raises."""
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stop.asked.wait())
+    try:
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        if not working.done():
+            working.cancel()
+        await asyncio.wait({working, stopped})
+    if not working.cancelled():
+        working.result()
 
 
 async def _coroutine(awaitable: Awaitable[None]) -> None:

@@ -228,6 +228,10 @@ class Worker:
     async def _failed(self, bundle: Bundle, job: Job, transfer: Transfer, error: TransferError) -> bool:
         """Decide what a failed attempt means: renew the link, ask later, an absence, or a failure."""
         crew, key = self._crew, transfer.asset.key
+        if error.kind == "paused":  # nobody was asked: no attempt
+            transfer.attempts -= 1
+            transfer.not_before_s = crew.clock.monotonic() + (error.retry_after_s or 0.0)
+            return False
         if error.status in LINK_DEAD_STATUSES and await self._renew_dead_link(job, transfer):
             return False
         wait_s = crew.policy.wait_s(transfer.attempts, error, crew.random)

@@ -7,6 +7,7 @@ because no header of one host may reach another: an asset request carries none b
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,6 +24,8 @@ REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
 _PAUSE_WITHOUT_HINT_S = 1.0
+_PAUSE_IN_PLACE_S = 1.0
+"""A longer pause of a host is the caller's to wait out: it has other work meanwhile."""
 _ROUTES_MAX = 1000
 _REFUSALS = {429: REFUSED, 503: UNAVAILABLE}
 """What hosts say when too much is asked at once; a 503 may mean other things as well."""
@@ -58,7 +61,7 @@ class Router:
         """See `interfaces.Opener.open`."""
         url = href
         for _ in range(self._redirects_max + 1):
-            reply = await self._ask_once(url, _ASSET_HEADERS, self._small_max_bytes)
+            reply = await self._ask_once(url, _ASSET_HEADERS, self._small_max_bytes, _PAUSE_IN_PLACE_S)
             if reply.status not in REDIRECT_STATUSES:
                 return reply
             if reply.stream is not None:
@@ -97,10 +100,12 @@ class Router:
         for transport in set(self._transports.values()):
             await transport.close()
 
-    async def _ask_once(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
+    async def _ask_once(
+        self, url: str, headers: Mapping[str, str], small_max_bytes: int, pause_max_s: float = math.inf
+    ) -> Reply:
         origin = origin_of(url)
         transport, budget = self._routes.get(origin) or self._route(url, origin)
-        place = budget.try_acquire() or await budget.acquire()
+        place = budget.try_acquire() or await budget.acquire(pause_max_s)
         streaming = False
         try:
             self.requests += 1

@@ -83,7 +83,10 @@ class S3Transport:
         name, _, key = url.partition("://")[2].partition("/")
         if not key or not _BUCKET.fullmatch(name):
             raise TransferError("url", "not an s3://bucket/key address", retryable=False)
-        path = object_path(unquote(key))
+        try:
+            path = object_path(unquote(key))
+        except UnicodeError as error:  # half a surrogate pair
+            raise TransferError("url", "not an s3://bucket/key address", retryable=False) from error
         for attempt in range(_ATTEMPTS):
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
             path_there = bucket.prefix + path
@@ -131,7 +134,10 @@ class S3Transport:
         elsewhere = reply.status in (301, 307, 400, 403) and _REGION_NAME.fullmatch(region) is not None
         if elsewhere and region != bucket.signer.region:
             if self._buckets.get(name) is bucket:
-                await self._open_bucket(name, region)
+                try:
+                    await self._open_bucket(name, region)
+                except LoginRefused:  # a region that the SDK does not know: not learned
+                    return False
             return True
         if _code(reply) == "RequestTimeTooSkewed":
             return self._learn_time(reply)
