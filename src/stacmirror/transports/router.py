@@ -8,6 +8,7 @@ because no header of one host may reach another: an asset request carries none b
 from __future__ import annotations
 
 import re
+import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urljoin
@@ -47,6 +48,8 @@ class Router:
         self._retry_after_max_s = retry_after_max_s
         self._wall = wall
         self.requests = 0
+        self.requests_max = sys.maxsize
+        """Where requests end, for who must not ask for more: TransferError, kind `cap`, nothing sent."""
 
     async def open(self, href: str) -> Reply:
         """See `interfaces.Opener.open`."""
@@ -101,6 +104,8 @@ class Router:
         place = await budget.acquire()
         streaming = False
         try:
+            if self.requests >= self.requests_max:
+                raise TransferError("cap", f"{self.requests_max} requests were sent", retryable=False)
             self.requests += 1
             asked_s = budget.now()
             reply = await transport.fetch(url, headers, small_max_bytes)
