@@ -70,6 +70,8 @@ class Trial:
     """On average, by host."""
     cpu_ms_per_file: float
     rss_mib: float
+    lost: int
+    """Assets that failed for good in the whole run: refused at every attempt."""
     failure: str
     slices: list[dict[str, dict[str, float]]] = field(repr=False)
 
@@ -174,8 +176,6 @@ def trial_of(
     failure = str(said.get("failure", ""))
     if not failure and said["exit_code"] != 130:
         failure = f"exit code {said['exit_code']}: {said['reason']}"
-    if not failure and failed:
-        failure = f"{failed:,} assets failed"
     if not failure and len(counted) < after - first:
         failure = f"only {len(slices) * SLICE_S:g} s were seen"
     cpu_s, rss_mib = (float(str(said.get(key, 0.0))) for key in ("cpu_s", "peak_rss_mib"))
@@ -190,6 +190,7 @@ def trial_of(
         },
         cpu_ms_per_file=1000 * cpu_s / stored if stored else 0.0,
         rss_mib=rss_mib,
+        lost=failed,
         failure=failure,
         slices=slices,
     )
@@ -209,16 +210,16 @@ def best_ratio(trials: Sequence[Trial]) -> tuple[float, str] | None:
 def table(trials: Sequence[Trial]) -> str:
     """Return the figures as a table, in the order in which they ran."""
     lines = [
-        "| setting | round | files/s | at once: API, files | refused in the window | CPU ms/file | peak RSS, MiB |",
-        "|---|---|---|---|---|---|---|",
+        "| setting | round | files/s | at once: API, files | refused in the window | lost | CPU ms/file | peak RSS, MiB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for trial in trials:
         if trial.failure:
-            lines.append(f"| {trial.name} | {trial.round} | FAILED: {trial.failure} | | | | |")
+            lines.append(f"| {trial.name} | {trial.round} | FAILED: {trial.failure} | | | | | |")
             continue
         at_once = ", ".join(f"{value:.0f}" for value in trial.at_once.values())
         lines.append(
-            f"| {trial.name} | {trial.round} | {trial.files_per_s:,.0f} | {at_once} | {trial.refused:,.0f} "
+            f"| {trial.name} | {trial.round} | {trial.files_per_s:,.0f} | {at_once} | {trial.refused:,.0f} | {trial.lost} "
             f"| {trial.cpu_ms_per_file:.3f} | {trial.rss_mib:.0f} |"
         )
     found = best_ratio(trials)

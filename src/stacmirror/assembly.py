@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from stacmirror import __version__
 from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
@@ -17,6 +17,7 @@ from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.interfaces import Transport
 from stacmirror.limits import HostLimits
 from stacmirror.model import START, CollectionInfo
+from stacmirror.pace import Allowance
 from stacmirror.pipeline.progress import Progress
 from stacmirror.retry import RetryPolicy
 from stacmirror.settings import Settings
@@ -33,8 +34,10 @@ def retry_policy(settings: Settings) -> RetryPolicy:
     return RetryPolicy(limit.retries, limit.backoff_s, limit.backoff_max_s, limit.retry_after_max_s)
 
 
-def make_router(settings: Settings, clock: SystemClock) -> Router:
-    """Return the way to open any href, with every host's budget."""
+def make_router(
+    settings: Settings, clock: SystemClock, make_allowance: Callable[[], Allowance] | None = None
+) -> Router:
+    """Return the way to open any href, with every host's budget; `make_allowance` takes the place of the pace."""
     limit, s3 = settings.limit, settings.s3
     http = _make_http(settings)
     objects = S3Transport(
@@ -56,6 +59,7 @@ def make_router(settings: Settings, clock: SystemClock) -> Router:
             clock.monotonic,
             clock.sleep,
             busy=None if limit.fixed_pace else LoopLoad(),
+            make_allowance=make_allowance,
         ),
         redirects_max=settings.catalog.redirects_max,
         small_max_bytes=min(settings.write.small_file_max_bytes, held_max_bytes),

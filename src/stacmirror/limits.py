@@ -133,7 +133,7 @@ class HostLimits:
     """The budgets of all hosts of a run.
 
     `busy` returns the share of time for which our own loop works; without it every host gets `in_flight_max` at once,
-    with it as many, up to that, as proves useful.
+    with it as many, up to that, as proves useful. `make_allowance` gives each host one of the caller's own instead.
     """
 
     def __init__(
@@ -143,8 +143,11 @@ class HostLimits:
         now: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         busy: Callable[[], float] | None = None,
+        make_allowance: Callable[[], Allowance] | None = None,
     ) -> None:
         def make() -> HostBudget:
+            if make_allowance is not None:
+                return HostBudget(make_allowance(), rate_per_s, now, sleep)
             allowance: Allowance = Fixed(in_flight_max) if busy is None else Pace(in_flight_max, now, busy)
             return HostBudget(allowance, rate_per_s, now, sleep)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Protocol
 
-START = 16
+START = 32
 _WINDOW_MIN_S, _WINDOW_MAX_S = 0.5, 10.0
 _START_FACTOR = 1.5
 _STEP = 1 / 16
@@ -27,6 +27,8 @@ _SAME_EDGE = 0.1
 """Refusals this near to the edge, as a share of it, have met the same one."""
 _WORTH = 0.3
 """Growth is kept when throughput grew by this share of it: all of it on a host at ease, none of it on a full one."""
+_EASY, _WORTH_EASY = 64, 0.1
+"""Up to so many at once, which any host is used to, less is enough: near by, most of the time is our own."""
 _HOLD_FIRST_S, _HOLD_MAX_S = 15.0, 240.0
 _BUSY = 0.8
 UNAVAILABLE, REFUSED = 1, 6
@@ -145,7 +147,7 @@ class Pace:
         busy = self._busy()
         if self._full and busy <= _BUSY:
             took_s = median(self._took_s)
-            if self._took_before_s and self._gained(took_s) < _WORTH and not self._doubted:
+            if self._took_before_s and not self._paid(took_s) and not self._doubted:
                 self._doubted = True  # a window twice as long decides
                 return
             self._grow(now_s, took_s)
@@ -153,10 +155,11 @@ class Pace:
             self._took_before_s = 0.0
         self._open_window(now_s)
 
-    def _gained(self, took_s: float) -> float:
-        """Return the share of the last growth that came back as throughput."""
+    def _paid(self, took_s: float) -> bool:
+        """Return whether enough of the last growth came back as throughput."""
         grown = self.limit / self._before
-        return (grown * self._took_before_s / took_s - 1) / (grown - 1) if took_s else 1.0
+        worth = _WORTH_EASY if self.limit <= _EASY else _WORTH
+        return grown * self._took_before_s >= took_s * (1 + worth * (grown - 1))
 
     def _shrink(self, place: int, floor: int) -> None:
         """Step below the place that was refused: an edge, which is probed again later each time it is met."""
@@ -172,7 +175,7 @@ class Pace:
         self._open_window(now_s)
 
     def _grow(self, now_s: float, took_s: float) -> None:
-        if self._took_before_s and self._gained(took_s) < _WORTH:
+        if self._took_before_s and not self._paid(took_s):
             self.limit, self._took_before_s, self._starting = self._before, 0.0, False
             self._flat_until_s = now_s + _HOLD_FIRST_S
             return

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from stacmirror.limits import HostBudget, HostLimits
-from stacmirror.pace import REFUSED, Fixed
+from stacmirror.pace import REFUSED, START, Fixed
 
 
 class FakeTime:
@@ -179,7 +179,7 @@ def test_only_hosts_asked_lately_count_as_useful() -> None:
     """A worker has one request at a time: of use are as many as the hosts in use take at once."""
     time = FakeTime()
     hosts = HostLimits(40, None, time.now, time.sleep)
-    assert hosts.useful_at_once() == 16
+    assert hosts.useful_at_once() == START
     for origin in ("http://a", "http://b"):
         hosts.of(origin).asked = True
     time.now_s += 1
@@ -197,4 +197,4 @@ def test_hosts_are_paced_apart() -> None:
     assert one is not other
     for _ in range(3):
         one.answered(10, 0.0, REFUSED)
-    assert (one.limit, other.limit) == (8, 16)
+    assert (one.limit, other.limit) == (8, START)

@@ -37,6 +37,10 @@ def simulate(
         typer.Option(help="NAME:RATE or TARGET:NAME:RATE (0 to 1): so many requests meet it; repeat.", metavar="FAULT"),
     ] = None,
     trap: Annotated[list[str] | None, typer.Option(help="A standing oddity; repeat.", metavar="NAME")] = None,
+    latency: Annotated[str, typer.Option(help="How long every answer takes at least.", metavar="TIME")] = "0s",
+    at_once: Annotated[
+        int | None, typer.Option(help="A host answers 429 above so many requests at once.", metavar="N")
+    ] = None,
     log_requests: Annotated[
         bool,
         typer.Option(
@@ -56,6 +60,7 @@ def simulate(
     stacmirror simulate --items 5000
     stacmirror simulate --generation 2020 --log-requests
     stacmirror simulate --fault blobs:503:0.01 --trap null-next
+    stacmirror simulate --latency 80ms --at-once 128
     """
     from stacmirror.cli.run import loop_factory
     from stacmirror.simulator import SimulatorSettings, main, parse_fault
@@ -72,6 +77,8 @@ def simulate(
             faults=dict(parse_fault(one) for one in fault or ()),
             traps=tuple(trap or ()),
             log_requests=log_requests,
+            latency_s=parse_duration(latency),
+            at_once=at_once,
         )
     except ValueError as error:
         raise UsageError(str(error), hint="see `stacmirror simulate --help`") from error

@@ -154,7 +154,21 @@ class Simulator:
             await server.shutdown(SHUTDOWN_S)
 
     def _handler(self, host: Host) -> Handler:
+        latency_s, at_once_max = self.settings.latency_s, self.settings.at_once
+        at_once = 0
+
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            nonlocal at_once
+            answer = respond(request)
+            at_once += 1
+            try:
+                if latency_s:
+                    await asyncio.sleep(latency_s)
+            finally:
+                at_once -= 1
+            return answer
+
+        def respond(request: web.BaseRequest) -> Delivery:
             path, _, query = request.raw_path.partition("?")
             headers, method = request.headers, request.method
             kind = host.kind(path)
@@ -165,6 +179,8 @@ class Simulator:
                 if self._keeps_records:
                     self.requests.add(record)
             fault = self._fault(host, kind, headers, record)
+            if at_once_max is not None and at_once >= at_once_max:
+                fault = fault or "429"
             if fault.isdigit():
                 answer = host.failure(int(fault))
                 if fault == "429":

@@ -43,6 +43,8 @@ class SimulatorSettings:
     log_requests       keep a record a request; None: yes in tests, no in `main`
     log_records_max    the oldest records go first
     stall_s            how long the fault `stall` keeps silent
+    latency_s          how long every answer takes at least
+    at_once            a host answers 429 (Retry-After: 1) above so many requests at once; None: never
 
     Raises:  ValueError, one line.
     """
@@ -65,6 +67,8 @@ class SimulatorSettings:
     log_requests: bool | None = None
     log_records_max: int = 1_000_000
     stall_s: float = 3_600.0
+    latency_s: float = 0.0
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         _within("items", self.items, 1, ITEMS_MAX)
@@ -78,6 +82,10 @@ class SimulatorSettings:
             raise ValueError(f"link life must be more than 0 seconds, not {self.link_life_s}")
         if not self.stall_s > 0:
             raise ValueError(f"stall must be more than 0 seconds, not {self.stall_s}")
+        if not 0 <= self.latency_s <= 3_600:
+            raise ValueError(f"latency must be 0 to 3600 seconds, not {self.latency_s:g}")
+        if self.at_once is not None:
+            _within("requests at once", self.at_once, 1, 1_000_000)
         if self.key is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{1,256}", self.key):
             raise ValueError("key must be 1 to 256 characters of A-Z a-z 0-9 . _ ~ - (MLHub's were 64 hex)")
         if self.redirect_status is not None and self.redirect_status not in REDIRECT_STATUSES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urljoin
@@ -56,6 +57,8 @@ class Router:
         self._paused = False
         """Whether any host ever asked for a pause."""
         self.requests = 0
+        self.requests_max = sys.maxsize
+        """Where requests end, for who must not ask for more: TransferError, kind `cap`, nothing sent."""
 
     async def open(self, href: str) -> Reply:
         """See `interfaces.Opener.open`."""
@@ -108,6 +111,8 @@ class Router:
         place = budget.try_acquire() or await budget.acquire(pause_max_s)
         streaming = False
         try:
+            if self.requests >= self.requests_max:
+                raise TransferError("cap", f"{self.requests_max} requests were sent", retryable=False)
             self.requests += 1
             asked_s = budget.now()
             reply = await transport.fetch(url, headers, small_max_bytes)
