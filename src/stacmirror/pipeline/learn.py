@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from stacmirror.limits import origin_of
 from stacmirror.model import Asset, ItemKey
@@ -35,7 +36,8 @@ _SCHEMES = ("https://", "http://", "s3://")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Ids that are spelled in a URL as they are. Others are asked for by their links: there is more than one way to quote.
 """
-_WORDS = re.compile(r"([A-Za-z0-9]+)")
+_WORDS = re.compile(r"((?<!%)(?<!%[0-9A-Fa-f])[A-Za-z0-9]+)")
+"""Letters and digits, but for those of an escape such as `%2F`."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -221,13 +223,14 @@ def may_be_learned(target: str, of_item: Sequence[str]) -> bool:
     """Return whether a target is plain enough: no query, no user, nothing random but what is in `of_item`."""
     if not target.startswith(_SCHEMES) or "?" in target or "#" in target or "@" in target or "\\" in target:
         return False
-    if redact_url(target) != target:
+    plain = unquote(target)
+    if redact_url(target) != target or redact_url(plain) != plain:
         return False
     own = "/".join(of_item)
-    if any(found not in own for found in _UUID.findall(target)):
+    if any(found not in own for found in _UUID.findall(plain)):
         return False
     known = set(_WORDS.findall(own))
-    return not any(_looks_random(word) for word in _WORDS.findall(target) if word not in known)
+    return not any(_looks_random(word) for word in _WORDS.findall(plain) if word not in known)
 
 
 def _looks_random(word: str) -> bool:
