@@ -23,10 +23,12 @@ from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reve
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
+from stacmirror.pipeline.learn import Learner
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
+from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
@@ -164,11 +166,15 @@ class Mirror:
             one_to_one=self._layout.one_to_one,
         )
         choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
+        fetcher = Fetcher(router, sink, clock)
+        shortcut = None
+        if limit.learn_redirects:
+            shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
         crew = Crew(
             catalog=catalog,
             opener=router,
             sink=sink,
-            fetcher=Fetcher(router, sink, clock),
+            fetcher=fetcher,
             planner=Planner(self._layout, choice.chooses, ledger.run),
             missing=missing,
             committer=committer,
@@ -178,6 +184,7 @@ class Mirror:
             random=random.random,
             link_life_s=settings.catalog.link_life_s,
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
+            shortcut=shortcut,
         )
         shape = Shape(
             workers=limit.workers,
@@ -209,6 +216,7 @@ class Mirror:
             run=run,
             mirror=mirror,
             requests=self.progress.requests,
+            predicted=self.progress.predicted,
             seconds=seconds,
             cpu_s=cpu_s,
             peak_rss_mib=peak_rss_mib(),

@@ -362,3 +362,5 @@ class Summary(Struct):
     """What the mirror lacks now, most first."""
     absences: list[AbsentKey] = field(default_factory=list)
     """What items list and the source does not have."""
+    predicted: int = 0
+    """Files that were asked for where their links would have led: each a request less."""

@@ -98,6 +98,8 @@ class LimitSettings:
     """For a connection to stand."""
     stall_timeout_s: Annotated[float, Range("1ms", "1d")] = 30.0
     """Without a byte, an answer is given up."""
+    learn_redirects: bool = False
+    """Once it is known where an asset's links lead, ask there, without the request for the redirect."""
     http_client: str = "wire"
     """`wire` (our own, less CPU) or `aiohttp`; where the environment names a proxy it is always aiohttp."""
     max_items: Annotated[int | None, Range(1, 1_000_000_000)] = None

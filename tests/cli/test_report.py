@@ -39,6 +39,16 @@ def test_a_complete_run_says_so_in_its_first_line() -> None:
     assert not any(line.startswith("  mirror") for line in lines), "the mirror's counts are the run's: not said twice"
 
 
+def test_predicted_files_are_told_where_there_are_any() -> None:
+    """What was asked for without the request for a redirect is one row, and a number of the JSON value."""
+    summary = complete()
+    assert "learned" not in "\n".join(_lines(summary))
+    assert summary_json(summary)["predicted"] == 0
+    summary.predicted = 2_249
+    assert "  learned  2,249 files asked for without the request for a redirect" in _lines(summary)
+    assert summary_json(summary)["predicted"] == 2_249
+
+
 def test_an_incomplete_run_names_failures_by_kind_and_how_to_go_on() -> None:
     """Failed assets come with their kinds, the reason stands in the first line, and the next command goes on."""
     part = counts(190, incomplete=4, pending=6)
@@ -126,7 +136,7 @@ def test_json_has_the_promised_shape_and_adds_up() -> None:
     """The JSON value has exactly the promised keys, for the run and for the mirror, and its item counts add up."""
     value = json.loads(json.dumps(summary_json(complete())))
     assert list(value) == [
-        "verdict", "items", "listing", "assets", "bytes", "requests", "seconds", "files_per_s", "cpu_s",
+        "verdict", "items", "listing", "assets", "bytes", "requests", "predicted", "seconds", "files_per_s", "cpu_s",
         "peak_rss_mib", "exit_code", "reason", "hint", "failures", "absences", "mirror",
     ]  # fmt: skip
     assert list(value["mirror"]) == ["items", "listing", "assets", "bytes"]

@@ -188,6 +188,31 @@ async def test_empty_page_with_next(start: Start, generation: int, items: int) -
     assert 0 < pages.index(midway[0]) < len(pages) - 1
 
 
+@pytest.mark.parametrize("generation", [2020, 2021])
+async def test_moved_objects(start: Start, generation: int) -> None:
+    """Trap moved-objects: links of the newer half lead to another place, and each object is in one place only."""
+    client = await start(items=10, generation=generation, traps=("moved-objects",))
+    host = f"{client.sim.s3_url}/radiant-mlhub" if generation == 2020 else client.sim.blobs_url
+    for index in range(10):
+        old, new = client.blob(index, "B02"), f"/moved{client.blob(index, 'B02')}"
+        link = (await client.item(index, "source"))["assets"]["B02"]["href"]
+        _, headers, _ = await client.get(link)
+        assert headers["Location"].endswith(new if index >= 5 else old)
+        assert headers["Location"].count("/moved/") == (index >= 5)
+        statuses = [(await client.get(host + path))[0] for path in (old, new)]
+        assert statuses == ([404, 200] if index >= 5 else [200, 404])
+
+
+async def test_signed_targets(start: Start) -> None:
+    """Trap signed-targets: each link leads to an address of its own, which answers."""
+    client = await start(items=2, traps=("signed-targets",))
+    link = (await client.item(0, "source"))["assets"]["B02"]["href"]
+    targets = [(await client.get(link))[1]["Location"] for _ in range(2)]
+    assert targets[0] != targets[1]
+    assert all("?sv=2021-06-08&sig=" in target for target in targets)
+    assert (await client.get(targets[0]))[0] == 200
+
+
 async def test_shared_and_many_sources(start: Start) -> None:
     """Traps: three labels share one source, or each has five, or both; all sources exist."""
 

@@ -85,6 +85,9 @@ TUNING = Group(
         Flag("page_prefetch", "Pages read ahead of the queue.", "N"),
         Flag("rate", "Requests to a host at most: 500/s, 5000/h.", "RATE"),
         Flag("retries", "Further attempts a request.", "N"),
+        Flag(
+            "learn_redirects", "Ask where links lead at once, when it follows from item ids (never where it is signed)."
+        ),
         Flag("stall_timeout", "Longest time without a byte.", "TIME"),
         Flag("connect_timeout", "Time to connect.", "TIME"),
         Flag("http_client", "wire (our own, least CPU) or aiohttp.", "NAME"),

@@ -44,6 +44,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "verdict": summary.verdict,
         **counts_json(summary.run),
         "requests": summary.requests,
+        "predicted": summary.predicted,
         "seconds": round(summary.seconds, 3),
         "files_per_s": round(_rate(summary), 1),
         "cpu_s": round(summary.cpu_s, 3),
@@ -71,6 +72,10 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
     summary = ending.summary
     # A resumed run lists only the rest: whether the listing is whole is a matter of the mirror.
     rows = [*_work_rows(summary.run), ("listing", listing_words(summary.mirror))]
+    if summary.predicted:
+        rows.append(
+            ("learned", f"{format_count(summary.predicted)} files asked for without the request for a redirect")
+        )
     if summary.mirror != summary.run:
         rows.append(("mirror", f"{_sum(summary.mirror.items)}"))
         rows.append(("", f"{_assets(summary.mirror.assets)}, {format_size(summary.mirror.bytes)}, over all runs"))

@@ -36,6 +36,8 @@ class Progress:
         """Assets of this run's items that the source does not have."""
         self.assumed_absent = 0
         """The same, not asked for."""
+        self.predicted = 0
+        """Of `files_stored`: those asked for where they had to be, without the request for a redirect."""
         self.retries = 0
         self.failures = 0
         """Assets that have no bytes after all attempts: of this run, and from the sweeps on, of the mirror."""

@@ -41,7 +41,10 @@ class Fetcher:
         """
         if not transfer.asset.href:
             raise TransferError("no-href", "the catalog gives no address", retryable=False)
-        reply = await self._opener.open(transfer.asset.href)
+        return await self.receive(transfer, unit, name_for, await self._opener.open(transfer.asset.href))
+
+    async def receive(self, transfer: Transfer, unit: Unit, name_for: Callable[[str], str], reply: Reply) -> Fetched:
+        """Read and check the answer to a request for the asset. See `fetch`."""
         if reply.status != 200:
             if reply.stream is not None:
                 reply.stream.close()

@@ -17,9 +17,11 @@ from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
+from stacmirror.pipeline.learn import Guess
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
@@ -46,6 +48,8 @@ class Crew(NamedTuple):
     link_life_s: float
     held_max_bytes: int
     """Small bodies one worker may hold before it stages them."""
+    shortcut: Shortcut | None = None
+    """Where redirects are learned: the way past them."""
 
 
 class Worker:
@@ -192,15 +196,17 @@ class Worker:
         if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
             job.absent.append(Absent(key, assumed=True))
             return True
-        await self._renew_if_old(job)
-        pause_s = crew.opener.wait_s(transfer.asset.href)
+        guess = None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer)
+        if guess is None:
+            await self._renew_if_old(job)
+        pause_s = crew.opener.wait_s(transfer.asset.href if guess is None else guess.url)
         if pause_s > _WAIT_IN_PLACE_S:
             transfer.not_before_s = now_s + pause_s
             return False
         transfer.attempts += 1
         token = crew.progress.begin(job.key.id, key, now_s)
         try:
-            await self._fetch(job, transfer)
+            await self._fetch(job, transfer, guess)
         except TransferError as error:
             return await self._failed(bundle, job, transfer, error)
         finally:
@@ -208,13 +214,21 @@ class Worker:
         crew.missing.found(job.key.collection, key)
         return True
 
-    async def _fetch(self, job: Job, transfer: Transfer) -> None:
+    async def _fetch(self, job: Job, transfer: Transfer, guess: Guess | None) -> None:
         crew = self._crew
         if job.unit is None:
             raise RuntimeError(f"unplanned job {job.key}")
-        fetched = await crew.fetcher.fetch(
-            transfer, job.unit, lambda url: crew.planner.name_for_target(url, transfer.asset.key, job)
-        )
+
+        def name_for(url: str) -> str:
+            return crew.planner.name_for_target(url, transfer.asset.key, job)
+
+        if crew.shortcut is None:
+            fetched = await crew.fetcher.fetch(transfer, job.unit, name_for)
+        else:
+            found = guess and await crew.shortcut.fetch(guess, transfer, job.unit, name_for)
+            if guess is not None and found is None:
+                await self._renew_if_old(job)
+            fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for)
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
         if fetched.body is not None:

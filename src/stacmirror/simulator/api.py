@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, unquote
 
@@ -19,7 +20,7 @@ from .log import credential_of
 from .paging import BadCursor, Paging, Window, next_query, previous_query
 from .settings import SimulatorSettings
 from .tokens import Tokens
-from .world import PHANTOM, World, object_key
+from .world import PHANTOM, World
 
 PREFIX = "/mlhub/v1"
 _DOWNLOAD = f"{PREFIX}/download/"
@@ -57,6 +58,7 @@ class Api:
         self._status = settings.redirect_status or (303 if self._late else 302)
         self._to_s3 = (settings.redirect_to or ("s3" if settings.generation == 2020 else "http")) == "s3"
         self._echo = "growing-key" in settings.traps
+        self._signs = "signed-targets" in settings.traps
         # Root and collections never change: they are written once.
         generation = settings.generation
         self._constants = {
@@ -131,8 +133,10 @@ class Api:
         if self._status == 200:
             exists = link.asset != PHANTOM
             return self._blobs.file(ask, link.index, link.asset) if exists else self.failure(404)
-        key = object_key(self._world.patch(link.index).name, link.asset)
+        key = self._world.key_of(link.index, link.asset)
         target = f"s3://radiant-mlhub/{key}" if self._to_s3 else f"{self._blobs_url}/{key}"
+        if self._signs and not self._to_s3:
+            target += f"?sv=2021-06-08&sig={os.urandom(16).hex()}"
         return Answer(self._status, b"Location: %s\r\n" % target.encode())
 
     def _item(self, name: str, identifier: str) -> Answer:

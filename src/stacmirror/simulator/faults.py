@@ -34,6 +34,8 @@ TRAPS: Mapping[str, str] = MappingProxyType(
         "missing-403": "a missing object answers 403 instead of 404",
         "shared-sources": "three labels share one source",
         "many-sources": "each label has five sources",
+        "moved-objects": "the newer half of the objects has been moved: links lead there, the old places are empty",
+        "signed-targets": "links lead to signed https:// addresses, another signature each time",
         "empty-page-with-next": "an empty page with a next link stands in the middle of the listing",
     }
 )

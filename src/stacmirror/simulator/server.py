@@ -60,6 +60,7 @@ class Simulator:
             settings.items,
             labels_a_source=settings.labels_a_source(),
             sources_a_label=settings.sources_a_label(),
+            moved="moved-objects" in settings.traps,
         )
         self._files = Files(self._world)
         self._listeners: list[tuple[asyncio.Server, web.Server]] = []

@@ -29,6 +29,7 @@ SIXTY_METRES = ("B01", "B09")
 BANDS = tuple(sorted(TEN_METRES + TWENTY_METRES + SIXTY_METRES))
 PHANTOM = "B10"  # declared from 2021 on; Sentinel-2 L2A does not have it, so no object stands behind it
 LABELS = "labels"
+MOVED_TO = "moved/"  # where the trap moved-objects puts objects
 
 _NAME = re.compile(r"(S2[AB]_MSIL2A_\d{8}T\d{5,6})_(\d{1,2})_(\d{1,2})", re.ASCII)
 _LABEL_KEY = re.compile(r"bigearthnet/labels/([A-Z0-9_]+)\.geojson", re.ASCII)
@@ -49,9 +50,12 @@ class Patch:
 class World:
     """All items of one seed, by number in order of insertion, 0..items-1."""
 
-    def __init__(self, seed: int, items: int, *, labels_a_source: int = 1, sources_a_label: int = 1) -> None:
+    def __init__(
+        self, seed: int, items: int, *, labels_a_source: int = 1, sources_a_label: int = 1, moved: bool = False
+    ) -> None:
         self._sharing = labels_a_source
         self._sources = sources_a_label
+        self._moved = moved
         self.items = items
         self.seed = seed
         self._scenes = scenes_of(seed)
@@ -90,8 +94,19 @@ class World:
         # The name must be written as we write it: `_07_5` is no patch, though its number would be found.
         return index if index < self.items and self.patch(index).name == name else None
 
+    def key_of(self, index: int, asset: str) -> str:
+        """Return the key of an object, where it is now."""
+        key = object_key(self.patch(index).name, asset)
+        return MOVED_TO + key if self._moved and index >= self.items // 2 else key
+
     def find_key(self, key: str) -> tuple[int, str] | None:
         """Return (item number, `labels` or band) of an object key, None if no such object exists."""
+        if self._moved:
+            found = self._find_key(key.removeprefix(MOVED_TO))
+            return found if found is not None and self.key_of(*found) == key else None
+        return self._find_key(key)
+
+    def _find_key(self, key: str) -> tuple[int, str] | None:
         label = _LABEL_KEY.fullmatch(key)
         if label:
             index = self.index_of(label.group(1))

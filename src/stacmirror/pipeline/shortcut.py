@@ -1,0 +1,71 @@
+"""Fetch assets past their redirects, where it has been learned where these lead (`--learn-redirects`).
+
+Called by the workers in place of `transfer` where the settings ask for it. A guess that does not come true, for
+whatever reason, costs its request and nothing else: the worker then asks the asset's link, in the same attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stacmirror.errors import TransferError
+from stacmirror.interfaces import Opener, Reply
+from stacmirror.model import ItemKey, Transfer, Unit
+from stacmirror.pipeline.learn import Guess, Learner
+from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.transfer import Fetched, Fetcher
+
+
+class Shortcut:
+    """One for the run, used by all workers."""
+
+    def __init__(self, learner: Learner, opener: Opener, fetcher: Fetcher, progress: Progress) -> None:
+        self._learner = learner
+        self._opener = opener
+        self._fetcher = fetcher
+        self._progress = progress
+
+    def guess(self, item: ItemKey, transfer: Transfer) -> Guess | None:
+        """Return where an asset should be; None to ask its link. What has failed once is asked for by its link."""
+        return None if transfer.attempts else self._learner.guess(item, transfer.asset)
+
+    async def fetch(
+        self, guess: Guess, transfer: Transfer, unit: Unit, name_for: Callable[[str], str]
+    ) -> Fetched | None:
+        """Ask where the asset should be; None when the link is to be asked instead. Else as `Fetcher.fetch`.
+
+        Raises: LoginRefused, TargetUnwritable; no TransferError.
+        """
+        try:
+            reply = await self._opener.open(guess.url)
+            if not self._is_right(guess, reply):
+                if reply.stream is not None:
+                    reply.stream.close()
+                self._learner.missed(guess)
+                return None
+            fetched = await self._fetcher.receive(transfer, unit, name_for, reply)
+        except TransferError:
+            # A busy host or a broken connection says nothing of the guess: the link will say whether it was right.
+            return None
+        if not self._learner.came_true(guess):
+            return None
+        self._progress.predicted += 1
+        return fetched
+
+    async def fetch_by_link(
+        self, item: ItemKey, transfer: Transfer, unit: Unit, name_for: Callable[[str], str]
+    ) -> Fetched:
+        """Ask the asset's link, as `Fetcher.fetch` does, and learn where it leads."""
+        asset = transfer.asset
+        if not asset.href:
+            return await self._fetcher.fetch(transfer, unit, name_for)  # which says so
+        reply = await self._opener.open(asset.href)
+        self._learner.led(item, asset, reply.url, _media_type(reply), found=reply.status == 200)
+        return await self._fetcher.receive(transfer, unit, name_for, reply)
+
+    def _is_right(self, guess: Guess, reply: Reply) -> bool:
+        return reply.status == 200 and reply.url == guess.url and self._learner.fits(guess, _media_type(reply))
+
+
+def _media_type(reply: Reply) -> str:
+    return reply.headers.get("content-type", "")
