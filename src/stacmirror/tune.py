@@ -91,9 +91,9 @@ class _Gauge:
     def asked(self, place: int) -> None:
         """See `pace.Allowance.asked`."""
 
-    def answered(self, place: int, seconds: float, *, refused: bool) -> None:
+    def answered(self, place: int, seconds: float, refusal: int = 0) -> None:
         """See `pace.Allowance.answered`."""
-        if refused:
+        if refusal:
             self.refused += 1
         else:
             self.took_s.append(seconds)
