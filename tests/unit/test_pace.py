@@ -95,6 +95,13 @@ def test_a_full_host_is_not_flooded(per_s: float) -> None:
     assert world.pace.limit <= max(2 * START, 3 * per_s * 0.08)
 
 
+def test_near_by_64_at_once_are_found_whatever_answers_take() -> None:
+    """Where an answer's time is our own, it grows with what is asked at once: up to 64 that means nothing."""
+    world = World(per_s=3000.0, round_trip_s=0.001)
+    world.run(5)
+    assert world.pace.limit >= 64
+
+
 def test_an_open_host_is_used_to_the_ceiling() -> None:
     """Nothing refuses and more brings more: a minute is enough to get to what was allowed, and no further."""
     world = World(ceiling=256)
