@@ -210,7 +210,7 @@ def best_ratio(trials: Sequence[Trial]) -> tuple[float, str] | None:
 def table(trials: Sequence[Trial]) -> str:
     """Return the figures as a table, in the order in which they ran."""
     lines = [
-        "| setting | round | files/s | at once: API, files | refused in the window | lost | CPU ms/file | peak RSS, MiB |",
+        "| setting | round | files/s | at once: API, files | refused in the window | lost | CPU ms/file | RSS, MiB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for trial in trials:
@@ -219,8 +219,8 @@ def table(trials: Sequence[Trial]) -> str:
             continue
         at_once = ", ".join(f"{value:.0f}" for value in trial.at_once.values())
         lines.append(
-            f"| {trial.name} | {trial.round} | {trial.files_per_s:,.0f} | {at_once} | {trial.refused:,.0f} | {trial.lost} "
-            f"| {trial.cpu_ms_per_file:.3f} | {trial.rss_mib:.0f} |"
+            f"| {trial.name} | {trial.round} | {trial.files_per_s:,.0f} | {at_once} | {trial.refused:,.0f} "
+            f"| {trial.lost} | {trial.cpu_ms_per_file:.3f} | {trial.rss_mib:.0f} |"
         )
     found = best_ratio(trials)
     if found is not None:

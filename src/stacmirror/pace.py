@@ -27,8 +27,8 @@ _SAME_EDGE = 0.1
 """Refusals this near to the edge, as a share of it, have met the same one."""
 _WORTH = 0.3
 """Growth is kept when throughput grew by this share of it: all of it on a host at ease, none of it on a full one."""
-_EASY, _WORTH_EASY = 64, 0.1
-"""Up to so many at once, which any host is used to, less is enough: near by, most of the time is our own."""
+_EASY = 64
+"""Up to so many at once growth is not judged: near by, most of an answer's time is our own, and says nothing."""
 _HOLD_FIRST_S, _HOLD_MAX_S = 15.0, 240.0
 _BUSY = 0.8
 UNAVAILABLE, REFUSED = 1, 6
@@ -79,7 +79,7 @@ class Pace:
 
     __slots__ = (
         "_before", "_busy", "_ceiling", "_doubted", "_edge", "_edge_until_s", "_evidence", "_flat_until_s", "_full",
-        "_heard", "_hold_s", "_lowest", "_now", "_since_s", "_starting", "_took_before_s", "_took_s", "limit",
+        "_heard", "_hold_s", "_lowest", "_now", "_old", "_since_s", "_starting", "_took_before_s", "_took_s", "limit",
     )  # fmt: skip
 
     def __init__(self, ceiling: int, now: Callable[[], float], busy: Callable[[], float]) -> None:
@@ -100,10 +100,12 @@ class Pace:
         """Until then growth is known to bring nothing."""
         self._heard, self._evidence, self._lowest = 0, 0, sys.maxsize
         """Answers of late, what they say of too many at once, and the lowest place that was refused."""
-        self._open_window(now())
+        self._open_window(now(), 0)
 
-    def _open_window(self, now_s: float) -> None:
+    def _open_window(self, now_s: float, old: int) -> None:
+        """Begin anew; the next `old` answers are to requests of the window before."""
         self._since_s = now_s
+        self._old = old
         self._took_s: list[float] = []
         self._full = False
         self._doubted = False
@@ -122,6 +124,9 @@ class Pace:
             return
         if self._heard >= _EVIDENCE_ANSWERS:
             self._forget_evidence()
+        if self._old:
+            self._old -= 1
+            return
         self._took_s.append(seconds)
         answers = len(self._took_s)
         if answers >= self.limit or answers & 7 == 0:
@@ -144,7 +149,7 @@ class Pace:
         self._heard, self._evidence, self._lowest = 0, 0, sys.maxsize
 
     def _step(self, now_s: float) -> None:
-        busy = self._busy()
+        busy, old = self._busy(), self.limit
         if self._full and busy <= _BUSY:
             took_s = median(self._took_s)
             if self._took_before_s and not self._paid(took_s) and not self._doubted:
@@ -153,13 +158,12 @@ class Pace:
             self._grow(now_s, took_s)
         else:
             self._took_before_s = 0.0
-        self._open_window(now_s)
+        self._open_window(now_s, old if self.limit != old else 0)
 
     def _paid(self, took_s: float) -> bool:
         """Return whether enough of the last growth came back as throughput."""
         grown = self.limit / self._before
-        worth = _WORTH_EASY if self.limit <= _EASY else _WORTH
-        return grown * self._took_before_s >= took_s * (1 + worth * (grown - 1))
+        return self.limit <= _EASY or grown * self._took_before_s >= took_s * (1 + _WORTH * (grown - 1))
 
     def _shrink(self, place: int, floor: int) -> None:
         """Step below the place that was refused: an edge, which is probed again later each time it is met."""
@@ -172,7 +176,7 @@ class Pace:
         # A known edge was probed from just below, where the host was content.
         wanted = int(place * (_SHRINK_AGAIN if again else _SHRINK))
         self.limit = max(1, min(self.limit, max(wanted, floor)))
-        self._open_window(now_s)
+        self._open_window(now_s, self.limit)
 
     def _grow(self, now_s: float, took_s: float) -> None:
         if self._took_before_s and not self._paid(took_s):
@@ -188,5 +192,7 @@ class Pace:
             top = min(top, int(self._edge * _BELOW_EDGE))
         step = self.limit * (_START_FACTOR - 1 if self._starting else _STEP)
         wanted = min(top, self.limit + max(1, int(step)))
+        if self.limit < _EASY:
+            wanted = min(wanted, _EASY)
         self._before, self._took_before_s = self.limit, took_s if wanted > self.limit else 0.0
         self.limit = max(1, self.limit, wanted)

@@ -12,7 +12,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from stacmirror.assembly import make_catalog, make_router
@@ -24,60 +24,20 @@ from stacmirror.interfaces import Reply
 from stacmirror.model import START, Cursor, Item, SourceLink
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.progress import Progress
+from stacmirror.ramp import RAMP, Caps, Step, Tuning, recommended
 from stacmirror.retry import error_for_status
 from stacmirror.settings import Settings
 from stacmirror.transports.router import Router
 
-RAMP = (4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 HOSTS = 2
 """A file is asked for at the API and at the host that its redirect names: so many askers a place."""
 _STEP_MIN_S = 1.0
 _ENOUGH = 25
 """A step may end early when so many files a place came."""
 _WORTH = 1.05
-_GOOD = 0.95
 _BUSY = 0.8
 _LATE_S = 3.0
 """So long after a step's end, what is still under way is given up."""
-
-
-@dataclass(frozen=True)
-class Caps:
-    """What a ramp may cost. Bytes are those of bodies; what is under way when they are reached is not cut short."""
-
-    seconds: float = 60.0
-    requests_max: int = 50_000
-    bytes_max: int = 1 << 30
-
-
-@dataclass(frozen=True)
-class Step:
-    """One allowance and what came of it. `p50_s` and `p95_s` are of single requests, of all hosts."""
-
-    at_once: int
-    seconds: float
-    files: int
-    files_per_s: float
-    bytes: int
-    requests: int
-    p50_s: float
-    p95_s: float
-    refused: int
-    failed: int
-    busy: float
-    """The share of time for which our own loop worked."""
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What a ramp found. `per_host` is the least that brings nearly the best rate without a refusal."""
-
-    steps: tuple[Step, ...]
-    ended: str
-    per_host: int
-    workers: int
-    requests: int
-    bytes: int
 
 
 class _Gauge:
@@ -320,15 +280,6 @@ class Tuner:
             return
         self._work.extend(_Work(link.href, link) for link in item.sources)
         self._work.extend(_Work(asset.href) for asset in item.assets if asset.href and self._choice.chooses(asset.key))
-
-
-def recommended(steps: list[Step]) -> int:
-    """Return the least allowance that had nearly the best rate, of the steps that were not refused."""
-    good = [step for step in steps if not step.refused] or steps[:1]
-    best = max(step.files_per_s for step in good)
-    found = next(step.at_once for step in good if step.files_per_s >= _GOOD * best)
-    # Refused in the first step already: half of it is the best that can be said.
-    return max(1, found // 2) if steps[0].refused else found
 
 
 def _share(ordered: list[float], share: float) -> float:

@@ -9,7 +9,8 @@ import pytest
 from stacmirror.cli import app as program
 from stacmirror.cli import tune as command
 from stacmirror.errors import SourceUnreachable
-from stacmirror.tune import Step, Tuner, Tuning
+from stacmirror.ramp import Step, Tuning
+from stacmirror.tune import Tuner
 
 WORDS = ["tune", "mlhub:bigearthnet_v1_labels", "--api-url", "http://127.0.0.1:1/mlhub/v1"]
 STEPS = (

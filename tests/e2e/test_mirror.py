@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -354,3 +355,24 @@ async def test_a_source_that_is_not_there(quick_settings: Make, tmp_path: Path) 
     assert "127.0.0.1" in summary.reason
     assert key not in summary.reason
     assert (tmp_path / "mirror" / ".stacmirror" / "settings.toml").exists()
+
+
+async def test_a_low_limit_of_open_files_lowers_the_ceiling(
+    quick_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the hard limit does not allow what --per-host asks for, the run says so, and completes."""
+
+    class Observer:
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 512))
+    observer = Observer()
+    async with simulated(items=3) as simulator:
+        settings = quick_settings(simulator, per_host=1000)
+        summary = await Mirror(settings, api_key=simulator.key, observer=observer).run()
+    assert summary.exit_code == 0
+    assert any("at most 128 at once, not 1000" in note for note in observer.notes)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from stacmirror.errors import LoginRefused, SourceUnreachable
+from stacmirror.ramp import Caps, Step, recommended
 from stacmirror.settings import Settings
-from stacmirror.tune import Caps, Step, Tuner, recommended
+from stacmirror.tune import Tuner
 from tests.conftest import simulated
 
 Make = Callable[..., Settings]

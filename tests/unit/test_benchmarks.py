@@ -11,6 +11,7 @@ from benchmarks.dataset import Contents
 from benchmarks.measure import Cost, Run, contents_of, failure_of
 from benchmarks.report import Spread, WayRuns, ratios, spread, steady_cpu_s_per_1000, way_section
 from benchmarks.results import command_shown
+from benchmarks.slow_world import FREE, Trial, best_ratio, trial_of
 
 
 def run(
@@ -74,3 +75,41 @@ def test_a_results_folder_is_not_shown() -> None:
     """What results say of their command holds no path of the machine they were made on."""
     words = ["--rounds", "3", "--results", "/somewhere/else", "--set", "workers=8", "--results=/there"]
     assert command_shown("bench", words) == "python -m benchmarks.bench --rounds 3 --set workers=8"
+
+
+def slices(*served: int) -> list[dict[str, dict[str, float]]]:
+    return [
+        {
+            "api": {"served": files, "refused": 1, "at_once": 10.0},
+            "files": {"served": files, "refused": 0, "at_once": 20.0},
+        }
+        for files in served
+    ]
+
+
+def test_only_the_window_counts() -> None:
+    """Of four half seconds the last two: their files by their seconds, refusals of both hosts, at once on average."""
+    said = {"exit_code": 130, "assets": {"stored": 1000, "failed": 3}, "cpu_s": 0.5, "peak_rss_mib": 70.0}
+    trial = trial_of(FREE, 1, said, slices(1, 1, 50, 150), (1.0, 2.0))
+    assert (trial.files_per_s, trial.refused, trial.lost, trial.failure) == (200.0, 2, 3, "")
+    assert trial.at_once == {"api": 10.0, "files": 20.0}
+    assert trial.cpu_ms_per_file == 0.5
+
+
+def test_a_run_that_ended_early_is_a_failure() -> None:
+    """What was seen for less than the window, or ended by itself, has no rate to compare."""
+    said = {"exit_code": 130, "assets": {"stored": 1, "failed": 0}}
+    assert "1 s were seen" in trial_of("64", 1, said, slices(1, 1), (1.0, 2.0)).failure
+    ended = {"exit_code": 5, "reason": "no more", "assets": {"stored": 1, "failed": 0}}
+    assert trial_of("64", 1, ended, slices(1, 1, 1, 1), (1.0, 2.0)).failure == "exit code 5: no more"
+
+
+def test_the_ratio_is_to_the_best_fixed_setting() -> None:
+    """Medians over rounds; failed runs are left out; nothing to compare is None."""
+
+    def trial(name: str, rate: float, failure: str = "") -> Trial:
+        return Trial(name, 1, rate, 0, {}, 0.1, 1.0, 0, failure, [])
+
+    trials = [trial("64", 50), trial("128", 90), trial("128", 100), trial("128", 110), trial("256", 900, "lost")]
+    assert best_ratio([*trials, trial(FREE, 95)]) == (0.95, "128")
+    assert best_ratio(trials) is None

@@ -107,6 +107,13 @@ def test_stray_refusals_do_not_bring_it_down(stray: float, least: float) -> None
     assert world.pace.limit >= 8
 
 
+def test_near_by_64_at_once_are_found_whatever_answers_take() -> None:
+    """Where an answer's time is our own, it grows with what is asked at once: up to 64 that means nothing."""
+    world = World(per_s=3000.0, round_trip_s=0.001)
+    world.run(5)
+    assert world.pace.limit >= 64
+
+
 def test_an_open_host_is_used_to_the_ceiling() -> None:
     """Nothing refuses and more brings more: a minute is enough to get to what was allowed, and no further."""
     world = World(ceiling=256)

@@ -18,7 +18,7 @@ from stacmirror.settings import Settings
 from stacmirror.units import format_count, format_duration, format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from stacmirror.tune import Caps, Step, Tuning
+    from stacmirror.ramp import Caps, Step, Tuning
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="mlhub:COLLECTION", show_default=False)]
 _PANEL = "Caps (what it may cost)"
@@ -60,7 +60,8 @@ def tune(
     stacmirror tune mlhub:bigearthnet_v1_labels --max-requests 5000 --max-bytes 100MiB
     """
     from stacmirror.catalogs import parse_source
-    from stacmirror.tune import Caps, Tuner
+    from stacmirror.ramp import Caps
+    from stacmirror.tune import Tuner
 
     session = session_of(ctx)
     resolved = config.resolve(flags, os.environ, config.places(config_file))
