@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
@@ -138,16 +139,36 @@ def test_ids_that_contain_each_other(numbers: list[int], further: int) -> None:
     assert url_of(lesson.guess(f"x_{further}")) == f"https://h/x_{further}/{further}.tif"
 
 
-@given(item_id=st.text(min_size=1, max_size=12))
-def test_ids_that_need_quoting_are_asked_for(item_id: str) -> None:
-    """An id with other characters than letters, digits, `.`, `_` and `-` is neither learned from nor guessed."""
+@given(
+    between=st.text("/ %é+:.?", min_size=1, max_size=3),
+    words=st.lists(st.text("ab12", min_size=1, max_size=3), min_size=30, max_size=60),
+    safe=st.sampled_from(["", "/", "/:+"]),
+)
+def test_ids_that_are_quoted_in_targets(between: str, words: list[str], safe: str) -> None:
+    """However ids are quoted in their targets, a guess is the target as it would be quoted."""
+    lesson = Lesson(lambda i: f"https://h/{quote(i, safe=safe)}.tif", collection="c", after=5)
+    for first, second in pairwise(words):
+        item_id = f"{first}{between}{second}"
+        guess = lesson.guess(item_id)
+        assert guess is None or guess.url == lesson.target(item_id)
+        lesson.led(item_id)
+
+
+def test_an_id_with_a_blank_is_learned() -> None:
+    """`%20` between words is no part of them."""
     lesson = Lesson(lambda i: f"https://h/{quote(i, safe='')}.tif", collection="c")
     for number in range(AFTER):
-        lesson.led(f"a{number}")
-    guess = lesson.guess(item_id)
-    assert guess is None or guess.url == f"https://h/{item_id}.tif"
-    lesson.led(item_id + "/é")
-    assert lesson.guess("a999") is not None
+        lesson.led(f"a {number}/é")
+    assert url_of(lesson.guess("a 99/é")) == "https://h/a%2099%2F%C3%A9.tif"
+    assert lesson.guess("a 99/è") is None
+
+
+def test_the_same_words_with_others_between_are_another_target() -> None:
+    """A link that leads to `x-1.tif` and no longer to `x/1.tif` contradicts."""
+    lesson = Lesson(lambda i: f"https://h/x/{i}.tif").taught()
+    lesson.led(patch_id(30), f"https://h/x-{patch_id(30)}.tif")
+    assert lesson.guess(patch_id(31)) is None
+    assert len(lesson.notes.lines) == 1
 
 
 def test_ids_of_another_form_are_learned_by_themselves() -> None:

@@ -33,9 +33,6 @@ _RULES_MAX = 1000
 _MEDIA_TYPES_MAX = 8
 
 _SCHEMES = ("https://", "http://", "s3://")
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Ids that are spelled in a URL as they are. Others are asked for by their links: there is more than one way to quote.
-"""
 _WORDS = re.compile(r"((?<!%)(?<!%[0-9A-Fa-f])[A-Za-z0-9]+)")
 """Letters and digits, but for those of an escape such as `%2F`."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -246,8 +243,6 @@ def _looks_random(word: str) -> bool:
 
 
 def _taken_apart(item_id: str) -> tuple[list[str], str]:
-    """Return the words of an id, and its form: what stands between them. No words where an id needs quoting."""
-    if not _ID.fullmatch(item_id):
-        return [], ""
+    """Return the words of an id, and its form: what stands between them, and is quoted alike in all ids of one form."""
     parts = _WORDS.split(item_id)
     return parts[1::2], " ".join(parts[::2])

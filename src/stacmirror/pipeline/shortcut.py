@@ -43,7 +43,7 @@ class Shortcut:
                     reply.stream.close()
                 self._learner.missed(guess)
                 return None
-            fetched = await self._fetcher.receive(transfer, unit, name_for, reply)
+            fetched = await self._fetcher.fetch(transfer, unit, name_for, reply)
         except TransferError:
             # A busy host or a broken connection says nothing of the guess: the link will say whether it was right.
             return None
@@ -61,7 +61,7 @@ class Shortcut:
             return await self._fetcher.fetch(transfer, unit, name_for)  # which says so
         reply = await self._opener.open(asset.href)
         self._learner.led(item, asset, reply.url, _media_type(reply), found=reply.status == 200)
-        return await self._fetcher.receive(transfer, unit, name_for, reply)
+        return await self._fetcher.fetch(transfer, unit, name_for, reply)
 
     def _is_right(self, guess: Guess, reply: Reply) -> bool:
         return reply.status == 200 and reply.url == guess.url and self._learner.fits(guess, _media_type(reply))

@@ -32,19 +32,19 @@ class Fetcher:
         self._clock = clock
         self._checks = Checks()
 
-    async def fetch(self, transfer: Transfer, unit: Unit, name_for: Callable[[str], str]) -> Fetched:
-        """Ask for the asset and return its bytes and receipt.
+    async def fetch(
+        self, transfer: Transfer, unit: Unit, name_for: Callable[[str], str], reply: Reply | None = None
+    ) -> Fetched:
+        """Ask for the asset, where it is not answered by `reply` already, and return its bytes and receipt.
 
         `name_for` gives the file's name for the URL that answered, where the layout leaves it to the target.
         Raises: TransferError; LoginRefused from a transport; TargetUnwritable for a large body.
         Cancel: safe; a large body's part is dropped.
         """
-        if not transfer.asset.href:
-            raise TransferError("no-href", "the catalog gives no address", retryable=False)
-        return await self.receive(transfer, unit, name_for, await self._opener.open(transfer.asset.href))
-
-    async def receive(self, transfer: Transfer, unit: Unit, name_for: Callable[[str], str], reply: Reply) -> Fetched:
-        """Read and check the answer to a request for the asset. See `fetch`."""
+        if reply is None:
+            if not transfer.asset.href:
+                raise TransferError("no-href", "the catalog gives no address", retryable=False)
+            reply = await self._opener.open(transfer.asset.href)
         if reply.status != 200:
             if reply.stream is not None:
                 reply.stream.close()
