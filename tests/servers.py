@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -20,20 +21,22 @@ ACCESS_KEY, SECRET_KEY = "stacmirrortest", "a-secret-for-tests-only"
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free now, whose port + 10000 is free as well (SeaweedFS speaks gRPC there)."""
+    """Return ports that are free now, whose port + 10000 is free as well (SeaweedFS speaks gRPC there).
+
+    All are below those that systems give to connections by themselves: tests beside this one make thousands of those.
+    """
     found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as probe, socket.socket() as twin:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-            if port > 55_000:
-                continue
-            try:
+    for port in random.sample(range(11_000, 22_000), 1000):
+        try:
+            with socket.socket() as probe, socket.socket() as twin:
+                probe.bind(("127.0.0.1", port))
                 twin.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            found.append(port)
-    return found
+        except OSError:
+            continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free ports from 11000 to 22000")
 
 
 def program(name: str) -> str:
@@ -67,7 +70,8 @@ async def seaweedfs() -> AsyncIterator[str]:
             ports = free_ports(4)
             process = _start_weed(weed, folder, ports)
             try:
-                if await _listens(ports[3], process):
+                # It listens before it has all its ports, and ends where one is taken.
+                if await _listens(ports[3], process) and await _stays(process):
                     yield f"http://127.0.0.1:{ports[3]}"
                     return
             finally:
@@ -146,6 +150,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+async def _stays(process: subprocess.Popen[bytes]) -> bool:
+    await asyncio.sleep(1)
+    return process.poll() is None
 
 
 async def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:

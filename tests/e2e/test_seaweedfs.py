@@ -24,7 +24,7 @@ ITEMS = 300
 
 async def fill(endpoint: str, simulator: Simulator) -> None:
     """Put the simulator's objects into the bucket that its redirects name."""
-    config = AioConfig(s3={"addressing_style": "path"}, max_pool_connections=16)
+    config = AioConfig(s3={"addressing_style": "path"}, max_pool_connections=16, retries={"total_max_attempts": 2})
     async with get_session().create_client(
         "s3", region_name="us-east-1", endpoint_url=endpoint, config=config,
         aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
