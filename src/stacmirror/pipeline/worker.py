@@ -6,13 +6,11 @@ until its next attempt is due; it never sleeps through a server's pause.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 from stacmirror.errors import SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Sink
-from stacmirror.links import expires_at_s
 from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.commit import Committer
@@ -21,14 +19,13 @@ from stacmirror.pipeline.learn import Guess
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.renewal import Renewal
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
 
 _WAIT_IN_PLACE_S = 1.0
-_EXPIRY_MARGIN = 0.1
-"""Links are renewed when less than a tenth of their life is left, at most a minute."""
 
 
 class Crew(NamedTuple):
@@ -58,6 +55,7 @@ class Worker:
     def __init__(self, crew: Crew, dispatch: Dispatch) -> None:
         self._crew = crew
         self._dispatch = dispatch
+        self._links = Renewal(crew.catalog, crew.clock, crew.link_life_s)
 
     async def work(self) -> None:
         """Cancel: safe; what is staged without a ledger row is removed at the next start."""
@@ -114,7 +112,7 @@ class Worker:
                 self._crew.planner.give_unit(bundle, job)
                 return False
         self._crew.planner.plan(bundle, job)
-        job.expires_s = self._expires_s(job)
+        self._links.note_expiry(job)
         job.planned = True
         return True
 
@@ -197,8 +195,8 @@ class Worker:
             job.absent.append(Absent(key, assumed=True))
             return True
         guess = None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer)
-        if guess is None:
-            await self._renew_if_old(job)
+        if guess is None and self._links.is_due(job):
+            await self._links.renew(job)
         pause_s = crew.opener.wait_s(transfer.asset.href if guess is None else guess.url)
         if pause_s > _WAIT_IN_PLACE_S:
             transfer.not_before_s = now_s + pause_s
@@ -226,8 +224,8 @@ class Worker:
             fetched = await crew.fetcher.fetch(transfer, job.unit, name_for)
         else:
             found = guess and await crew.shortcut.fetch(guess, transfer, job.unit, name_for)
-            if guess is not None and found is None:
-                await self._renew_if_old(job)
+            if guess is not None and found is None and self._links.is_due(job):
+                await self._links.renew(job)
             fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for)
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
@@ -246,7 +244,8 @@ class Worker:
             transfer.attempts -= 1
             transfer.not_before_s = crew.clock.monotonic() + (error.retry_after_s or 0.0)
             return False
-        if error.status in LINK_DEAD_STATUSES and await self._renew_dead_link(job, transfer):
+        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer):
+            transfer.attempts -= 1
             return False
         wait_s = crew.policy.wait_s(transfer.attempts, error, crew.random)
         if wait_s is not None:
@@ -257,48 +256,3 @@ class Worker:
             crew.missing.gone(job.key.collection, key)
         job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind == "gone"))
         return True
-
-    # -- links that expire ---------------------------------------------------------------------------------
-
-    async def _renew_if_old(self, job: Job) -> None:
-        """Renew an item's links shortly before they die: cheaper than to learn it from thirteen refusals."""
-        margin_s = min(60.0, self._crew.link_life_s * _EXPIRY_MARGIN)
-        if job.expires_s - self._crew.clock.wall() < margin_s:
-            await self._renew(job)
-
-    def _expires_s(self, job: Job) -> float:
-        """Return when the item's links die. They were issued together: one speaks for all."""
-        if job.item is None or not job.todo:
-            return math.inf
-        return expires_at_s(job.todo[0].asset.href, self._crew.link_life_s, job.item.read_at_s)
-
-    async def _renew_dead_link(self, job: Job, transfer: Transfer) -> bool:
-        """After a refusal: if the link had expired by our reckoning, renew and ask again, once per life."""
-        if job.item is None:
-            return False
-        href = transfer.asset.href
-        if expires_at_s(href, self._crew.link_life_s, job.item.read_at_s) > self._crew.clock.wall():
-            return False
-        await self._renew(job)
-        if transfer.asset.href == href:
-            return False
-        transfer.attempts -= 1
-        return True
-
-    async def _renew(self, job: Job) -> None:
-        """Ask for the item again and give every waiting transfer its new link. One request renews all."""
-        now_s = self._crew.clock.wall()
-        if now_s - job.renewed_at_s < self._crew.link_life_s * 0.5:
-            return
-        job.renewed_at_s = now_s
-        try:
-            fresh = await self._crew.catalog.item(job.key, job.href)
-        except SourceError:
-            return  # the old links get their chance, and fail with their own reason
-        if fresh is None:
-            return
-        job.item = fresh
-        assets = {asset.key: asset for asset in fresh.assets}
-        for transfer in job.todo:
-            transfer.asset = assets.get(transfer.asset.key, transfer.asset)
-        job.expires_s = self._expires_s(job)
