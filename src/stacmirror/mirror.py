@@ -84,11 +84,11 @@ class Mirror:
         refuse_other_mirror(self._settings)
         lock.take()
         try:
-            write_record(self._settings)
             sink = DirectorySink(target)
             try:
                 ledger = LedgerStore(os.path.join(state, "ledger.sqlite"))
                 try:
+                    self._begin(ledger)
                     outcome = await self._run_with(sink, ledger)
                     return self._summary(outcome, ledger, time.monotonic() - started_s, time.process_time() - cpu_s)
                 finally:
@@ -98,6 +98,21 @@ class Mirror:
         finally:
             lock.release()
 
+    def _begin(self, ledger: LedgerStore) -> None:
+        """Keep how this mirror is made; where pages must be walked again for it, the ledger knows that first."""
+        settings = self._settings
+        change = refuse_other_mirror(settings)
+        if settings.run.refresh or change.more_items or change.more_assets:
+            ledger.begin_walk(refresh=settings.run.refresh, widen=change.more_assets)
+        if change.words:
+            what = (
+                "walking again from the start for what is wanted more"
+                if change.more_items or change.more_assets
+                else "nothing more is wanted"
+            )
+            self._observer.note(f"the filter has changed: {change.words}; {what}; what is here stays")
+        write_record(settings)
+
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> _Outcome:
         settings = fit_open_files(self._settings, self._observer.note)
         router = make_router(settings, self._clock)
@@ -105,6 +120,11 @@ class Mirror:
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
             start, staged = recover(sink, ledger)
+            if start.again:
+                self._observer.note(
+                    "this source's pages are numbered, and shift: walking again from the start;"
+                    " what is here is skipped by its id"
+                )
             run, walk = self._build(sink, ledger, router, catalog)
             error: StacmirrorError | None = None
             try:
@@ -164,6 +184,7 @@ class Mirror:
             prefetch=settings.walk.page_prefetch,
             items_max=limit.max_items,
             one_to_one=self._layout.one_to_one,
+            note=self._observer.note,
         )
         choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
         fetcher = Fetcher(router, sink, clock)
@@ -210,6 +231,8 @@ class Mirror:
         with suppress(TargetUnwritable):  # a full disk is in the verdict already, and must not cost it
             ledger.set_ended()
         unlisted = ledger.unknown_ids(self._settings.filter.item) if outcome.walk.ended else []
+        if self._settings.run.refresh and outcome.walk.ended:
+            self._observer.note(f"refresh: {outcome.walk.changed} items were fetched again, as the source changed them")
         verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror, unlisted)
         return Summary(
             verdict=verdict,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
+from stacmirror.ledger.migrate import migrate
 from stacmirror.ledger.pages import Pages
 from stacmirror.ledger.places import Places
 from stacmirror.ledger.reader import LedgerReader, refuse_foreign
@@ -30,6 +31,7 @@ from stacmirror.model import (
     ResumePoint,
     Reveal,
     Unit,
+    WalkAgain,
 )
 
 
@@ -57,6 +59,7 @@ class LedgerStore(LedgerReader):
         try:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 schema.create(self._db)
+            migrate(self._db)
             refuse_foreign(self._db, path)  # before the first pragma that changes the file
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
         except sqlite3.Error as error:
@@ -88,6 +91,11 @@ class LedgerStore(LedgerReader):
         """Open the page where the walk goes on, and return where it starts; see `Pages.resume_point`."""
         with self._transaction():
             return self._pages.resume_point()
+
+    def begin_walk(self, *, refresh: bool = False, widen: bool = False) -> None:
+        """Make the next walk start anew: to hold items against the catalog, or to fetch more of each (`widen`)."""
+        with self._transaction():
+            self._pages.begin_walk(refresh=refresh, widen=widen)
 
     def set_listing(self, listing: ListingState) -> None:
         """Remember whether the last page was seen and what total the server says."""
@@ -122,6 +130,8 @@ class LedgerStore(LedgerReader):
                         self._pages.count_off(entry.page)
                 elif isinstance(entry, PageRecord):
                     self._pages.put_page(entry)
+                elif isinstance(entry, WalkAgain):
+                    self._pages.walk_again(entry.first)
                 elif isinstance(entry, Forgiven):
                     touched.update(self._items.forgive(entry))
                 elif isinstance(entry, Doubted):
