@@ -17,7 +17,8 @@ from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, U
 from stacmirror.filters import AssetChoice, make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
-from stacmirror.ledger.lock import RunLock
+from stacmirror.ledger.home import LEDGER, take_home
+from stacmirror.ledger.network import network_file_system
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
 from stacmirror.open_files import fit_open_files
@@ -79,14 +80,17 @@ class Mirror:
         """
         started_s, cpu_s = time.monotonic(), time.process_time()
         target = self._settings.target
-        state = os.path.join(target, STATE_FOLDER)
-        lock = RunLock(state)
         refuse_other_mirror(self._settings)
-        lock.take()
+        state, lock = take_home(os.path.join(os.path.abspath(target), STATE_FOLDER), self._settings.write.state_dir)
         try:
+            if kind := network_file_system(state):
+                self._observer.note(
+                    f"warning: the ledger in {state} is on a network file system ({kind}), where locks and power cuts"
+                    " are not what they are on a disk; --state-dir DIR moves it to a local one"
+                )
             sink = DirectorySink(target)
             try:
-                ledger = LedgerStore(os.path.join(state, "ledger.sqlite"))
+                ledger = LedgerStore(os.path.join(state, LEDGER), lock.check)
                 try:
                     self._begin(ledger)
                     outcome = await self._run_with(sink, ledger)

@@ -21,8 +21,8 @@ STATE_FOLDER = ".stacmirror"
 _FILE = "settings.toml"
 _FIXED = ("filter", "place")
 """Sections that say what a mirror is: other values make another mirror."""
-_ONCE = ("refresh", "change_filter")
-"""Settings of one run: the next one does not go on with them."""
+_ONCE = ("refresh", "change_filter", "state_dir")
+"""Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,8 @@ class PlaceSettings:
 class WriteSettings:
     """How bytes reach the disk."""
 
+    state_dir: str = ""
+    """Folder for the ledger and the lock, where DEST's file system is no place for them; DEST remembers it."""
     incomplete: str = "show"
     """Items that lack assets at the end: `show` reveals what there is, `hide` keeps it staged."""
     small_file_max_bytes: Annotated[int, Range(1, "1GiB")] = MIB

@@ -60,7 +60,7 @@ def mirror(
 
 @takes(
     FILTERS.only("max_items"),
-    PLACE.only("incomplete"),
+    PLACE.only("incomplete", "state_dir"),
     GOING_ON,
     TUNING,
     ACCESS,

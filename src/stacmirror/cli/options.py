@@ -72,6 +72,7 @@ PLACE = Group(
             "Path with {collection} {item_id} {asset_key} {ext} {hash2}; implies --layout template.",
             "PATH",
         ),
+        Flag("state_dir", "Keep the ledger in this folder (a local disk); DEST remembers it.", "DIR"),
         Flag("incomplete", "show or hide items that lack assets at the end.", "HOW"),
     ),
 )

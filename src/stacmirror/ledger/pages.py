@@ -28,6 +28,14 @@ class Pages:
         self._outstanding: dict[int, int] = {}
         """Queued items of open pages that have no row yet."""
 
+    def remembered(self) -> dict[int, int]:
+        """Return what is kept in memory, for `restore` when a transaction fails."""
+        return dict(self._outstanding)
+
+    def restore(self, remembered: dict[int, int]) -> None:
+        """Go back to what `remembered` returned."""
+        self._outstanding = remembered
+
     def resume_point(self) -> ResumePoint:
         """Open the first unsettled page (or the last one) for walking, and return where it starts.
 

@@ -37,6 +37,8 @@ from stacmirror.model import (
     Unit,
 )
 
+_FAILED_AT_ONCE = 1000
+
 
 class LedgerReader:
     """What a ledger says.
@@ -188,13 +190,17 @@ class LedgerReader:
         return [FailureCount(str(key), str(kind), int(count)) for key, kind, count in rows]  # type: ignore[call-overload]
 
     def failed_assets(self) -> Iterator[FailedAsset]:
-        """Give every asset that is missing now, by item; holds one row at a time."""
-        with self._reading() as connection:
-            for row in connection.execute(
-                "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at FROM failure f"
-                " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection ORDER BY f.item, f.key"
-            ):
-                yield FailedAsset(*row)
+        """Give every asset that is missing now, by item; a reader that stops to look holds nothing open."""
+        after: tuple[object, object] = (0, "")
+        while rows := self._rows(
+            "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at, f.item FROM failure f"
+            " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection"
+            f" WHERE (f.item, f.key) > (?, ?) ORDER BY f.item, f.key LIMIT {_FAILED_AT_ONCE}",
+            after,
+        ):
+            for row in rows:
+                yield FailedAsset(*row[:7])  # type: ignore[arg-type]
+            after = rows[-1][7], rows[-1][2]
 
     def absences(self) -> list[AbsentKey]:
         """Return the keys that items list and the source does not have. Reads every row that lacks one."""

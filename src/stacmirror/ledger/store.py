@@ -7,9 +7,10 @@ folders that differ only by case are both given out.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
@@ -18,6 +19,7 @@ from stacmirror.ledger.migrate import migrate
 from stacmirror.ledger.pages import Pages
 from stacmirror.ledger.places import Places
 from stacmirror.ledger.reader import LedgerReader, refuse_foreign
+from stacmirror.ledger.reserve import Reserve
 from stacmirror.ledger.rows import ItemRows
 from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
 from stacmirror.model import (
@@ -34,11 +36,16 @@ from stacmirror.model import (
     WalkAgain,
 )
 
+_WAL_MAX_BYTES = 32 << 20
+
 
 class LedgerStore(LedgerReader):
     """Implements `interfaces.Ledger`. Make it in one thread and `write` from one thread; read from any."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, still_ours: Callable[[], None] = lambda: None) -> None:
+        """Open or make the ledger at `path`. `still_ours` is asked before each group, and raises where it is not."""
+        self._still_ours = still_ours
+        self._reserve = Reserve(os.path.dirname(path))
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -51,6 +58,7 @@ class LedgerStore(LedgerReader):
             self._items = ItemRows(self._db, self.run)
             self._pages = Pages(self._db, self._items)
             self._places = Places(self._db, self._items)
+            self._reserve.keep()
         except BaseException:
             self._db.close()
             raise
@@ -110,7 +118,22 @@ class LedgerStore(LedgerReader):
     # -- groups --------------------------------------------------------------------------------------------
 
     def write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
-        """See `interfaces.Ledger.write`."""
+        """See `interfaces.Ledger.write`. On a full disk the reserve is given up for this last group."""
+        self._still_ours()
+        before = self._items.remembered(), self._pages.remembered()
+        try:
+            reveals = self._write(entries, in_place)
+        except TargetUnwritable as error:
+            self._items.restore(before[0])
+            self._pages.restore(before[1])
+            full = getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_FULL"
+            if not full or not self._reserve.free():
+                raise
+            reveals = self._write(entries, in_place)
+        self._fold_wal()
+        return reveals
+
+    def _write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
         touched: dict[str, Unit] = {}
         reveals: list[Reveal] = []
         # A doubt may turn a row of this very group into one that lacks an asset: then all is decided at the end.
@@ -170,6 +193,17 @@ class LedgerStore(LedgerReader):
             [(unit.id,) for unit in units],
         )
 
+    def _fold_wal(self) -> None:
+        """Begin the WAL anew where readers have kept SQLite from it. Waits for readers for a moment at most."""
+        try:
+            if os.stat(f"{self.path}-wal").st_size > _WAL_MAX_BYTES:
+                self._db.execute("PRAGMA busy_timeout = 500")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (OSError, sqlite3.Error):
+            return  # what was written is durable in the WAL as well
+        finally:
+            self._db.execute("PRAGMA busy_timeout = 5000")
+
     # -- transactions --------------------------------------------------------------------------------------
 
     def _set_meta(self, key: str, value: str) -> None:
@@ -182,10 +216,11 @@ class LedgerStore(LedgerReader):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk may have ended it already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise _unusable(error, self.path) from error
 
@@ -193,6 +228,7 @@ class LedgerStore(LedgerReader):
         """Fold the WAL into the file and close. May be called twice."""
         super().close()
         self._db.close()
+        self._reserve.free()
 
 
 def _unusable(error: sqlite3.Error, path: str) -> TargetUnwritable | TargetInUse:
