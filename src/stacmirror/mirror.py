@@ -62,6 +62,7 @@ class Mirror:
         if os.path.exists(settings.target) and not os.path.isdir(settings.target):
             raise UsageError(f"{settings.target} is a file, not a folder", hint="name a folder as DEST")
         self._settings = settings
+        self._own_folder = os.path.join(os.path.abspath(settings.target), STATE_FOLDER)
         self._api_key = api_key
         self._observer: Observer = observer or _Silent()
         self._clock = SystemClock()
@@ -81,7 +82,7 @@ class Mirror:
         started_s, cpu_s = time.monotonic(), time.process_time()
         target = self._settings.target
         refuse_other_mirror(self._settings)
-        state, lock = take_home(os.path.join(os.path.abspath(target), STATE_FOLDER), self._settings.write.state_dir)
+        state, lock = take_home(self._own_folder, self._settings.write.state_dir)
         try:
             if kind := network_file_system(state):
                 self._observer.note(
@@ -236,7 +237,7 @@ class Mirror:
             ledger.set_ended()
         unlisted = ledger.unknown_ids(self._settings.filter.item) if outcome.walk.ended else []
         if self._settings.run.refresh and outcome.walk.ended:
-            self._observer.note(f"refresh: {outcome.walk.changed} items were fetched again, as the source changed them")
+            self._observer.note(f"refresh: items fetched again, as the source has changed them: {outcome.walk.changed}")
         verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror, unlisted)
         return Summary(
             verdict=verdict,

@@ -76,6 +76,7 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
     before = read_record(settings.target)
     differences = []
     filters: list[str] = []
+    changes: list[str] = []
     wider: set[str] = set()
     if before.get("source") != settings.source:
         differences.append(f"source is {before.get('source')}, not {settings.source}")
@@ -87,8 +88,10 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
                 (filters if section == "filter" else differences).append(
                     f"{key} is {json.dumps(was)}, not {json.dumps(value)}"
                 )
-                if section == "filter" and not _is_narrower(key, was, value):
-                    wider.add(key)
+                if section == "filter":
+                    changes.append(f"{key} was {_said(was)}, is {_said(value)}")
+                    if not _is_narrower(key, was, value):
+                        wider.add(key)
     if differences or (filters and not settings.run.change_filter):
         change = "" if differences else "--change-filter lets it have other filters from now on; "
         raise UsageError(
@@ -96,7 +99,11 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
             hint=f"{change}`stacmirror resume {settings.target}` goes on as it was; or choose another target",
         )
     assets = {"asset", "exclude_asset"}
-    return FilterChange("; ".join(filters), bool(wider - assets), bool(wider & assets))
+    return FilterChange("; ".join(changes), bool(wider - assets), bool(wider & assets))
+
+
+def _said(value: object) -> str:
+    return "not set" if value in (None, []) else json.dumps(value, ensure_ascii=False)
 
 
 def _is_narrower(key: str, was: object, now: object) -> bool:

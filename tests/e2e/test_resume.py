@@ -182,7 +182,7 @@ async def test_refresh_finds_what_is_new_changed_and_gone(going: Going) -> None:
         assert (summary.verdict, summary.mirror.items.complete, summary.mirror.listing.gone) == ("complete", 10, 1)
         assert sorted(server.asked("/files/")) == ["/v1/files/i04/A", "/v1/files/i50/A"]
         assert files(settings) == {**expected(server), "labels/i02/A.txt": old}
-        assert any("1 items were fetched again" in line for line in notes.lines)
+        assert any(line.endswith("changed them: 1") for line in notes.lines)
         assert read_status(settings.target).counts.listing.gone == 1
         again = await run(server, going(server, refresh=True))
         assert not server.asked("/files/")
@@ -290,6 +290,11 @@ async def test_more_assets_are_fetched_of_what_is_here(going: Going) -> None:
         assert (summary.verdict, summary.mirror.items.complete, summary.mirror.assets.stored) == ("complete", 5, 22)
         server.keys = ["A", "B"]
         assert files(settings) == expected(server)
+        notes = Notes()
+        server.keys = ["A", "B", "C"]
+        await run(server, going(server, asset=["A", "B"], refresh=True), notes)
+        assert not server.asked("/files/"), "what the walk before was for is over"
+        assert any(line.endswith("changed them: 0") for line in notes.lines)
 
 
 async def test_a_failure_that_nobody_wants_any_more_is_none(going: Going) -> None:

@@ -50,6 +50,13 @@ def state_folder(own: str) -> str:
             f"{target} keeps its ledger in {pointer.place}, which belongs to the mirror in {found.place}",
             hint=f"write the right place into {own}/{_POINTER}",
         )
+    if not _same(found.place, target):
+        original = _read(os.path.join(found.place, os.path.basename(own), _POINTER))
+        if original is not None and original.mark == found.mark:
+            raise TargetInUse(
+                f"{target} is a copy of the mirror in {found.place}, whose ledger is in {pointer.place}",
+                hint=f"two mirrors cannot share a ledger: remove {own} from the copy, and mirror into it anew",
+            )
     return pointer.place
 
 

@@ -47,13 +47,12 @@ class Pages:
         ).fetchone()
         if row is None:
             row = self._db.execute(
-                "SELECT number, cursor, kind, listed, last FROM page ORDER BY number DESC LIMIT 1"
+                "SELECT number, cursor, kind, listed FROM page ORDER BY number DESC LIMIT 1"
             ).fetchone()
-            if row is not None and row[4]:
-                self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (REFRESH, WIDEN))  # that walk has ended
+            self._forget_what_for()
         if row is None:
             return self._point(self._number(FIRST), START, 0)
-        number, cursor, kind, listed = row[:4]
+        number, cursor, kind, listed = row
         if kind == "position":
             self.walk_again(self._next_number())
             return self._point(self._number(FIRST), START, 0, again=True)
@@ -83,6 +82,7 @@ class Pages:
 
     def begin_walk(self, *, refresh: bool, widen: bool) -> None:
         """Make the next walk start anew. What it is for is remembered until it has come to its end."""
+        self._forget_what_for()
         self.walk_again(self._next_number())
         self._set(BEGAN, self._rows.run)
         if refresh:
@@ -96,6 +96,13 @@ class Pages:
         self._outstanding.clear()
         self._set(FIRST, first)
         self._set("listing_ended", 0)
+
+    def _forget_what_for(self) -> None:
+        """Forget what the walk was for, once every page of it is settled, and the last one was seen."""
+        unsettled = self._db.execute("SELECT 1 FROM page WHERE settled = 0 LIMIT 1").fetchone()
+        last = self._db.execute("SELECT last FROM page ORDER BY number DESC LIMIT 1").fetchone()
+        if unsettled is None and last is not None and last[0]:
+            self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (REFRESH, WIDEN))
 
     def _next_number(self) -> int:
         row = self._db.execute("SELECT max(number) FROM page").fetchone()

@@ -20,6 +20,7 @@ from stacmirror.ledger import schema
 from stacmirror.ledger.documents import read_documents
 from stacmirror.ledger.samples import ITEM_ROWS, sampled_rows
 from stacmirror.ledger.schema import COMMITTED, HELD, UNMET
+from stacmirror.ledger.whole import refuse_cut_short
 from stacmirror.model import (
     AbsentKey,
     AssetCounts,
@@ -50,6 +51,7 @@ class LedgerReader:
         self.path = path
         self._lock = threading.Lock()
         self.run = 0
+        refuse_cut_short(path)
         try:
             self._read = sqlite3.connect(
                 f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False

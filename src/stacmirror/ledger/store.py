@@ -22,6 +22,7 @@ from stacmirror.ledger.reader import LedgerReader, refuse_foreign
 from stacmirror.ledger.reserve import Reserve
 from stacmirror.ledger.rows import ItemRows
 from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
+from stacmirror.ledger.whole import refuse_cut_short
 from stacmirror.model import (
     Doubted,
     Forgiven,
@@ -36,7 +37,8 @@ from stacmirror.model import (
     WalkAgain,
 )
 
-_WAL_MAX_BYTES = 32 << 20
+_WAL_MAX_BYTES = 8 << 20
+"""SQLite folds the WAL at 4 MiB by itself, but begins it anew only at a moment without readers."""
 
 
 class LedgerStore(LedgerReader):
@@ -46,6 +48,7 @@ class LedgerStore(LedgerReader):
         """Open or make the ledger at `path`. `still_ours` is asked before each group, and raises where it is not."""
         self._still_ours = still_ours
         self._reserve = Reserve(os.path.dirname(path))
+        refuse_cut_short(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:

@@ -28,6 +28,7 @@ class Fetching:
 
     item: Item
     jobs: Sequence[Job]
+    changed: bool
 
     def bundle(self, page: int) -> Bundle:
         """Return its bundle, as the item's page."""
@@ -59,12 +60,12 @@ class Again:
             for item in there:
                 document = kept.get(item.key)
                 if document is not None and has_changed(document, item.document):
-                    found[item.key] = Fetching(item, [Job(item.key, item=item)])
+                    found[item.key] = Fetching(item, [Job(item.key, item=item)], changed=True)
         if start.widen:
             taken = set(claimed)
             for item in there:
                 if item.key not in found and (jobs := self._widened(item, known, start.began, taken)):
-                    found[item.key] = Fetching(item, jobs)
+                    found[item.key] = Fetching(item, jobs, changed=False)
                     taken.update(job.key for job in jobs)
         return found
 

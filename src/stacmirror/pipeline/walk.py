@@ -230,6 +230,7 @@ class Walk:
                 self._claimed.update(job.key for job in bundle.jobs)
                 bundles.append(bundle)
                 record.again += (item.key,)
+                self.changed += again[item.key].changed
             elif item.key in known:
                 matched += 1
                 there.append(item.key)
@@ -291,7 +292,6 @@ class Walk:
         self.duplicate += record.duplicate
         self.queued += record.queued
         self.there += len(record.known)
-        self.changed += len(record.again) if self._start.refresh else 0
         self._progress.items_there += len(record.known)
         self._progress.items_done += len(record.known)
         self._progress.items_listed += record.listed
