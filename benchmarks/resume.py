@@ -15,11 +15,13 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import statistics
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import START, Cursor, ItemKey, ItemOutcome, ItemRecord, LedgerEntry, PageRecord, Receipt, Unit
@@ -34,24 +36,24 @@ OPEN_PAGES = 8
 PATIENCE_S = 120.0
 
 
-def fill(path: Path, items: int, kind: str) -> None:
-    """Write a ledger as an interrupted run leaves it, its cursors of `kind`."""
+def fill(path: Path, items: int) -> None:
+    """Write a ledger as an interrupted run leaves it."""
     store = LedgerStore(str(path))
     in_place: list[Unit] = []
     try:
         pages = -(-items // PAGE_ITEMS)
         for number in range(pages):
-            entries = list(_page(number, items, kind, whole=number < pages - OPEN_PAGES))
+            entries = list(_page(number, items, whole=number < pages - OPEN_PAGES))
             in_place = [reveal.unit for reveal in store.write(entries, in_place)]
         store.write([], in_place)
     finally:
         store.close()
 
 
-def _page(number: int, items: int, kind: str, *, whole: bool) -> Iterator[LedgerEntry]:
+def _page(number: int, items: int, *, whole: bool) -> Iterator[LedgerEntry]:
     first, end = number * PAGE_ITEMS, min((number + 1) * PAGE_ITEMS, items)
-    cursor = _cursor(number, kind) if number else START
-    following = _cursor(number + 1, kind)
+    cursor = _cursor(number) if number else START
+    following = _cursor(number + 1)
     yield PageRecord(number, cursor, end - first, 0, 0, end - first, next=following)
     for index in range(first, end if whole else end - 1):
         patch = f"S2A_MSIL2A_20170613T101031_{index // 90}_{index % 90}_{index:06}"
@@ -75,10 +77,8 @@ def _page(number: int, items: int, kind: str, *, whole: bool) -> Iterator[Ledger
         )
 
 
-def _cursor(number: int, kind: str) -> Cursor:
-    if kind == "keyset":
-        return Cursor(f"token=next:page-{number}", "keyset")
-    return Cursor(f"page={number}", "position")
+def _cursor(number: int) -> Cursor:
+    return Cursor(f"token=next:page-{number}", "keyset")
 
 
 def _receipt(key: str, name: str, index: int) -> Receipt:
@@ -102,8 +102,17 @@ class Watch:
         writer.close()
 
 
-async def measure(target: Path, *more: str) -> dict[str, object]:
-    """Run `resume` up to its first request; return seconds and MB (most, by then)."""
+class Measured(NamedTuple):
+    """Up to the first request: time since the command was typed, CPU, the most memory, and what was asked."""
+
+    seconds: float
+    cpu_s: float
+    rss_mb: float
+    request: str
+
+
+async def measure(target: Path, *more: str) -> Measured:
+    """Run `resume` up to its first request, and kill it there."""
     watch = Watch()
     server = await asyncio.start_server(watch.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -115,17 +124,19 @@ async def measure(target: Path, *more: str) -> dict[str, object]:
     )
     try:
         await asyncio.wait_for(watch.asked.wait(), PATIENCE_S)
-        peak_kb = _peak_kb(process.pid)
+        cpu_s, rss_mb = _cost(process.pid)
     finally:
         process.send_signal(signal.SIGKILL)
         await process.wait()
         server.close()
-    return {"seconds": watch.at_s - begun_s, "rss_mb": peak_kb / 1000, "request": watch.request.split(" ")[1]}
+    return Measured(watch.at_s - begun_s, cpu_s, rss_mb, watch.request.split(" ")[1].partition("&key=")[0])
 
 
-def _peak_kb(pid: int) -> int:
+def _cost(pid: int) -> tuple[float, float]:
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), peak_kib / 1024 * 1.048576
 
 
 async def measure_status(target: Path) -> float:
@@ -144,34 +155,50 @@ def main() -> None:
     parser.add_argument("--folder", default="/dev/shm/stacmirror-resume")
     parser.add_argument("--rounds", type=int, default=5)
     wanted = parser.parse_args()
-    folder = Path(wanted.folder)
+    target = Path(wanted.folder) / "mirror"
+    state = target / ".stacmirror"
+    state.mkdir(parents=True)
+    ledger = state / "ledger.sqlite"
     try:
-        for kind in ("keyset", "position"):
-            target = folder / kind
-            state = target / ".stacmirror"
-            state.mkdir(parents=True)
-            begun_s = time.monotonic()
-            fill(state / "ledger.sqlite", wanted.items, kind)
-            write_record(build(f"mlhub:{LABELS}", str(target), {"api_url": "http://127.0.0.1:1/v1"}))
-            size_bytes = (state / "ledger.sqlite").stat().st_size
-            print(json.dumps({
-                "ledger": kind, "items": wanted.items, "receipts": wanted.items * 13, "bytes": size_bytes,
-                "bytes_an_item": round(size_bytes / wanted.items), "written_s": round(time.monotonic() - begun_s, 1),
-            }), flush=True)  # fmt: skip
-            cases = {"resume": ()} | ({"resume --refresh": ("--refresh",)} if kind == "keyset" else {})
-            for name, more in cases.items():
-                found = [asyncio.run(measure(target, *more)) for _ in range(wanted.rounds)]
-                print(json.dumps({
-                    "ledger": kind, "case": name, "rounds": wanted.rounds,
-                    "first_request_s": round(statistics.median(float(str(one["seconds"])) for one in found), 2),
-                    "worst_s": round(max(float(str(one["seconds"])) for one in found), 2),
-                    "rss_mb": round(max(float(str(one["rss_mb"])) for one in found), 1),
-                    "request": found[-1]["request"],
-                }), flush=True)  # fmt: skip
-            print(json.dumps({"ledger": kind, "case": "status", "s": round(asyncio.run(measure_status(target)), 2)}))
-            shutil.rmtree(target)
+        begun_s = time.monotonic()
+        fill(ledger, wanted.items)
+        write_record(build(f"mlhub:{LABELS}", str(target), {"api_url": "http://127.0.0.1:1/v1"}))
+        size_bytes = ledger.stat().st_size
+        _tell(
+            case="ledger",
+            items=wanted.items,
+            receipts=wanted.items * (1 + len(BANDS)),
+            bytes=size_bytes,
+            bytes_an_item=round(size_bytes / wanted.items),
+            written_s=round(time.monotonic() - begun_s, 1),
+        )
+        _measure_case(target, wanted.rounds, "keyset")
+        _tell(case="status", s=round(asyncio.run(measure_status(target)), 2))
+        connection = sqlite3.connect(ledger)
+        connection.execute("UPDATE page SET kind = 'position' WHERE number > 0")
+        connection.commit()
+        connection.close()
+        _measure_case(target, wanted.rounds, "position")
+        _measure_case(target, wanted.rounds, "refresh", "--refresh")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(wanted.folder, ignore_errors=True)
+
+
+def _measure_case(target: Path, rounds: int, name: str, *more: str) -> None:
+    found = [asyncio.run(measure(target, *more)) for _ in range(rounds)]
+    _tell(
+        case=name,
+        rounds=rounds,
+        first_request_s=round(statistics.median(one.seconds for one in found), 2),
+        worst_s=round(max(one.seconds for one in found), 2),
+        cpu_s=round(statistics.median(one.cpu_s for one in found), 2),
+        rss_mb=round(max(one.rss_mb for one in found), 1),
+        request=found[0].request,
+    )
+
+
+def _tell(**values: object) -> None:
+    print(json.dumps(values), flush=True)
 
 
 if __name__ == "__main__":

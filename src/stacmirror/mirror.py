@@ -13,7 +13,7 @@ from contextlib import suppress
 from stacmirror.assembly import make_catalog, make_pipelining, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.errors import LoginRefused, StacmirrorError, TargetInUse, TargetUnwritable, UsageError
 from stacmirror.filters import AssetChoice, make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
@@ -236,7 +236,7 @@ class Mirror:
         self.progress.phase = "done"
         mirror = ledger.counts()
         run = self._run_counts(outcome.walk, ledger)
-        with suppress(TargetUnwritable):  # a full disk is in the verdict already, and must not cost it
+        with suppress(TargetUnwritable, TargetInUse):  # what is wrong is in the verdict already, and must not cost it
             ledger.set_ended()
         unlisted = ledger.unknown_ids(self._settings.filter.item) if outcome.walk.ended else []
         if self._settings.run.refresh and outcome.walk.ended:

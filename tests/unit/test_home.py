@@ -17,6 +17,7 @@ from stacmirror.ledger.home import LEDGER, ledger_path, state_folder, take_home
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.mirror import Mirror
 from stacmirror.settings import Settings
+from stacmirror.simulator import RequestRecord
 from stacmirror.status import read_failed, read_status
 from tests.conftest import simulated, tree
 from tests.unit.fakes import Notes
@@ -198,6 +199,26 @@ async def test_a_run_and_its_status(quick_settings: Callable[..., Settings], tmp
     (tmp_path / "state").rename(tmp_path / "away")
     with pytest.raises(StacmirrorError, match="which is not there"):
         read_status(settings.target)
+
+
+async def test_a_run_that_lost_its_lock_stops(quick_settings: Callable[..., Settings]) -> None:
+    """Taken over while it slept: exit 9, who has it, and not a word more in the ledger or in the lock."""
+    async with simulated(items=60) as simulator:
+        settings = quick_settings(simulator, workers=2)
+        lock = Path(settings.target) / ".stacmirror" / "lock"
+        text = json.dumps({"pid": 7, "host": "elsewhere", "since": "now"})
+
+        def take_over(record: RequestRecord) -> None:
+            if record.server == "blobs" and sum(r.server == "blobs" for r in simulator.requests) == 30:
+                lock.write_text(text)
+
+        simulator.on_request = take_over
+        summary = await Mirror(settings, api_key=simulator.key).run()
+    assert (summary.exit_code, summary.verdict) == (9, "stopped")
+    assert "pid 7 on elsewhere" in summary.reason
+    assert summary.mirror.items.complete < 60
+    assert lock.read_text() == text
+    assert read_status(settings.target).ended_at == ""
 
 
 # -- network file systems ----------------------------------------------------------------------------------

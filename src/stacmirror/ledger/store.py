@@ -45,7 +45,7 @@ class LedgerStore(LedgerReader):
     """Implements `interfaces.Ledger`. Make it in one thread and `write` from one thread; read from any."""
 
     def __init__(self, path: str, still_ours: Callable[[], None] = lambda: None) -> None:
-        """Open or make the ledger at `path`. `still_ours` is asked before each group, and raises where it is not."""
+        """Open or make the ledger at `path`. `still_ours` is asked before each write, and raises where it is not."""
         self._still_ours = still_ours
         self._reserve = Reserve(os.path.dirname(path))
         refuse_cut_short(path)
@@ -122,7 +122,6 @@ class LedgerStore(LedgerReader):
 
     def write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
         """See `interfaces.Ledger.write`. On a full disk the reserve is given up for this last group."""
-        self._still_ours()
         before = self._items.remembered(), self._pages.remembered()
         try:
             reveals = self._write(entries, in_place)
@@ -215,6 +214,7 @@ class LedgerStore(LedgerReader):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._still_ours()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
