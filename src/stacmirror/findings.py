@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 DAMAGE_KINDS = ("missing", "cut", "grown", "flipped", "unreadable", "row", "ledger")
+"""What a finding of damage can be. Counts also know `marked`: found earlier, marked, and not yet fetched again."""
 NOTE_KINDS = ("foreign", "unrevealed")
 DAMAGED_EXIT_CODE = 7
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stacmirror.findings import Finding
+from stacmirror.findings import Checking, Finding
 from stacmirror.layout import Layout, make_layout
 from stacmirror.ledger.audit import LedgerAudit
 from stacmirror.record import STATE_FOLDER, read_record
@@ -39,15 +39,20 @@ class Entry(Struct):
     digest: str
 
 
-def entries(target: str, on_problem: OnProblem) -> Iterator[Entry]:
+def entries(target: str, on_problem: OnProblem, now: Checking | None = None) -> Iterator[Entry]:
     """Give every revealed file of the mirror in `target`, from the ledger alone; `on_problem` hears what is left out.
+
+    `now` counts items.
 
     Raises: UsageError when there is no mirror; TargetInUse when its ledger is foreign or unreadable.
     """
     layout = _layout(target)
+    now = now or Checking()
     with _audit(target) as audit:
+        now.phase, now.items_total = "listing", audit.items()
         for rows in audit.rows():
             for row in rows:
+                now.items += 1
                 folder = layout.folder(row.key, row.key)[0] if row.folder is None else row.folder
                 if row.fault:
                     on_problem(Finding("row", folder, row.fault, row.key.collection, row.key.id))
@@ -69,14 +74,21 @@ def entries(target: str, on_problem: OnProblem) -> Iterator[Entry]:
 
 
 def sums(
-    target: str, kind: Literal["md5", "sha256"], processes: int, on_problem: OnProblem
+    target: str,
+    kind: Literal["md5", "sha256"],
+    processes: int,
+    on_problem: OnProblem,
+    now: Checking | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Give path and digest of every revealed file; a file that is not what the ledger has is left out.
 
-    Raises: as `entries`.
+    `now` counts what was read. Raises: as `entries`.
     """
-    for tags, answers in digest_all(_batches(target, kind, on_problem), processes):
+    now = now or Checking()
+    for tags, answers in digest_all(_batches(target, kind, on_problem, now), processes):
         for entry, answer in zip(tags, answers, strict=True):
+            now.files += 1
+            now.bytes += answer.size_bytes
             if entry.digest_kind == kind:
                 yield entry.path, entry.digest
             elif damage := _damage(entry, answer):
@@ -92,10 +104,10 @@ def sums_line(path: str, digest: str) -> str:
     return f"{mark}{digest}  {escaped}"
 
 
-def _batches(target: str, kind: str, on_problem: OnProblem) -> Iterator[Batch[Entry]]:
+def _batches(target: str, kind: str, on_problem: OnProblem, now: Checking) -> Iterator[Batch[Entry]]:
     batch: Batch[Entry] = Batch()
     size_bytes = 0
-    for entry in entries(target, on_problem):
+    for entry in entries(target, on_problem, now):
         kinds = () if entry.digest_kind == kind else (kind, entry.digest_kind)
         batch.add(entry, os.path.join(target, entry.path), kinds)
         size_bytes += entry.bytes if kinds else 0

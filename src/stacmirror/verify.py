@@ -137,6 +137,7 @@ class _Verifier:
         result.running = self._running()
         run_before = self._audit.meta("run")
         now.items_total = self._audit.items()
+        marked_before = self._audit.marked_assets()
         now.phase = "reading" if deep else "checking"
         for tags, answers in digest_all(self._check_rows(deep), processes if deep else 1):
             self._judge(tags, answers)
@@ -146,6 +147,9 @@ class _Verifier:
         if not result.running and run_before == self._audit.meta("run"):
             now.phase = "looking at what is unrevealed"
             self._strays.find_unrevealed(self._damaged)
+            if marked_before:
+                result.damage["marked"] = marked_before
+                result.lacking -= marked_before
             if deep and (wrong := self._audit.check_file()):
                 self._found(Finding("ledger", f"{STATE_FOLDER}/ledger.sqlite", wrong))
                 if self._marks is not None:
@@ -243,15 +247,22 @@ class _Verifier:
 
         They were seen before the ledger is asked once more: a file is in the ledger before it is visible.
         """
-        again = self._audit.again(row.row)
-        rows = [] if again is None else [again]
-        if self._layout.one_to_one and again is not None:
-            rows += [source for source in self._audit.of(again.sources) if self._folder_of(source) == folder]
+        # Marks before rows: a run that takes a mark away has written the row by then.
+        if self._audit.marked(self._sharing(row, folder)):
+            return
+        rows = self._sharing(row, folder)
         if not rows or any(found.fault for found in rows):
             return
         known = {receipt.name for found in rows for receipt in found.receipts}
         for name in sorted(set(others) - known):
             self._found(Finding("foreign", _joined(folder, name)))
+
+    def _sharing(self, row: AuditRow, folder: str) -> list[AuditRow]:
+        """Return the rows of the items in an item's folder, as they are now."""
+        again = self._audit.again(row.row)
+        if again is None or not self._layout.one_to_one:
+            return [] if again is None else [again]
+        return [again, *(source for source in self._audit.of(again.sources) if self._folder_of(source) == folder)]
 
     def _judge(self, tags: Sequence[_Tag], answers: Sequence[Digested]) -> None:
         """Hold what was read against the receipts."""

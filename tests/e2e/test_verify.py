@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from stacmirror.errors import TargetInUse
 from stacmirror.findings import Finding, Verification
 from stacmirror.ledger.lock import RunLock
+from stacmirror.ledger.repair import RepairStore
 from stacmirror.mirror import Mirror
 from stacmirror.model import Summary
 from stacmirror.settings import Settings
@@ -42,6 +45,15 @@ def check(root: Path, **wanted: Any) -> tuple[Verification, dict[str, str]]:
     result = verify(str(root), on_finding=found.append, **wanted)
     assert len({finding.path for finding in found}) == len(found)
     return result, {finding.path: finding.kind for finding in found}
+
+
+@contextmanager
+def repairing(root: Path) -> Iterator[RepairStore]:
+    store = RepairStore(str(root / ".stacmirror" / "ledger.sqlite"))
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def flip(path: Path) -> None:
@@ -86,6 +98,8 @@ async def test_damage_is_found_and_repaired(quick_settings: Make, tmp_path: Path
         assert found == {cut: "cut", grown: "grown", missing: "missing", flipped: "flipped"}
         assert (result.marked, result.exit_code) == (4, 7)
         assert {failed.kind for failed in read_failed(str(root))} == {"damaged"}
+        result, found = check(root, deep=True, strict=True)
+        assert (found, result.damage, result.lacking, result.exit_code) == ({}, {"marked": 4}, 0, 7)
         before = len(simulator.requests)
         summary = await run(settings, simulator)
         assert len(asked(simulator, before)) == 4
@@ -284,6 +298,36 @@ async def test_leftovers_of_a_kill_are_unrevealed_not_damage(quick_settings: Mak
     result, found = check(root)
     assert found == {".stacmirror/staging/9-9": "unrevealed", ".stacmirror/parts/9-9-1": "unrevealed"}
     assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("layout", ["item", "bigearthnet", "template, shared"])
+async def test_verify_beside_a_running_mirror(quick_settings: Make, tmp_path: Path, layout: str) -> None:
+    """Verified again and again while a mirror and then a repair's resume run: what is under way is no finding."""
+    root = tmp_path / "mirror"
+    results: list[Verification] = []
+
+    async def verify_until(running: asyncio.Task[Summary]) -> None:
+        while not running.done():
+            result, found = await asyncio.to_thread(check, root, deep=len(results) % 2 == 0)
+            assert found == {}
+            results.append(result)
+
+    async with simulated(items=80, generation=2020) as simulator:
+        settings = quick_settings(simulator, **LAYOUTS[layout])
+        running = asyncio.create_task(run(settings, simulator))
+        while not (root / ".stacmirror" / "ledger.sqlite-wal").exists() and not running.done():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        await verify_until(running)
+        assert (await running).verdict == "complete"
+        assert any(result.running and 0 < result.files < 80 * 13 for result in results)
+        with repairing(root) as store:
+            store.mark_files({n: {"B02": "cut", "labels": "cut"} for n in range(1, 161)})
+        running = asyncio.create_task(run(settings, simulator))
+        await asyncio.sleep(0.02)
+        await verify_until(running)
+        assert (await running).verdict == "complete"
+    assert check(root, deep=True, strict=True)[0].exit_code == 0
 
 
 async def test_repair_needs_the_mirror_for_itself(quick_settings: Make, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from msgspec import json as msgspec_json
 
 from stacmirror.cli.mirror import Dest
 from stacmirror.cli.session import say, warn
-from stacmirror.cli.verify import Processes, told
-from stacmirror.cli.watching import default_processes, terminable
+from stacmirror.cli.verify import Processes, Progress, told
+from stacmirror.cli.watching import default_processes, terminable, watching
 from stacmirror.errors import UsageError
 from stacmirror.findings import DAMAGE_KINDS, DAMAGED_EXIT_CODE
 from stacmirror.units import format_count
@@ -34,6 +34,7 @@ def manifest(
         str, typer.Option("-o", "--output", help="Write there, whole or not at all; default: stdout.", metavar="FILE")
     ] = "",
     processes: Processes = 0,
+    progress: Progress = "auto",
 ) -> None:
     """List a mirror's files with their digests. The paths are relative to DEST.
 
@@ -47,19 +48,24 @@ def manifest(
     (cd ben && sha256sum --quiet -c SHA256SUMS)
     stacmirror manifest ben --format ndjson | jq .path
     """
+    from stacmirror.findings import Checking
     from stacmirror.manifest import entries, sums, sums_line
 
     if format_ not in (*_KINDS, "ndjson"):
         raise UsageError(f"no format {format_!r}", hint=f"there are {', '.join(_KINDS)} and ndjson")
     problems = _Problems()
     written = 0
-    with terminable(), _output(output) as write:
+    checking = Checking()
+    # A bar would be drawn into lines that go to the same terminal.
+    shows = "none" if not output and sys.stdout.isatty() else progress
+    with terminable(), watching(checking, f"listing {dest}", shows), _output(output) as write:
         if format_ == "ndjson":
-            for entry in entries(dest, problems):
+            for entry in entries(dest, problems, checking):
                 write(msgspec_json.encode(entry) + b"\n")
                 written += 1
         else:
-            for path, digest in sums(dest, _KINDS[format_], processes or default_processes(), problems):
+            found = sums(dest, _KINDS[format_], processes or default_processes(), problems, checking)
+            for path, digest in found:
                 write(f"{sums_line(path, digest)}\n".encode("utf-8", "surrogateescape"))
                 written += 1
     raise typer.Exit(problems.tell(dest, written, output))

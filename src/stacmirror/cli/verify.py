@@ -173,13 +173,15 @@ def _verdict(result: Verification, shown: int, report: str) -> list[str]:
         rows.append(("lacking", lacking))
     if result.running:
         rows.append(("running", f"{result.running}; what it has under way was left out"))
-    total = damaged + foreign + unrevealed
+    total = damaged - result.damage.get("marked", 0) + foreign + unrevealed
     if report:
         rows.append(("report", report))
     elif total > shown:
         rows.append(("shown", f"{format_count(shown)} of {format_count(total)}; --report FILE has all"))
     if result.marked:
         rows.append(("marked", f"{format_count(result.marked)} to be fetched again"))
+        rows.append(("next", f"stacmirror resume {dest}"))
+    elif set(result.damage) == {"marked"}:
         rows.append(("next", f"stacmirror resume {dest}"))
     elif damaged:
         rows.append(("next", f"stacmirror verify {dest}{' --deep' if result.deep else ''} --repair"))

@@ -58,7 +58,7 @@ def watching(checking: Checking, title: str, wanted: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block in order: children are ended, files closed, exit code 143."""
+    """Let Ctrl-C and SIGTERM end the block in order: children are ended, files closed, exit code 130 or 143."""
 
     def heard(number: int, frame: FrameType | None) -> None:
         say("stacmirror: error: terminated")
@@ -70,6 +70,9 @@ def terminable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, heard)
     try:
         yield
+    except KeyboardInterrupt:
+        say("stacmirror: error: interrupted")
+        sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -83,6 +83,15 @@ class LedgerAudit(LedgerReader):
             found += [row for row in rows if row.key == key]
         return found
 
+    def marked(self, rows: Sequence[AuditRow]) -> bool:
+        """Return whether a file of one of `rows` is marked as damaged: it may rest where it was, and has no receipt."""
+        query = "SELECT 1 FROM failure WHERE item = ? AND kind = ?"
+        return any(self._rows(query, (row.row, schema.DAMAGED)) for row in rows)
+
+    def marked_assets(self) -> int:
+        """Return how many assets are marked as damaged, and not yet fetched again."""
+        return self._count(f"SELECT count(*) FROM failure WHERE kind = '{schema.DAMAGED}'")
+
     def items(self) -> int:
         """Return how many rows there are."""
         return self._count("SELECT count(*) FROM item")

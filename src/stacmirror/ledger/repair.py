@@ -36,6 +36,7 @@ class RepairStore(LedgerStore):
 
     def _mark_row_files(self, n: int, lost: Mapping[str, str]) -> None:
         stored, absent = schema.unpack(self._db.execute("SELECT receipts FROM item WHERE n = ?", (n,)).fetchone()[0])
+        lost = {receipt.key: lost[receipt.key] for receipt in stored if receipt.key in lost}
         now_s = time.time()
         self._db.executemany(
             "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",

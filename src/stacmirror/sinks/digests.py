@@ -7,12 +7,13 @@ that ends. `python -c` starts it: it loads nothing of the parent's.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Generic, TypeVar
 
 import msgspec
@@ -145,14 +146,19 @@ def digest(path: str, kinds: tuple[str, ...]) -> Digested:
     """Read one file and return its digests. What cannot be read is an answer, not an exception."""
     if not kinds:
         return Digested()
-    hashers = [_hasher(kind) for kind in kinds]
+    hashers = [_HASHERS[kind]() for kind in kinds]
     size_bytes = 0
     try:
-        with open(path, "rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK_BYTES):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # A buffer no larger than the file: most are small, and a MiB for each costs more than reading them.
+            ask_bytes = min(os.fstat(fd).st_size + 1, _CHUNK_BYTES)
+            while chunk := os.read(fd, ask_bytes):
                 size_bytes += len(chunk)
                 for hasher in hashers:
                     hasher.update(chunk)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         return Digested(fault="missing")
     except OSError as error:
@@ -160,7 +166,8 @@ def digest(path: str, kinds: tuple[str, ...]) -> Digested:
     return Digested(size_bytes, tuple(hasher.digest() for hasher in hashers))
 
 
-def _hasher(kind: str) -> Any:
-    if kind == "xxh3":
-        return xxhash.xxh3_128()
-    return hashlib.new(kind, usedforsecurity=False)
+_HASHERS: dict[str, Callable[[], Any]] = {
+    "md5": functools.partial(hashlib.md5, usedforsecurity=False),
+    "sha256": hashlib.sha256,
+    "xxh3": xxhash.xxh3_128,
+}
