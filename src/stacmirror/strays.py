@@ -73,10 +73,6 @@ class Strays:
 
         for paths in inspect.files_elsewhere(self._target, folders.__contains__, STATE_FOLDER, tick):
             unknown = [path for path in paths if path not in own]
-            known = audit.known_paths(unknown) if unknown else set()
-            unknown = [path for path in unknown if path not in known]
-            if not unknown:
-                continue
             # A run may have revealed items meanwhile: their rows were there before their files.
             for rows in audit.rows(last_row):
                 late.update(path_hash(self._folder_of(row)) for row in rows if row.exclusive)

@@ -242,7 +242,7 @@ async def test_staged_and_held_rows_that_are_damaged(quick_settings: Make, tmp_p
         result, found = check(root)
         assert (result.exit_code, set(found.values()), result.lacking) == (0, {"unrevealed"}, 5)
         assert check(root, strict=True)[0].exit_code == 7
-        ledger(root, "UPDATE item SET crc = crc + 1 WHERE n = (SELECT min(n) FROM item WHERE unit IS NOT NULL)")
+        ledger(root, "UPDATE item SET receipts = x'00' WHERE n = (SELECT min(n) FROM item WHERE unit IS NOT NULL)")
         summary = await run(settings, simulator)
     assert (summary.verdict, len(tree(root))) == ("complete", 5 * 13)
     assert check(root, deep=True, strict=True)[0].exit_code == 0

@@ -166,7 +166,7 @@ def _verdict(result: Verification, shown: int, report: str) -> list[str]:
         rows.append(("foreign", f"{format_count(foreign)} that the ledger does not know; they are left alone"))
     if unrevealed:
         rows.append(
-            ("unrevealed", f"{format_count(unrevealed)} left by a run that was cut short; `resume` finishes it")
+            ("staged", f"{format_count(unrevealed)} unrevealed, left by a run that was cut short; `resume` finishes it")
         )
     if result.lacking:
         lacking = f"{format_count(result.lacking)} assets never arrived: stacmirror status {dest} --failed"
