@@ -62,7 +62,9 @@ def make_router(
             make_allowance=make_allowance,
         ),
         redirects_max=settings.catalog.redirects_max,
-        small_max_bytes=min(settings.write.small_file_max_bytes, held_max_bytes),
+        small_max_bytes=min(
+            settings.write.small_file_max_bytes, held_max_bytes, settings.write.max_file_size_bytes or sys.maxsize
+        ),
         retry_after_max_s=limit.retry_after_max_s,
         wall=clock.wall,
     )
@@ -76,6 +78,7 @@ def _make_http(settings: Settings) -> Transport:
             connect_timeout_s=limit.connect_timeout_s,
             stall_timeout_s=limit.stall_timeout_s,
             kept_max=limit.per_host,
+            slowest_bytes_per_s=limit.lowest_speed_bytes,
         )
     from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
 
@@ -84,6 +87,7 @@ def _make_http(settings: Settings) -> Transport:
         connect_timeout_s=limit.connect_timeout_s,
         stall_timeout_s=limit.stall_timeout_s,
         proxies=proxies,
+        slowest_bytes_per_s=limit.lowest_speed_bytes,
     )
 
 

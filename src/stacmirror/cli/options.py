@@ -89,6 +89,9 @@ TUNING = Group(
             "learn_redirects", "Ask where links lead at once, when it follows from item ids (never where it is signed)."
         ),
         Flag("stall_timeout", "Longest time without a byte.", "TIME"),
+        Flag("lowest_speed", "Bytes a second, over 30 s; 0: any.", "SIZE"),
+        Flag("large_at_once", "Large files of an item at once.", "N"),
+        Flag("max_file_size", "Refuse larger files; 0: none.", "SIZE"),
         Flag("connect_timeout", "Time to connect.", "TIME"),
         Flag("http_client", "wire (our own, least CPU) or aiohttp.", "NAME"),
         Flag("sync_every", "Longest time between commits.", "TIME"),

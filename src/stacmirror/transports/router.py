@@ -60,11 +60,13 @@ class Router:
         self.requests_max = sys.maxsize
         """Where requests end, for who must not ask for more: TransferError, kind `cap`, nothing sent."""
 
-    async def open(self, href: str) -> Reply:
-        """See `interfaces.Opener.open`."""
-        url = href
+    async def open(
+        self, href: str, first: Mapping[str, str] = _ASSET_HEADERS, others: Mapping[str, str] = _ASSET_HEADERS
+    ) -> Reply:
+        """See `interfaces.Opener.open`. `first` are the headers for `href` itself, `others` those behind a redirect."""
+        url, headers = href, first
         for _ in range(self._redirects_max + 1):
-            reply = await self._ask_once(url, _ASSET_HEADERS, self._small_max_bytes, _PAUSE_IN_PLACE_S)
+            reply = await self._ask_once(url, headers, self._small_max_bytes, _PAUSE_IN_PLACE_S)
             if reply.status not in REDIRECT_STATUSES:
                 return reply
             if reply.stream is not None:
@@ -73,9 +75,15 @@ class Router:
             if not location:
                 raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
             url = location if _ABSOLUTE.match(location) else urljoin(url, location)
+            headers = others
         raise TransferError(
             "redirect", f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False
         )
+
+    async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
+        """See `interfaces.Opener.open_rest`."""
+        headers = {**_ASSET_HEADERS, **headers}
+        return await self.open(href, _ASSET_HEADERS if redirected else headers, headers)
 
     async def ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Reply:
         """Ask for a page or an item: one GET, its body whole and decoded, at most `max_bytes`.

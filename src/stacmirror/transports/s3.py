@@ -87,6 +87,8 @@ class S3Transport:
             path = object_path(unquote(key))
         except UnicodeError as error:  # half a surrogate pair
             raise TransferError("url", "not an s3://bucket/key address", retryable=False) from error
+        if "If-Range" in headers:
+            headers = _conditions(headers)
         for attempt in range(_ATTEMPTS):
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
             path_there = bucket.prefix + path
@@ -162,6 +164,14 @@ class S3Transport:
             raise LoginRefused(
                 f"S3 refused the AWS credentials ({code})", hint="check AWS_PROFILE or the AWS_ variables"
             )
+
+
+def _conditions(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with the conditions that S3 promises to heed; If-Range is none of them. Not met: 412."""
+    sent = dict(headers)
+    validator = sent.pop("If-Range")
+    sent["If-Match" if validator.startswith('"') else "If-Unmodified-Since"] = validator
+    return sent
 
 
 def _code(reply: Reply) -> str:
