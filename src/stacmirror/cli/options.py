@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from stacmirror.errors import UsageError
 from stacmirror.typed import Option, options
+from stacmirror.units import typed_size
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ TUNING = Group(
             "learn_redirects", "Ask where links lead at once, when it follows from item ids (never where it is signed)."
         ),
         Flag("stall_timeout", "Longest time without a byte.", "TIME"),
-        Flag("lowest_speed", "Bytes a second, over 30 s; 0: any.", "SIZE"),
+        Flag("lowest_speed", "Slowest, a second; 0: any.", "SIZE"),
         Flag("large_at_once", "Large files of an item at once.", "N"),
-        Flag("max_file_size", "Refuse larger files; 0: none.", "SIZE"),
+        Flag("max_file_size", "Largest file; 0: any.", "SIZE"),
         Flag("connect_timeout", "Time to connect.", "TIME"),
         Flag("http_client", "wire (our own, least CPU) or aiohttp.", "NAME"),
         Flag("sync_every", "Longest time between commits.", "TIME"),
@@ -209,6 +210,8 @@ def _default(option: Option) -> str:
     if option.default in (None, "", (), False):
         return ""
     value = f"{option.default:g}s" if isinstance(option.default, float) else str(option.default)
+    if option.field_name.endswith("_bytes") and isinstance(option.default, int):
+        value = typed_size(option.default)
     return " [dim]" + escape(f"[default: {value}]") + "[/dim]"
 
 
