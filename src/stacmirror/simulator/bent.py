@@ -30,11 +30,14 @@ def bent_answer(answer: Answer, fault: str) -> Answer:
     """Return the answer as such a server gives it."""
     if fault == "wrong-range":
         return replace(answer, headers=_CONTENT_RANGE.sub(_shifted, answer.headers))
-    if fault == "weak-etag":
-        return replace(answer, headers=_VALIDATORS.sub(lambda found: b"ETag: W/" if found[1] else b"", answer.headers))
     if fault == "endless" and answer.status == 200:
         return replace(answer, body=_endless(), length=None)
     return answer
+
+
+def weakened(answer: Answer) -> Answer:
+    """Return the answer of a server whose validators name no version."""
+    return replace(answer, headers=_VALIDATORS.sub(lambda found: b"ETag: W/" if found[1] else b"", answer.headers))
 
 
 def _shifted(found: re.Match[bytes]) -> bytes:

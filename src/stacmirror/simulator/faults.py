@@ -30,7 +30,6 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "whole": "storage: ignores Range and sends the whole object with 200",
         "wrong-range": "storage: sends a 206 whose Content-Range is a byte off",
         "changed": "storage: a large object is another one from this request on",
-        "weak-etag": "storage: the ETag is weak, and there is no Last-Modified",
     }
 )
 TRAPS: Mapping[str, str] = MappingProxyType(
@@ -42,6 +41,7 @@ TRAPS: Mapping[str, str] = MappingProxyType(
         "many-sources": "each label has five sources",
         "moved-objects": "the newer half of the objects has been moved: links lead there, the old places are empty",
         "signed-targets": "links lead to signed https:// addresses, another signature each time",
+        "weak-validators": "storage has weak ETags and no Last-Modified",
         "if-range-ignored": "storage answers ranges whatever their conditions say",
         "empty-page-with-next": "an empty page with a next link stands in the middle of the listing",
     }

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from .answers import Answer, Ask, Host
 from .api import PREFIX, Api
-from .bent import bent_answer, bent_ask
+from .bent import bent_answer, bent_ask, weakened
 from .blobs import Blobs
 from .delivery import Delivery
 from .faults import FAULTS, Faults, refuse_unknown
@@ -55,6 +55,7 @@ class Simulator:
         self.api_url = self.blobs_url = self.s3_url = self.log_url = ""
         self._counts = Counts()
         self._faults = Faults(settings.seed, settings.faults)
+        self._is_weak = "weak-validators" in settings.traps
         self._ignores_conditions = "if-range-ignored" in settings.traps
         self._keeps_records = settings.log_requests is not False
         self._world = World(
@@ -208,6 +209,8 @@ class Simulator:
                 answer = host.answer(ask, kind)
                 if fault and host.name != "api":
                     answer = bent_answer(answer, fault)
+                if self._is_weak and host.name != "api":
+                    answer = weakened(answer)
             if record is not None:
                 record.status, record.fault = answer.status, fault
             self._counts.statuses[host.name, answer.status] += 1
