@@ -10,7 +10,7 @@ import random
 import time
 from contextlib import suppress
 
-from stacmirror.assembly import make_catalog, make_router, retry_policy
+from stacmirror.assembly import make_catalog, make_pipelining, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
@@ -21,6 +21,7 @@ from stacmirror.ledger.lock import RunLock
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
 from stacmirror.open_files import fit_open_files
+from stacmirror.pipeline.ahead import Ahead
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.learn import Learner
@@ -174,6 +175,7 @@ class Mirror:
         shortcut = None
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
+        several = make_pipelining(settings, router, self._observer.note)
         crew = Crew(
             catalog=catalog,
             opener=router,
@@ -190,6 +192,7 @@ class Mirror:
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
             large_at_once=limit.large_at_once,
             shortcut=shortcut,
+            ahead=None if several is None else Ahead(several, missing, shortcut),
         )
         shape = Shape(
             workers=limit.workers,

@@ -89,6 +89,7 @@ TUNING = Group(
         Flag(
             "learn_redirects", "Ask where links lead at once, when it follows from item ids (never where it is signed)."
         ),
+        Flag("pipeline", "Send an item's requests in one write (HTTP pipelining), where hosts take that."),
         Flag("stall_timeout", "Longest time without a byte.", "TIME"),
         Flag("lowest_speed", "Slowest, a second; 0: any.", "SIZE"),
         Flag("large_at_once", "Large files of an item at once.", "N"),

@@ -33,14 +33,20 @@ class Shortcut:
         return self._learner.guess(item, transfer.asset)
 
     async def fetch(
-        self, guess: Guess, item: ItemKey, transfer: Transfer, unit: Unit, name_for: Callable[[str], str]
+        self,
+        guess: Guess,
+        item: ItemKey,
+        transfer: Transfer,
+        unit: Unit,
+        name_for: Callable[[str], str],
+        reply: Reply | None = None,
     ) -> Fetched | None:
         """Ask where the asset should be; None when the link is to be asked instead. Else as `Fetcher.fetch`.
 
         Raises: LoginRefused, TargetUnwritable; no TransferError.
         """
         try:
-            reply = await self._opener.open(guess.url)
+            reply = reply or await self._opener.open(guess.url)
             if not self._is_right(guess, reply):
                 if reply.stream is not None:
                     reply.stream.close()
@@ -56,13 +62,18 @@ class Shortcut:
         return fetched
 
     async def fetch_by_link(
-        self, item: ItemKey, transfer: Transfer, unit: Unit, name_for: Callable[[str], str]
+        self,
+        item: ItemKey,
+        transfer: Transfer,
+        unit: Unit,
+        name_for: Callable[[str], str],
+        reply: Reply | None = None,
     ) -> Fetched:
         """Ask the asset's link, as `Fetcher.fetch` does, and learn where it leads."""
         asset = transfer.asset
-        if not asset.href or self._fetcher.waits(item, transfer):
+        if not asset.href or (reply is None and self._fetcher.waits(item, transfer)):
             return await self._fetcher.fetch(item, transfer, unit, name_for)  # which says so, or goes on
-        reply = await self._opener.open(asset.href)
+        reply = reply or await self._opener.open(asset.href)
         self._learner.led(item, asset, reply.url, _media_type(reply), found=reply.status == 200)
         return await self._fetcher.fetch(item, transfer, unit, name_for, reply)
 

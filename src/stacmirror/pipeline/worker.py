@@ -6,17 +6,17 @@ until its next attempt is due; it never sleeps through a server's pause.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from stacmirror.errors import SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
 from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.abreast import settle_abreast
+from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
-from stacmirror.pipeline.learn import Guess
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
@@ -52,6 +52,8 @@ class Crew(NamedTuple):
     """Large files of one item on their way at once."""
     shortcut: Shortcut | None = None
     """Where redirects are learned: the way past them."""
+    ahead: Ahead | None = None
+    """Where several requests are sent at once: the way to do it."""
 
 
 class Worker:
@@ -95,35 +97,38 @@ class Worker:
     async def _advance_job(self, bundle: Bundle, job: Job) -> float | None:
         if not job.planned and not await self._read_and_plan(bundle, job):
             return None
+        ahead = await self._ask_ahead(job) if self._crew.ahead is not None else NOTHING
         later: list[Transfer] = []
         for number, transfer in enumerate(job.todo):
             if job.large:
-                later += await self._settle_large(bundle, job, number)
+                later += await self._settle_large(bundle, job, number, ahead)
                 break
             try:
-                if not await self._settle(bundle, job, transfer):
+                if not await self._settle(bundle, job, transfer, ahead):
                     later.append(transfer)
             except LargeMet as met:
                 job.large = True
-                later += await self._settle_large(bundle, job, number, met.reply)
+                later += await self._settle_large(bundle, job, number, ahead, met.reply)
                 break
         job.todo = later
         if not later:
             return None
         return max(0.0, min(transfer.not_before_s for transfer in later) - self._crew.clock.monotonic())
 
-    async def _settle_large(self, bundle: Bundle, job: Job, number: int, reply: Reply | None = None) -> list[Transfer]:
-        """Settle what is left of the job, from transfer `number` on, several at once; `reply` answers that one."""
+    async def _settle_large(
+        self, bundle: Bundle, job: Job, number: int, ahead: Mapping[str, Answered], met: Reply | None = None
+    ) -> list[Transfer]:
+        """Settle what is left of the job, from transfer `number` on, several at once; `met` answers that one."""
         first = job.todo[number]
 
         async def settle(transfer: Transfer) -> bool:
-            return await self._settle(bundle, job, transfer, reply if transfer is first else None)
+            return await self._settle(bundle, job, transfer, ahead, met if transfer is first else None)
 
         try:
             return await settle_abreast(job.todo[number:], settle, self._crew.large_at_once)
         finally:
-            if reply is not None and reply.stream is not None:
-                reply.stream.close()
+            if met is not None and met.stream is not None:
+                met.stream.close()
 
     # -- one item ------------------------------------------------------------------------------------------
 
@@ -216,31 +221,45 @@ class Worker:
 
     # -- one asset -----------------------------------------------------------------------------------------
 
-    async def _settle(self, bundle: Bundle, job: Job, transfer: Transfer, reply: Reply | None = None) -> bool:
+    async def _ask_ahead(self, job: Job) -> Mapping[str, Answered]:
+        """Ask for all of a fresh item's assets at once; return what came of it, by asset key."""
+        if self._crew.ahead is None or not self._crew.ahead.suits(job):
+            return NOTHING
+        if self._links.is_due(job):
+            await self._links.renew(job)
+        return await self._crew.ahead.ask(job)
+
+    async def _settle(
+        self, bundle: Bundle, job: Job, transfer: Transfer, ahead: Mapping[str, Answered], met: Reply | None = None
+    ) -> bool:
         """Bring one transfer to an outcome if that can be had now; True when it has one.
 
-        `reply` is the answer to it, where it was asked for already. Raises: LargeMet in a job not known to be large.
+        `met` is the large answer that it was begun with. Raises: LargeMet in a job not known to be large.
         """
         crew, key = self._crew, transfer.asset.key
         now_s = crew.clock.monotonic()
-        guess = None
-        if reply is None:
+        answered = Answered(None, met)
+        if met is None:
             if transfer.not_before_s > now_s:
                 return False
             if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
                 job.absent.append(Absent(key, assumed=True))
                 return True
-            guess = None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer)
-            if guess is None and self._links.is_due(job):
-                await self._links.renew(job)
-            pause_s = crew.opener.wait_s(transfer.asset.href if guess is None else guess.url)
-            if pause_s > _WAIT_IN_PLACE_S:
-                transfer.not_before_s = now_s + pause_s
-                return False
+            found = ahead.get(key) if transfer.attempts == 0 else None
+            if found is None:
+                found = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
+            answered = found
+            if answered.reply is None:
+                if answered.guess is None and self._links.is_due(job):
+                    await self._links.renew(job)
+                pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
+                if pause_s > _WAIT_IN_PLACE_S:
+                    transfer.not_before_s = now_s + pause_s
+                    return False
             transfer.attempts += 1
         token = crew.progress.begin(job.key.id, key, now_s)
         try:
-            await self._fetch(job, transfer, guess, reply)
+            await self._fetch(job, transfer, answered)
         except TransferError as error:
             return await self._failed(bundle, job, transfer, error)
         finally:
@@ -248,21 +267,22 @@ class Worker:
         crew.missing.found(job.key.collection, key)
         return True
 
-    async def _fetch(self, job: Job, transfer: Transfer, guess: Guess | None, reply: Reply | None) -> None:
-        crew = self._crew
+    async def _fetch(self, job: Job, transfer: Transfer, answered: Answered) -> None:
+        crew, (guess, reply) = self._crew, answered
         if job.unit is None:
             raise RuntimeError(f"unplanned job {job.key}")
 
         def name_for(url: str) -> str:
             return crew.planner.name_for_target(url, transfer.asset.key, job)
 
-        if crew.shortcut is None or reply is not None:
+        if crew.shortcut is None:
             fetched = await crew.fetcher.fetch(job.key, transfer, job.unit, name_for, reply, tells_large=not job.large)
         else:
-            found = guess and await crew.shortcut.fetch(guess, job.key, transfer, job.unit, name_for)
+            found = guess and await crew.shortcut.fetch(guess, job.key, transfer, job.unit, name_for, reply)
             if guess is not None and found is None and self._links.is_due(job):
                 await self._links.renew(job)
-            fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for)
+            by_link = reply if guess is None else None
+            fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for, by_link)
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
         if fetched.body is None:
