@@ -50,7 +50,7 @@ def entries(target: str, on_problem: OnProblem, now: Checking | None = None) -> 
     now = now or Checking()
     with _audit(target) as audit:
         now.phase, now.items_total = "listing", audit.items()
-        for rows in audit.rows():
+        for rows in audit.slices():
             for row in rows:
                 now.items += 1
                 folder = layout.folder(row.key, row.key)[0] if row.folder is None else row.folder

@@ -74,7 +74,7 @@ class Strays:
         for paths in inspect.files_elsewhere(self._target, folders.__contains__, STATE_FOLDER, tick):
             unknown = [path for path in paths if path not in own]
             # A run may have revealed items meanwhile: their rows were there before their files.
-            for rows in audit.rows(last_row):
+            for rows in audit.slices(last_row):
                 late.update(path_hash(self._folder_of(row)) for row in rows if row.exclusive)
                 last_row = rows[-1].row
             known = audit.known_paths(unknown)

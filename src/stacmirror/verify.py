@@ -183,7 +183,7 @@ class _Verifier:
         now = self._now
         batch: Batch[_Tag] = Batch()
         size_bytes = 0
-        for rows in self._audit.rows():
+        for rows in self._audit.slices():
             for row in rows:
                 for folder, receipt in self._check_row(row):
                     if not deep:

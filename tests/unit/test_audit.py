@@ -39,7 +39,7 @@ def test_rows_come_in_slices_that_hold_nobody_up(monkeypatch: pytest.MonkeyPatch
         with opened(folder) as store:
             reader = LedgerAudit(path)
             seen: list[str] = []
-            for number, rows in enumerate(reader.rows()):
+            for number, rows in enumerate(reader.slices()):
                 seen += [row.key.id for row in rows]
                 commit(store, outcome(record(f"late{number}"))) if number < 2 else None
                 busy, in_wal, folded = store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -56,7 +56,7 @@ def test_every_bit_of_a_row_is_watched() -> None:
         with sqlite3.connect(path) as db:
             good = db.execute("SELECT receipts, sources, crc, id, hash, stored, bytes FROM item WHERE n = 1").fetchone()
             reader = LedgerAudit(path)
-            assert [row.fault for rows in reader.rows() for row in rows] == ["", ""]
+            assert [row.fault for rows in reader.slices() for row in rows] == ["", ""]
             columns = ("receipts", "sources", "crc", "id", "hash", "stored", "bytes")
             for column, value in zip(columns, good, strict=True):
                 for changed in flipped(value):
@@ -99,7 +99,7 @@ def test_text_that_is_no_utf8_hides_no_row() -> None:
             db.execute("UPDATE item SET sources = CAST(x'ff' || CAST(sources AS BLOB) AS TEXT) WHERE n = 3")
         db.close()
         reader = LedgerAudit(path)
-        assert [bool(row.fault) for rows in reader.rows() for row in rows] == [True, False, True, False]
+        assert [bool(row.fault) for rows in reader.slices() for row in rows] == [True, False, True, False]
         reader.close()
         plain = LedgerReader(path)
         said: list[str] = []

@@ -54,7 +54,7 @@ class AuditRow(Struct):
 class LedgerAudit(LedgerReader):
     """A ledger that is read as a whole. Raises: as `LedgerReader`."""
 
-    def rows(self, after_row: int = 0) -> Iterator[list[AuditRow]]:
+    def slices(self, after_row: int = 0) -> Iterator[list[AuditRow]]:
         """Give all rows, in slices, in the order they were first written."""
         while True:
             found = self._rows(f"SELECT {_COLUMNS} WHERE i.n > ? ORDER BY i.n LIMIT {_SLICE_ROWS}", (after_row,))
