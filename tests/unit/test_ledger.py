@@ -299,6 +299,17 @@ def test_what_a_walk_is_for_is_kept_until_its_end(tmp_path: Path) -> None:
         assert (point.refresh, point.widen, point.first) == (True, False, 1)
 
 
+def test_a_walk_that_is_begun_anew_is_for_what_the_one_before_was_for(tmp_path: Path) -> None:
+    """More assets were wanted and are not there yet: `--refresh` on top of that does not forget it."""
+    with opened(tmp_path) as store:
+        store.begin_walk(widen=True)
+        store.write([a_page(0, 2), outcome(record("a"))], [])
+    with opened(tmp_path) as store:
+        store.begin_walk(refresh=True)
+        point = store.resume_point()
+        assert (point.refresh, point.widen) == (True, True)
+
+
 # -- any kill ----------------------------------------------------------------------------------------------
 
 
