@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-slow clean
+.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow clean
 
 help:
 	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint types   ruff; mypy --strict"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
 	@echo "make bench        stacmirror and its peers in turn; bench-quick: under 3 minutes; bench-growth: 1,000 to 100,000 items"
+	@echo "make bench-resume from the command to the first request, with a ledger of 590,326 items (10 minutes)"
 	@echo "make bench-slow   an origin 80 ms away that refuses more than 128 at once: fixed settings, and none (10 minutes)"
 
 $(BIN)/python:
@@ -67,6 +68,9 @@ bench-quick: $(VENV)/.installed
 
 bench-growth: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.growth $(ARGS)
+
+bench-resume: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.resume $(ARGS)
 
 bench-slow: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.slow_world $(ARGS)

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
+from stacmirror.ledger.home import LEDGER, ledger_path, state_folder
 from stacmirror.ledger.lock import owner
 from stacmirror.ledger.reader import LedgerReader
 from stacmirror.model import AbsentKey, Counts, FailedAsset, FailureCount
@@ -36,9 +37,9 @@ def read_status(target: str) -> MirrorStatus:
     Raises: UsageError when there is none; TargetInUse when its ledger is foreign or unreadable.
     """
     record = read_record(target)
-    folder = os.path.join(target, STATE_FOLDER)
-    sizes = _part_sizes(os.path.join(folder, "parts"))
-    ledger = LedgerReader(os.path.join(folder, "ledger.sqlite"))
+    sizes = _part_sizes(os.path.join(target, STATE_FOLDER, "parts"))
+    folder = state_folder(os.path.join(target, STATE_FOLDER))
+    ledger = LedgerReader(os.path.join(folder, LEDGER))
     try:
         return MirrorStatus(
             source=str(record.get("source", "")),
@@ -72,7 +73,7 @@ def _part_sizes(folder: str) -> list[int]:
 def read_failed(target: str) -> Iterator[FailedAsset]:
     """Give every asset that the mirror in `target` lacks. Raises: as `read_status`."""
     read_record(target)
-    ledger = LedgerReader(os.path.join(target, STATE_FOLDER, "ledger.sqlite"))
+    ledger = LedgerReader(ledger_path(os.path.join(target, STATE_FOLDER)))
     try:
         yield from ledger.failed_assets()
     finally:

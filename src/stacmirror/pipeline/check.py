@@ -23,6 +23,11 @@ _MD5_ETAG = re.compile(r'^"?([0-9a-fA-F]{32})"?$')
 DigestKind = Literal["md5", "xxh3"]
 
 
+def digest_of(kind: DigestKind, body: bytes) -> bytes:
+    """Return the digest that a receipt of `kind` has for `body`."""
+    return hashlib.md5(body, usedforsecurity=False).digest() if kind == "md5" else xxhash.xxh3_128_digest(body)
+
+
 class Expected:
     """What the headers of one answer promise of its body."""
 

@@ -103,6 +103,16 @@ class DirectorySink:
             for name, final_name in names.items()
         )
 
+    def read(self, unit: Unit, name: str) -> bytes | None:
+        """See `interfaces.Sink.read`. For small files only: it blocks."""
+        for folder in (os.path.join(self._staging, unit.id), os.path.join(self._target, unit.folder)):
+            try:
+                with open(os.path.join(folder, name), "rb") as file:
+                    return file.read()
+            except OSError:
+                continue  # what cannot be read is fetched again
+        return None
+
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:
         """Remove every staged file but `units`' names, and parts without a record: what a kill left."""
         units = {unit: list(names) for unit, names in units.items()}
