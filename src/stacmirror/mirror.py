@@ -128,12 +128,12 @@ class Mirror:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
             ledger.on_damaged = self._observer.note
             start, staged = recover(sink, ledger)
+            drop_parts_of_known(sink, ledger)
             if start.again:
                 self._observer.note(
                     "this source's pages are numbered, and shift: walking again from the start;"
                     " what is here is skipped by its id"
                 )
-            drop_parts_of_known(sink, ledger)
             run, walk = self._build(sink, ledger, router, catalog)
             error: StacmirrorError | None = None
             try:

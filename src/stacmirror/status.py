@@ -37,9 +37,9 @@ def read_status(target: str) -> MirrorStatus:
     Raises: UsageError when there is none; TargetInUse when its ledger is foreign or unreadable.
     """
     record = read_record(target)
-    folder = os.path.join(target, STATE_FOLDER)
-    sizes = _part_sizes(os.path.join(folder, "parts"))
-    ledger = LedgerReader(os.path.join(state_folder(folder), LEDGER))
+    sizes = _part_sizes(os.path.join(target, STATE_FOLDER, "parts"))
+    folder = state_folder(os.path.join(target, STATE_FOLDER))
+    ledger = LedgerReader(os.path.join(folder, LEDGER))
     try:
         return MirrorStatus(
             source=str(record.get("source", "")),

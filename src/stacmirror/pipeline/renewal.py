@@ -38,11 +38,12 @@ class Renewal:
         """Return whether the item's links die soon: to renew them is cheaper than to learn it from refusals."""
         return job.expires_s - self._clock.wall() < self._margin_s
 
-    async def mend(self, job: Job, transfer: Transfer) -> bool:
-        """After a refusal: if the link had expired by our reckoning, renew; True when there is another one to ask."""
+    async def mend(self, job: Job, transfer: Transfer, href: str) -> bool:
+        """After `href` was refused: if it had expired by our reckoning, renew; True when there is another to ask."""
         if job.item is None:
             return False
-        href = transfer.asset.href
+        if transfer.asset.href != href:  # renewed for another of its files meanwhile
+            return True
         if expires_at_s(href, self._life_s, job.item.read_at_s) > self._clock.wall():
             return False
         await self.renew(job)

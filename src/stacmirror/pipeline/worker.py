@@ -272,11 +272,12 @@ class Worker:
                     transfer.not_before_s = now_s + pause_s
                     return False
             transfer.attempts += 1
+        href = transfer.asset.href
         token = crew.progress.begin(job.key.id, key, now_s)
         try:
             await self._fetch(job, transfer, answered)
         except TransferError as error:
-            return await self._failed(bundle, job, transfer, error)
+            return await self._failed(job, transfer, href, error)
         finally:
             crew.progress.end(token)
         crew.missing.found(job.key.collection, key)
@@ -310,14 +311,14 @@ class Worker:
                 self._stage(job)
                 job.label_bodies.clear()
 
-    async def _failed(self, bundle: Bundle, job: Job, transfer: Transfer, error: TransferError) -> bool:
-        """Decide what a failed attempt means: renew the link, ask later, an absence, or a failure."""
+    async def _failed(self, job: Job, transfer: Transfer, href: str, error: TransferError) -> bool:
+        """Decide what a failed attempt at `href` means: renew the link, ask later, an absence, or a failure."""
         crew, key = self._crew, transfer.asset.key
         if error.kind == "paused":  # nobody was asked: no attempt
             transfer.attempts -= 1
             transfer.not_before_s = crew.clock.monotonic() + (error.retry_after_s or 0.0)
             return False
-        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer):
+        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer, href):
             transfer.attempts -= 1
             return False
         wait_s = crew.policy.wait_s(transfer.attempts, error, crew.random)
