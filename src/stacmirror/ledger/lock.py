@@ -5,6 +5,7 @@ The lock is the kernel's (flock), so that a dead owner's is free at once; the te
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -53,10 +54,12 @@ class RunLock:
 
     def release(self) -> None:
         """Give it back. May be called twice."""
-        if self._fd >= 0:
-            os.ftruncate(self._fd, 0)
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # on a disk that has failed; closing is what gives the lock back
+                os.ftruncate(fd, 0)
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
 
 def _lock(fd: int) -> None:

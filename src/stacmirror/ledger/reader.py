@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stacmirror.errors import TargetInUse
+from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
 from stacmirror.ledger.samples import ITEM_ROWS, sampled_rows
 from stacmirror.ledger.schema import COMMITTED, HELD, UNMET
@@ -61,7 +61,7 @@ class LedgerReader:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the reading connection to one thread. Raises: TargetInUse when the file is damaged."""
+        """Give the reading connection to one thread. Raises: TargetInUse for a damaged file, TargetUnwritable for the disk's."""
         with self._lock:
             try:
                 yield self._read
@@ -279,7 +279,11 @@ def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
-def _unreadable(error: Exception, path: str) -> TargetInUse:
+def _unreadable(error: Exception, path: str) -> TargetInUse | TargetUnwritable:
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR"):
+        return TargetUnwritable(
+            f"the disk gives the ledger {path} no more: {error}", hint="look at the disk; then resume"
+        )
     return TargetInUse(f"{path} is not a readable ledger: {error}", hint="is it another program's, or damaged?")
 
 

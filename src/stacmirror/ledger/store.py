@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
@@ -58,7 +58,11 @@ class LedgerStore(LedgerReader):
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 schema.create(self._db)
             refuse_foreign(self._db, path)  # before the first pragma that changes the file
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
+            self._db.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;"
+                # Of use on macOS only, where fsync alone leaves data in the drive's cache.
+                " PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;"
+            )
         except sqlite3.Error as error:
             raise _unusable(error, path) from error
 
@@ -172,10 +176,13 @@ class LedgerStore(LedgerReader):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # A full disk may have rolled back already, and a broken one takes no ROLLBACK: the first error counts.
+                if self._db.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise _unusable(error, self.path) from error
 

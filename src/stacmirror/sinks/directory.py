@@ -236,8 +236,10 @@ class DirectoryPart:
         self._placed()
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._file.close()
-        with contextlib.suppress(FileNotFoundError):
+        # What went wrong is on its way already; a disk that has failed cannot be tidied up, and the next start does it.
+        with contextlib.suppress(OSError):
+            await self._file.close()
+        with contextlib.suppress(OSError):
             os.unlink(self._path)
 
 
