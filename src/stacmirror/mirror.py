@@ -90,7 +90,12 @@ class Mirror:
                 ledger = LedgerStore(os.path.join(state, "ledger.sqlite"))
                 try:
                     outcome = await self._run_with(sink, ledger)
-                    return self._summary(outcome, ledger, time.monotonic() - started_s, time.process_time() - cpu_s)
+                    took = time.monotonic() - started_s, time.process_time() - cpu_s
+                    try:
+                        return self._summary(outcome, ledger, *took)
+                    except StacmirrorError as unreadable:
+                        # A disk that has failed may not let its ledger be read, either: what ended the run counts.
+                        raise (outcome.error or unreadable) from unreadable
                 finally:
                     ledger.close()
             finally:

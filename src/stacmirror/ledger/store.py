@@ -16,7 +16,7 @@ from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
 from stacmirror.ledger.pages import Pages
 from stacmirror.ledger.places import Places
-from stacmirror.ledger.reader import LedgerReader, refuse_foreign
+from stacmirror.ledger.reader import LedgerReader, disk_says, refuse_foreign
 from stacmirror.ledger.rows import ItemRows
 from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
 from stacmirror.model import (
@@ -193,7 +193,11 @@ class LedgerStore(LedgerReader):
 
 
 def _unusable(error: sqlite3.Error, path: str) -> TargetUnwritable | TargetInUse:
-    code = getattr(error, "sqlite_errorname", "")
-    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
         return TargetUnwritable(f"cannot write the ledger {path}: {error}", hint="make room, then `stacmirror resume`")
+    reason = disk_says(error, path)
+    if reason or getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
+        return TargetUnwritable(
+            f"cannot write the ledger {path}: {reason or error}", hint="mend the target, then `stacmirror resume`"
+        )
     return TargetInUse(f"the ledger {path} cannot be used: {error}", hint="is it another program's file, or damaged?")
