@@ -156,9 +156,9 @@ async def _cut_until_done(
         process = await mirrors.start(simulator, command)
         cut_ns = await _cut_in(simulator, disk, process, dice.uniform(0, longest_s))
         code, _, said = await mirrors.ended(process, _STOPPED_S)
-        if code == 0:  # it was done before the cut
+        if not cut_ns:  # it was done before
             break
-        if code not in (6, -signal.SIGBUS):
+        if code not in (0, 6, -signal.SIGBUS):
             raise Broken(f"on a dead disk the run ended with {code}: {said}")
         disk.back()
         tally.cuts += 1
@@ -166,18 +166,22 @@ async def _cut_until_done(
         tally.visible += len(await asyncio.to_thread(mirrors.digests, target)) if target.exists() else 0
         tally.promised += _hold_to(promises, cut_ns, found)
         promises.unlink(missing_ok=True)  # the next promises are of what is there now
+        if code == 0:  # it was done before the cut, and has promised all of it
+            mirrors.check_end(target, expected, items)
+            return
     await mirrors.finish(simulator, target)
     await asyncio.to_thread(mirrors.check_end, target, expected, items)
 
 
 async def _cut_in(simulator: Simulator, disk: Disk, process: asyncio.subprocess.Process, seconds: float) -> int:
-    """Cut the power `seconds` after the first new request; return when that began, in monotonic ns."""
+    """Cut the power `seconds` after the first new request; return when that began, in monotonic ns, or 0 for never."""
     while process.returncode is None and not mirrors.asked(simulator):
         await asyncio.sleep(0.002)
     await asyncio.sleep(seconds)
+    if process.returncode is not None:
+        return 0
     cut_ns = time.monotonic_ns()
-    if process.returncode is None:
-        await asyncio.to_thread(disk.cut)
+    await asyncio.to_thread(disk.cut)
     return cut_ns
 
 

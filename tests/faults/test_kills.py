@@ -13,7 +13,7 @@ from tests.faults.kills import run_kills
 
 @pytest.mark.slow
 async def test_killed_at_every_named_point(tmp_path: Path) -> None:
-    """After each kill every visible file is whole, no committed one is lost; the finished tree is the undisturbed one."""
+    """After each kill every visible file is whole, no committed one lost; the finished tree is the undisturbed one."""
     seed = random.randrange(1 << 30)
     points = list(POINTS)
     random.Random(seed).shuffle(points)
