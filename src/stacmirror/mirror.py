@@ -27,6 +27,7 @@ from stacmirror.pipeline.learn import Learner
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.room import Room
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
@@ -110,7 +111,9 @@ class Mirror:
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
             start, staged = recover(sink, ledger)
-            run, walk = self._build(sink, ledger, router, catalog)
+            room = self._room(sink)
+            room.check(start)
+            run, walk = self._build(sink, ledger, router, catalog, room)
             error: StacmirrorError | None = None
             try:
                 await run.execute(start, staged)
@@ -128,7 +131,7 @@ class Mirror:
             await router.close()
 
     def _build(
-        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog
+        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog, room: Room
     ) -> tuple[Run, Walk]:
         settings, progress, clock = self._settings, self.progress, self._clock
         limit, write = settings.limit, settings.write
@@ -198,7 +201,19 @@ class Mirror:
             grace_s=settings.run.grace_s,
             show_incomplete=write.incomplete == "show",
         )
-        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape), walk
+        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, room), walk
+
+    def _room(self, sink: DirectorySink) -> Room:
+        write = self._settings.write
+        return Room(
+            sink,
+            self.progress,
+            self._clock,
+            self._observer.note,
+            keep_bytes=write.keep_free_bytes,
+            keep_inodes=write.keep_free_inodes,
+            foretells=write.preflight,
+        )
 
     async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:

@@ -245,6 +245,15 @@ class KnownItem(Struct, frozen=True):
     lacking: int
 
 
+class Space(Struct, frozen=True):
+    """What a target has free, or what a mirror takes. `free_inodes` is None where the file system counts none."""
+
+    place: str
+    free_bytes: int
+    free_inodes: int | None
+    block_bytes: int
+
+
 class ResumePoint(Struct, frozen=True):
     """Where the walk goes on: a page's number (from 0), its cursor, and the matching items of pages before it."""
 

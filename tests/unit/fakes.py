@@ -22,6 +22,7 @@ from stacmirror.model import (
     PageRecord,
     Reveal,
     SourceLink,
+    Space,
     Unit,
 )
 
@@ -164,6 +165,7 @@ class FakeSink:
         self.visible: dict[str, bytes] = {}
         self.failures: dict[str, tuple[int, BaseException]] = {}
         self.calls: dict[str, int] = {}
+        self.free: Space | None = None
 
     def _step(self, name: str, what: str = "") -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
@@ -196,6 +198,9 @@ class FakeSink:
 
     def put_document(self, path: str, content: bytes) -> None:
         self.visible[path] = content
+
+    def space(self) -> Space | None:
+        return self.free
 
     def close(self) -> None:
         pass
