@@ -61,7 +61,7 @@ class Killer:
 def hook(killer: Killer) -> None:
     """Wrap every step that has a name."""
     _after(killer, "stage", DirectorySink, "stage")
-    _after(killer, "part", DirectoryPart, "_flush", is_async=True)
+    _after(killer, "part", DirectoryPart, "write", is_async=True)
     _after(killer, "kept", DirectoryPart, "keep", is_async=True)
     _after(killer, "sync", DirectorySink, "sync")
     _after(killer, "page", Pages, "put_page")
