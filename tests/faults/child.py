@@ -1,6 +1,6 @@
 """The program, with a hook at each step of its cycle: a child process that dies where it is told, or logs its promises.
 
-    python -m tests.faults.child [--kill POINT:N] [--promises FILE] -- mirror SOURCE DEST …
+    python -m tests.faults.child [--kill POINT:N] [--promises FILE] [--hang N] -- mirror SOURCE DEST …
 
 The hooks are wrapped around the product's own classes here, so that the product knows nothing of them. A promise is
 what the ledger's `write` returned from: it is written with its time to FILE, which lies on another disk than DEST.
@@ -141,11 +141,27 @@ def log_promises(path: str) -> None:
     LedgerStore.write = writing  # type: ignore[method-assign]
 
 
+def hang(n: int) -> None:
+    """Let the `n`-th sync, and all after it, not return: a disk that does not answer."""
+    left = n
+
+    def hanging(self: DirectorySink) -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            time.sleep(3600)
+        sync(self)
+
+    sync = DirectorySink.sync
+    DirectorySink.sync = hanging  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Hook, then be the program."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kill", default="")
     parser.add_argument("--promises", default="")
+    parser.add_argument("--hang", type=int, default=0)
     parser.add_argument("words", nargs="+")
     wanted = parser.parse_args()
     if wanted.kill:
@@ -153,6 +169,8 @@ def main() -> None:
         if point not in POINTS:
             sys.exit(f"no such point: {point}")
         hook(Killer(point, int(n)))
+    if wanted.hang:
+        hang(wanted.hang)
     if wanted.promises:
         log_promises(wanted.promises)
     from stacmirror.cli.app import main as program
