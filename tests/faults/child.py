@@ -23,7 +23,7 @@ from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import ItemOutcome, LedgerEntry, Reveal, Unit
 from stacmirror.pipeline.commit import Committer
 from stacmirror.sinks import directory
-from stacmirror.sinks.directory import DirectoryPart, DirectorySink
+from stacmirror.sinks.directory import DirectorySink
 
 POINTS = {
     "open": "a staged file has its name, and no byte",
@@ -61,8 +61,6 @@ class Killer:
 def hook(killer: Killer) -> None:
     """Wrap every step that has a name."""
     _after(killer, "stage", DirectorySink, "stage")
-    _after(killer, "part", DirectoryPart, "write", is_async=True)
-    _after(killer, "kept", DirectoryPart, "keep", is_async=True)
     _after(killer, "sync", DirectorySink, "sync")
     _after(killer, "page", Pages, "put_page")
     _after(killer, "settled", Pages, "count_off")
@@ -71,6 +69,15 @@ def hook(killer: Killer) -> None:
     _after(killer, "rename", DirectorySink, "reveal")
     _after(killer, "recover", DirectorySink, "retain")
     _after(killer, "document", directory, "fsync_path")
+    part = DirectorySink.part
+
+    def parting(*values: Any) -> Any:
+        made = part(*values)
+        _after(killer, "part", made, "write", is_async=True)
+        _after(killer, "kept", made, "keep", is_async=True)
+        return made
+
+    DirectorySink.part = parting  # type: ignore[method-assign]
     tell = Committer._tell
 
     def telling(self: Committer, callback: Callable[..., None], *values: object) -> None:

@@ -24,15 +24,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import aiofiles
 import pytest
 
-from stacmirror import record
+from stacmirror import record, sinks
 from stacmirror.errors import StacmirrorError
 from stacmirror.ledger import lock, store
 from stacmirror.mirror import Mirror
 from stacmirror.simulator import Simulator
-from stacmirror.sinks import directory, durable
+from stacmirror.sinks import directory
+from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.durable import FsyncEach, SyncFs
 from stacmirror.typed import build
 from tests.conftest import SOURCE, simulated
@@ -49,7 +49,7 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "mkdir": (errno.ENOSPC, errno.EROFS, errno.EDQUOT),
     "commit": (errno.ENOSPC, errno.EIO),
 }
-"""The kinds of calls, and what each may fail with. `part` is a large file's open and writes."""
+"""The kinds of calls, and what each may fail with. `part` is a large file's, at the interface."""
 WITHIN_S = 10.0
 
 
@@ -136,40 +136,47 @@ def _sqlite(calls: Calls) -> Any:
     return SimpleNamespace(**{**vars(sqlite3), "connect": connect})
 
 
-def _aiofiles(calls: Calls) -> Any:
-    async def opening(*values: Any, **named: Any) -> Any:
-        calls.check("part")
-        file = await aiofiles.open(*values, **named)
-        write = file.write
-
-        async def writing(content: bytes) -> int:
-            calls.check("part")
-            return int(await write(content))
-
-        file.write = writing
-        return file
-
-    return SimpleNamespace(open=opening)
-
-
 @contextmanager
 def failing(calls: Calls, *, by_fsync: bool) -> Iterator[None]:
     """Put `calls` between the product and the disk."""
-    sync = SyncFs.sync
+    sync, part = SyncFs.sync, DirectorySink.part
+
+    def parting(*values: Any) -> Any:
+        made = part(*values)
+        for name in ("write", "keep"):
+            setattr(made, name, _failing_part(calls, getattr(made, name)))
+        return made
 
     def syncing(self: SyncFs) -> None:
         calls.check_sync("syncfs", "")
         sync(self)
 
     with pytest.MonkeyPatch.context() as patched:
-        for module in (directory, durable, record, lock):
+        for module in (*_modules(sinks), record, lock):
             patched.setattr(module, "os", _Os(calls))
         patched.setattr(store, "sqlite3", _sqlite(calls))
-        patched.setattr(directory, "aiofiles", _aiofiles(calls))
+        patched.setattr(DirectorySink, "part", parting)
         patched.setattr(SyncFs, "sync", syncing)
         if by_fsync:
             patched.setattr(directory, "make_syncer", lambda folder: FsyncEach())
         yield
+
+
+def _modules(package: Any) -> list[Any]:
+    """Return the loaded modules of `package` that use os."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(f"{package.__name__}.")]
+    return [module for module in modules if hasattr(module, "os")]
+
+
+def _failing_part(calls: Calls, inner: Callable[..., Any]) -> Callable[..., Any]:
+    async def checked(*values: Any) -> Any:
+        try:
+            calls.check("part")
+        except OSError as error:
+            raise directory.unwritable(error, "a large file") from error
+        return await inner(*values)
+
+    return checked
 
 
 class Bench:

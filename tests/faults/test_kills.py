@@ -25,6 +25,6 @@ async def test_killed_at_every_named_point(tmp_path: Path) -> None:
 async def test_killed_at_random_moments(tmp_path: Path) -> None:
     """The same, wherever it is; and nothing that has a row is asked for again."""
     seed = random.randrange(1 << 30)
-    moments_s = [random.Random(seed).uniform(0, 0.2) for _ in range(4)]
+    moments_s = [random.Random(seed).uniform(0, 0.2) for _ in range(2)]
     tally = await run_kills(tmp_path, 60, [], moments_s, seed)
-    assert tally.kills == 4
+    assert tally.kills == 2
