@@ -21,6 +21,7 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 def stopping(stop: Stop, note: Callable[[str], None]) -> Iterator[None]:
     """Turn signals into `stop` until the block ends."""
     loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in EXIT_CODES}
 
     def heard(number: signal.Signals) -> None:
         again = stop.asked.is_set()
@@ -45,6 +46,9 @@ def stopping(stop: Stop, note: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         release()
+        for number, handler in before.items():
+            if handler is not None:  # of another language's making
+                signal.signal(number, handler)
 
 
 def _show_cursor() -> None:
