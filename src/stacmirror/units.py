@@ -11,6 +11,9 @@ _SIZE_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)\s*$")
 
 
+_SHIFT = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+
+
 def parse_duration(value: object) -> float:
     """Return seconds for `30`, `"30s"`, `"500ms"`, `"5m"`, `"6h"` or `"2d"`. Raises: ValueError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -48,6 +51,12 @@ def format_size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.1f} TB"
+
+
+def format_size_typed(size_bytes: int) -> str:
+    """Return a size as people type it: `256MiB`, or bytes where no unit divides it."""
+    unit = next((unit for unit in ("TiB", "GiB", "MiB", "KiB") if size_bytes % (1 << _SHIFT[unit]) == 0), "")
+    return f"{size_bytes >> _SHIFT[unit]}{unit}" if unit and size_bytes else str(size_bytes)
 
 
 def format_duration(seconds: float) -> str:

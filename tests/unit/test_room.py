@@ -11,6 +11,7 @@ from stacmirror.errors import TargetUnwritable
 from stacmirror.model import START, ResumePoint, Space
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.room import Room
+from stacmirror.units import format_size_typed, parse_size
 from tests.unit.fakes import FakeClock, FakeSink, Notes
 
 GB = 10**9
@@ -72,14 +73,16 @@ def test_above_it_or_where_nobody_knows_nothing_is_said(space: Space | None) -> 
 
 @pytest.mark.parametrize(
     ("space", "amount"),
-    [(disk(free_bytes=GB + 130_000_000), "130.0 MB and"), (disk(inodes=5_000 + 11_000), "11,000 inodes are free")],
+    [
+        (disk(free_bytes=GB + 130_000_000), "wants 162.7 MB more of 130.0 MB that"),
+        (disk(inodes=5_000 + 11_000), "wants 14,000 more of 11,000 inodes that"),
+    ],
 )
 def test_a_mirror_that_cannot_fit_is_refused(space: Space, amount: str) -> None:
     """By the first items and the server's total; with --no-preflight it goes on to the mark."""
     with pytest.raises(TargetUnwritable, match="does not fit into /mnt/data") as refused:
         Bench(space).room.check()
     assert amount in refused.value.message
-    assert "14,000 inodes more are wanted" in refused.value.message
     assert "--no-preflight" in refused.value.hint
     Bench(space, foretells=False).room.check()
 
@@ -138,3 +141,26 @@ async def test_a_disk_that_fills_up_is_noticed_on_the_way() -> None:
     bench.sink.free = disk(free_bytes=0)
     with pytest.raises(TargetUnwritable, match="0 B are free"):
         await asyncio.wait_for(watch, 5)
+
+
+async def test_a_disk_that_fills_fast_is_looked_at_often() -> None:
+    """After a quarter of the time that it lasts at this pace, at least 50 ms; a second where nothing changes."""
+    bench = Bench(disk(), foretells=False)
+    frees = iter([9 * GB, 9 * GB, 8 * GB, 3 * GB, 2 * GB, 2 * GB])
+
+    def space() -> Space:
+        return disk(free_bytes=next(frees, 0))
+
+    bench.sink.space = space  # type: ignore[method-assign]
+    clock = FakeClock()
+    bench.room._clock = clock
+    with pytest.raises(TargetUnwritable):
+        await asyncio.wait_for(bench.room.watch(), 5)
+    assert clock.slept == [0.2, 1.0, 1.0, 1.0, 0.1, 0.05, 1.0]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 1000, 1024, 20_000_000, 256 << 20, 3 << 40])
+def test_a_size_is_shown_as_people_type_it(size_bytes: int) -> None:
+    """And what is shown can be typed."""
+    assert parse_size(format_size_typed(size_bytes)) == size_bytes
+    assert format_size_typed(256 << 20) == "256MiB"

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from stacmirror.errors import UsageError
 from stacmirror.typed import Option, options
+from stacmirror.units import format_size_typed
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ TUNING = Group(
         Flag("keep_free", "Stop while so much is still free on DEST's disk.", "SIZE"),
         Flag(
             "preflight",
-            "Refuse a mirror that cannot fit on the disk.",
+            "Refuse a mirror that cannot fit on the disk (default).",
             negative_help="Start it all the same, and fill what there is.",
         ),
         Flag("grace", "Time to finish after Ctrl-C.", "TIME"),
@@ -210,9 +211,11 @@ def _parameters(flag: Flag, group: Group, table: Mapping[str, Option]) -> list[i
 
 
 def _default(option: Option) -> str:
-    if option.default in (None, "", (), False):
+    if isinstance(option.default, bool) or option.default in (None, "", ()):
         return ""
     value = f"{option.default:g}s" if isinstance(option.default, float) else str(option.default)
+    if option.field_name.endswith("_bytes") and isinstance(option.default, int):
+        value = format_size_typed(option.default)
     return " [dim]" + escape(f"[default: {value}]") + "[/dim]"
 
 

@@ -17,6 +17,7 @@ from stacmirror.units import format_count, format_size
 
 _EVERY_S = 1.0
 _EVERY_UNJUDGED_S = 0.2
+_EVERY_LEAST_S = 0.05
 _SAMPLE_ITEMS = 20
 _LEDGER_BYTES = 2_000
 """An item's row and its JSON, packed."""
@@ -56,9 +57,22 @@ class Room:
 
     async def watch(self) -> None:
         """Look for as long as the run lasts. Raises: TargetUnwritable. Cancel: safe."""
+        before: Space | None = None
+        wait_s = _EVERY_UNJUDGED_S
         while True:
-            await self._clock.sleep(_EVERY_S if self._judged else _EVERY_UNJUDGED_S)
-            self._hold(await asyncio.to_thread(self._sink.space))
+            await self._clock.sleep(wait_s)
+            space = await asyncio.to_thread(self._sink.space)
+            self._hold(space)
+            wait_s = self._next_s(before, space, wait_s)
+            before = space
+
+    def _next_s(self, before: Space | None, space: Space | None, waited_s: float) -> float:
+        """Return when to look again: in a second, or after a quarter of the time that the disk lasts at this pace."""
+        wait_s = _EVERY_S if self._judged else _EVERY_UNJUDGED_S
+        if before is None or space is None or before.free_bytes <= space.free_bytes:
+            return wait_s
+        lasts_s = waited_s * (space.free_bytes - self._keep_bytes) / (before.free_bytes - space.free_bytes)
+        return max(_EVERY_LEAST_S, min(wait_s, lasts_s / 4))
 
     def _hold(self, space: Space | None) -> None:
         if space is None:
@@ -85,19 +99,18 @@ class Room:
             self._judge(space, wanted)
 
     def _judge(self, space: Space, wanted: Space) -> None:
-        free_inodes = None if space.free_inodes is None else space.free_inodes - self._keep_inodes
-        free = Space(space.place, space.free_bytes - self._keep_bytes, free_inodes, space.block_bytes)
-        shares = [wanted.free_bytes / max(1, free.free_bytes)]
-        if free.free_inodes is not None and wanted.free_inodes is not None:
-            shares.append(wanted.free_inodes / max(1, free.free_inodes))
-        if max(shares) <= _NEARLY:
+        free_bytes = max(1, space.free_bytes - self._keep_bytes)
+        shares = {f"{format_size(wanted.free_bytes)} more of {format_size(free_bytes)}": wanted.free_bytes / free_bytes}
+        if space.free_inodes is not None and wanted.free_inodes is not None:
+            free_inodes = max(1, space.free_inodes - self._keep_inodes)
+            shown = f"{format_count(wanted.free_inodes)} more of {format_count(free_inodes)} inodes"
+            shares[shown] = wanted.free_inodes / free_inodes
+        short = [shown for shown, share in shares.items() if share > _NEARLY]
+        if not short:
             return
-        said = (
-            f"{_shown(wanted, space)} more are wanted, by the items so far, and {_shown(free, space)} are free"
-            " above what --keep-free keeps"
-        )
+        said = f"by the items so far it wants {' and '.join(short)} that are free (beside --keep-free)"
         # What filters leave is not known before the listing's end: then nothing is sure.
-        if max(shares) > _SURELY and not self._progress.items_filtered:
+        if max(shares.values()) > _SURELY and not self._progress.items_filtered:
             raise TargetUnwritable(
                 f"the mirror does not fit into {space.place}: {said}",
                 hint="make room or choose another DEST; --no-preflight fills what there is",
