@@ -270,6 +270,14 @@ class Ledger(Protocol):
         """Return those of `keys` that have a row."""
         ...
 
+    def rows(self, keys: Sequence[ItemKey]) -> dict[ItemKey, LackingItem]:
+        """Return what is there of those of `keys` that have a row, and what each lacks."""
+        ...
+
+    def documents(self, keys: Sequence[ItemKey]) -> dict[ItemKey, bytes]:
+        """Return the JSON that is kept of those of `keys` that have one."""
+        ...
+
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
         """Return items that lack assets, in the order of their rows, `rows_max` at most."""
         ...

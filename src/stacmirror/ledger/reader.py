@@ -17,8 +17,10 @@ import msgspec
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
+from stacmirror.ledger.documents import read_documents
 from stacmirror.ledger.samples import ITEM_ROWS, sampled_rows
 from stacmirror.ledger.schema import COMMITTED, HELD, UNMET
+from stacmirror.ledger.whole import refuse_cut_short
 from stacmirror.model import (
     AbsentKey,
     AssetCounts,
@@ -36,6 +38,8 @@ from stacmirror.model import (
     Unit,
 )
 
+_FAILED_AT_ONCE = 1000
+
 
 class LedgerReader:
     """What a ledger says.
@@ -47,6 +51,7 @@ class LedgerReader:
         self.path = path
         self._lock = threading.Lock()
         self.run = 0
+        refuse_cut_short(path)
         try:
             self._read = sqlite3.connect(
                 f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
@@ -84,14 +89,18 @@ class LedgerReader:
         """See `interfaces.Ledger.known`."""
         found: dict[ItemKey, KnownItem] = {}
         with self._reading() as connection:
+            first = _walk_first(connection)
             for key in keys:
                 row = connection.execute(
-                    "SELECT i.page, i.stored + i.absent + i.assumed, i.failed FROM item i JOIN collection c"
+                    "SELECT i.page, i.stored + i.absent + i.assumed, i.failed, i.run FROM item i JOIN collection c"
                     " ON c.n = i.collection WHERE i.hash = ? AND i.id = ? AND c.id = ?",
                     (schema.key_hash(key), key.id, key.collection),
                 ).fetchone()
                 if row is not None:
-                    found[key] = KnownItem(row[0] == UNMET, row[0] is not None, row[1], row[2])
+                    page = UNMET if row[0] is None else row[0]
+                    found[key] = KnownItem(
+                        row[0] is not None and page < first, row[0] is not None, row[1], row[2], page, row[3]
+                    )
         return found
 
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
@@ -103,6 +112,25 @@ class LedgerReader:
             ).fetchall()
             names = dict(connection.execute("SELECT n, id FROM collection"))
             return [self._lacking_item(row, names) for row in rows]
+
+    def rows(self, keys: Sequence[ItemKey]) -> dict[ItemKey, LackingItem]:
+        """See `interfaces.Ledger.rows`."""
+        found: dict[ItemKey, LackingItem] = {}
+        with self._reading() as connection:
+            names = dict(connection.execute("SELECT n, id FROM collection"))
+            for key in keys:
+                row = connection.execute(
+                    f"{ITEM_ROWS} WHERE i.hash = ? AND i.id = ? AND c.id = ?",
+                    (schema.key_hash(key), key.id, key.collection),
+                ).fetchone()
+                if row is not None:
+                    found[key] = self._lacking_item(row, names)
+        return found
+
+    def documents(self, keys: Sequence[ItemKey]) -> dict[ItemKey, bytes]:
+        """See `interfaces.Ledger.documents`."""
+        with self._reading() as connection:
+            return read_documents(connection, keys)
 
     def samples(self, collection: str, key: str) -> list[LackingItem]:
         """See `interfaces.Ledger.samples`."""
@@ -164,13 +192,17 @@ class LedgerReader:
         return [FailureCount(str(key), str(kind), int(count)) for key, kind, count in rows]  # type: ignore[call-overload]
 
     def failed_assets(self) -> Iterator[FailedAsset]:
-        """Give every asset that is missing now, by item; holds one row at a time."""
-        with self._reading() as connection:
-            for row in connection.execute(
-                "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at FROM failure f"
-                " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection ORDER BY f.item, f.key"
-            ):
-                yield FailedAsset(*row)
+        """Give every asset that is missing now, by item; a reader that stops to look holds nothing open."""
+        after: tuple[object, object] = (0, "")
+        while rows := self._rows(
+            "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at, f.item FROM failure f"
+            " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection"
+            f" WHERE (f.item, f.key) > (?, ?) ORDER BY f.item, f.key LIMIT {_FAILED_AT_ONCE}",
+            after,
+        ):
+            for row in rows:
+                yield FailedAsset(*row[:7])  # type: ignore[arg-type]
+            after = rows[-1][7], rows[-1][2]
 
     def absences(self) -> list[AbsentKey]:
         """Return the keys that items list and the source does not have. Reads every row that lacks one."""
@@ -192,14 +224,20 @@ class LedgerReader:
             "SELECT coalesce(sum(listed), 0), coalesce(sum(filtered), 0), coalesce(sum(duplicate), 0) FROM page"
         )[0]
         # Rows whose page waits to be walked again: a page that was walked for fewer items does not unlist the others.
-        unmet = self._count(f"SELECT count(*) FROM item WHERE page = {UNMET}")
+        unmet = self._count(f"SELECT count(*) FROM item WHERE page < {self._walk_first()}")
         items = counts.items
         items.listed, items.filtered, items.duplicate = (int(value) for value in pages)  # type: ignore[call-overload]
         items.listed += unmet
         items.pending = items.listed - items.filtered - items.duplicate - items.complete - items.incomplete
         total = self.meta("server_total")
-        counts.listing = ListingState(self.meta("listing_ended") == "1", int(total) if total else None)
+        ended = self.meta("listing_ended") == "1"
+        walked = not self._count("SELECT count(*) FROM page WHERE settled = 0")
+        counts.listing = ListingState(ended, int(total) if total else None, unmet if ended and walked else 0)
         return counts
+
+    def _walk_first(self) -> int:
+        with self._reading() as connection:
+            return _walk_first(connection)
 
     def run_counts(self) -> Counts:
         """See `interfaces.Ledger.run_counts`: complete and incomplete items, and their assets, of this run's rows."""
@@ -273,9 +311,14 @@ def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
         raise _unreadable(error, path) from error
     if application != schema.APPLICATION_ID:
         raise TargetInUse(f"{path} is not a ledger of stacmirror", hint="choose another target folder")
-    if version != schema.VERSION:
+    if version > schema.VERSION:
         raise TargetInUse(
             f"{path} has version {version}, this program knows {schema.VERSION}", hint="use the newer stacmirror"
+        )
+    if version != schema.VERSION:
+        raise TargetInUse(
+            f"{path} has version {version}, this program reads {schema.VERSION}",
+            hint="`stacmirror resume` brings it up to date",
         )
 
 
@@ -297,6 +340,12 @@ def _unreadable(error: Exception, path: str) -> TargetInUse | TargetUnwritable:
     if reason := disk_says(error, path):
         return TargetUnwritable(f"cannot read the ledger {path}: {reason}", hint="look after the disk, then resume")
     return TargetInUse(f"{path} is not a readable ledger: {error}", hint="is it another program's, or damaged?")
+
+
+def _walk_first(connection: sqlite3.Connection) -> int:
+    """Return the number of the first page of the walk under way: items of pages below it are unmet."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'walk_first'").fetchone()
+    return int(row[0]) if row is not None else 0
 
 
 def source_pairs(packed: object) -> list[tuple[int, str]]:

@@ -49,6 +49,15 @@ class ItemRows:
         self._collections: dict[str, int] = {id_: n for n, id_ in db.execute("SELECT n, id FROM collection")}
         self._documents: list[tuple[int, bytes]] = []
 
+    def remembered(self) -> dict[str, int]:
+        """Return what is kept in memory, for `restore` when a transaction fails."""
+        return dict(self._collections)
+
+    def restore(self, remembered: dict[str, int]) -> None:
+        """Go back to what `remembered` returned."""
+        self._collections = remembered
+        self._documents = []
+
     def put_item(self, record: ItemRecord, place_new: Callable[[], Place] | None = None) -> Place | None:
         """Write one item's row, new or again; its document waits for `put_documents`.
 

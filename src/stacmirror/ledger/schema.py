@@ -1,6 +1,6 @@
 """What the ledger file holds: tables, version, and the packed form of an item's receipts.
 
-Used by `store` only. Changing anything here means a new VERSION and a step in `upgrade`.
+Used by the ledger only. Changing anything here means a new VERSION and a step in `migrate`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stacmirror.errors import TargetInUse
 from stacmirror.model import Absent, ItemKey, Receipt
 
 APPLICATION_ID = 0x53744D72  # "StMr": tells our files from other SQLite files
-VERSION = 1
+VERSION = 2
 
 HELD, STAGED, COMMITTED, INCOMPLETE = range(4)
 """States of an item's row: assets failed, bytes stay staged; about to be revealed; there; there but for some assets."""
@@ -52,7 +52,7 @@ CREATE INDEX item_hash ON item(hash);
 CREATE INDEX item_place ON item(place) WHERE place IS NOT NULL;
 CREATE INDEX item_unit ON item(unit) WHERE unit IS NOT NULL;
 CREATE INDEX item_lacking ON item(n) WHERE failed > 0;
-CREATE INDEX item_unmet ON item(n) WHERE page = -1;
+CREATE INDEX item_page ON item(page) WHERE page IS NOT NULL;
 CREATE TABLE path(hash INTEGER PRIMARY KEY, item_hash INTEGER NOT NULL);  -- files outside folders of their own
 CREATE TABLE failure(
   item INTEGER NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
@@ -63,7 +63,6 @@ CREATE TABLE page(
   number INTEGER PRIMARY KEY, cursor TEXT NOT NULL, kind TEXT NOT NULL,
   listed INTEGER NOT NULL, filtered INTEGER NOT NULL, duplicate INTEGER NOT NULL, queued INTEGER NOT NULL,
   partial INTEGER NOT NULL, settled INTEGER NOT NULL,
-  first_item INTEGER NOT NULL,  -- rows of this page's items are above this number
   last INTEGER NOT NULL         -- 1: it has no next page
 );
 CREATE INDEX page_open ON page(number) WHERE settled = 0;
