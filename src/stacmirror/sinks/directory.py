@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import aiofiles
+from aiofiles.threadpool import wrap
 
 from stacmirror.errors import TargetUnwritable
 from stacmirror.model import Space, Unit
@@ -210,9 +210,11 @@ class DirectoryPart:
 
     async def __aenter__(self) -> DirectoryPart:
         try:
-            self._file = await aiofiles.open(self._path, "wb", buffering=0)
+            # Opened and closed here, not in a thread: a cancellation in between would leave it open.
+            self._raw = open(self._path, "wb", buffering=0)  # noqa: ASYNC230, SIM115
         except OSError as error:
             raise unwritable(error, self._path) from error
+        self._file = wrap(self._raw)
         return self
 
     async def write(self, chunk: bytes) -> None:
@@ -234,7 +236,7 @@ class DirectoryPart:
         """See `interfaces.Part.keep`."""
         await self._flush()
         try:
-            await self._file.close()
+            self._raw.close()
             await asyncio.to_thread(self._place)
         except OSError as error:
             raise unwritable(error, self._path) from error
@@ -249,7 +251,7 @@ class DirectoryPart:
     async def __aexit__(self, *exc: object) -> None:
         # What went wrong is on its way already; a disk that has failed cannot be tidied up, and the next start does it.
         with contextlib.suppress(OSError):
-            await self._file.close()
+            self._raw.close()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
