@@ -231,6 +231,10 @@ class Sink(Protocol):
         """Return whether each of `names` is still staged (keys), or in place under its final name since earlier."""
         ...
 
+    def read(self, unit: Unit, name: str) -> bytes | None:
+        """Return a file of `unit`, staged or in place under that name since earlier; None when there is none."""
+        ...
+
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:
         """Remove what a kill left: all that is staged but the `units` (by id) and their names."""
         ...

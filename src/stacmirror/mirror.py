@@ -131,6 +131,7 @@ class Mirror:
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
+            ledger.on_damaged = self._observer.note
             start, staged = recover(sink, ledger)
             if start.again:
                 self._observer.note(

@@ -193,6 +193,9 @@ class FakeSink:
     def holds(self, unit: Unit, names: Mapping[str, str]) -> bool:
         return all(name in self.staged.get(unit.id, {}) for name in names)
 
+    def read(self, unit: Unit, name: str) -> bytes | None:
+        return self.staged.get(unit.id, {}).get(name) or self.visible.get(f"{unit.folder}/{name}")
+
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:
         self.log.append("retain")
 

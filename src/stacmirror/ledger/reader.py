@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -51,6 +51,9 @@ class LedgerReader:
         self.path = path
         self._lock = threading.Lock()
         self.run = 0
+        self.on_damaged: Callable[[str], None] = _say_nothing
+        """Hears once of each row whose checksum is wrong: its item is fetched again."""
+        self._damaged: set[ItemKey] = set()
         refuse_cut_short(path)
         try:
             self._read = sqlite3.connect(
@@ -58,6 +61,7 @@ class LedgerReader:
             )
         except sqlite3.Error as error:
             raise _unreadable(error, path) from error
+        self._read.text_factory = schema.text
         try:
             refuse_foreign(self._read, path)
         except BaseException:
@@ -86,22 +90,31 @@ class LedgerReader:
         return str(rows[0][0]) if rows else None
 
     def known(self, keys: Sequence[ItemKey]) -> dict[ItemKey, KnownItem]:
-        """See `interfaces.Ledger.known`."""
+        """See `interfaces.Ledger.known`. A damaged row is none: its item is fetched again, and the row rewritten."""
         found: dict[ItemKey, KnownItem] = {}
         with self._reading() as connection:
             first = _walk_first(connection)
             for key in keys:
                 row = connection.execute(
-                    "SELECT i.page, i.stored + i.absent + i.assumed, i.failed, i.run FROM item i JOIN collection c"
-                    " ON c.n = i.collection WHERE i.hash = ? AND i.id = ? AND c.id = ?",
+                    "SELECT i.page, i.stored + i.absent + i.assumed, i.failed, i.run, i.receipts, i.sources, i.crc"
+                    " FROM item i JOIN collection c ON c.n = i.collection WHERE i.hash = ? AND i.id = ? AND c.id = ?",
                     (schema.key_hash(key), key.id, key.collection),
                 ).fetchone()
-                if row is not None:
+                if row is not None and self._is_sound(key, *row[4:]):
                     page = UNMET if row[0] is None else row[0]
                     found[key] = KnownItem(
                         row[0] is not None and page < first, row[0] is not None, row[1], row[2], page, row[3]
                     )
         return found
+
+    def _is_sound(self, key: ItemKey, receipts: object, sources: object, crc: object) -> bool:
+        """Hold a row against its checksum, and say it once where that is wrong."""
+        if schema.is_sound(key, receipts, sources, crc):
+            return True
+        if key not in self._damaged:
+            self._damaged.add(key)
+            self.on_damaged(f"the ledger's row of {key} is damaged: the item is fetched again")
+        return False
 
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
         """See `interfaces.Ledger.lacking`."""
@@ -147,9 +160,10 @@ class LedgerReader:
         return item
 
     def _lacking_item(self, row: tuple[object, ...], names: dict[int, str]) -> LackingItem:
-        n, collection, id_, unit, folder, exclusive, state, page, blob, sources, documented = row
+        n, collection, id_, unit, folder, exclusive, state, page, blob, sources, documented, crc = row
         key = ItemKey(str(collection), str(id_))
-        stored, absent = schema.unpack(blob)  # type: ignore[arg-type]
+        sound = self._is_sound(key, blob, sources, crc)
+        stored, absent = schema.unpack(blob) if sound else ([], [])  # type: ignore[arg-type]
         failures = self._read.execute(
             "SELECT key, kind, message, attempts, permanent, run FROM failure WHERE item = ?", (n,)
         ).fetchall()
@@ -161,9 +175,11 @@ class LedgerReader:
             page=page if isinstance(page, int) else None,
             stored=stored,
             absent=absent,
-            failed=[Failed(key, kind, message, n, bool(permanent)) for key, kind, message, n, permanent, _ in failures],
-            sources=tuple(ItemKey(names[number], id_) for number, id_ in source_pairs(sources)),
-            earlier=any(run < self.run for *_, run in failures),
+            failed=[Failed(key, kind, message, n, bool(permanent)) for key, kind, message, n, permanent, _ in failures]
+            if sound
+            else [Failed("@item", schema.DAMAGED, schema.DAMAGED_ROW, 0)],
+            sources=tuple(ItemKey(names[number], id_) for number, id_ in source_pairs(sources)) if sound else (),
+            earlier=not sound or any(run < self.run for *_, run in failures),
             documented=bool(documented),
         )
 
@@ -208,10 +224,12 @@ class LedgerReader:
         """Return the keys that items list and the source does not have. Reads every row that lacks one."""
         counts: dict[tuple[str, str], list[int]] = {}
         with self._reading() as connection:
-            for collection, blob in connection.execute(
-                "SELECT c.id, i.receipts FROM item i JOIN collection c ON c.n = i.collection"
+            for collection, id_, blob, sources, crc in connection.execute(
+                "SELECT c.id, i.id, i.receipts, i.sources, i.crc FROM item i JOIN collection c ON c.n = i.collection"
                 " WHERE i.absent + i.assumed > 0"
             ):
+                if not schema.is_sound(ItemKey(collection, id_), blob, sources, crc):
+                    continue  # nobody knows what it lacks
                 for index, keys in enumerate(schema.unpack_absent(blob)):
                     for key in keys:
                         counts.setdefault((collection, key), [0, 0])[index] += 1
@@ -300,6 +318,10 @@ class LedgerReader:
     def close(self) -> None:
         """Close the reading connection. May be called twice."""
         self._read.close()
+
+
+def _say_nothing(message: str) -> None:
+    pass
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:

@@ -24,6 +24,10 @@ HELD, STAGED, COMMITTED, INCOMPLETE = range(4)
 UNMET = -1
 """`item.page` of an item whose page must be walked again; NULL is an item that no page listed (a linked one)."""
 
+DAMAGED = "damaged"
+"""The kind of failure of what was there and is not whole any more: files that `verify` found, rows with a wrong sum."""
+DAMAGED_ROW = "its row in the ledger was damaged"
+
 TABLES = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE collection(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
@@ -185,6 +189,18 @@ def checksum(key: ItemKey, receipts: bytes, sources: str | None) -> int:
     """Return the row's checksum: it covers the identity too, so that no blob passes under another item's id."""
     crc = zlib.crc32(f"{key.collection}\0{key.id}\0{sources or ''}".encode("utf-8", "surrogatepass"))
     return zlib.crc32(receipts, crc)
+
+
+def text(content: bytes) -> str:
+    """Return a text of the ledger; one that is damaged must not hide the rows behind it."""
+    return content.decode("utf-8", "replace")
+
+
+def is_sound(key: ItemKey, receipts: object, sources: object, crc: object) -> bool:
+    """Return whether a row is as it was written. SQLite's pages have no checksum of their own."""
+    if not isinstance(receipts, bytes) or not (sources is None or isinstance(sources, str)):
+        return False
+    return checksum(key, receipts, sources) == crc
 
 
 def _damaged() -> TargetInUse:

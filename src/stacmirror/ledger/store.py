@@ -26,6 +26,7 @@ from stacmirror.ledger.whole import refuse_cut_short
 from stacmirror.model import (
     Doubted,
     Forgiven,
+    ItemKey,
     ItemOutcome,
     ItemRecord,
     LedgerEntry,
@@ -84,11 +85,25 @@ class LedgerStore(LedgerReader):
 
     def staged(self) -> list[Reveal]:
         """Return the units whose rows are `staged`: their bytes were synced, only the reveal may be missing."""
+        self._mend_units()
         return self._reveals("state = ?", (STAGED,))
 
     def held(self) -> list[Reveal]:
         """Return every held unit with its names: what a sweep builds on."""
+        self._mend_units()
         return self._reveals("state = ?", (HELD,))
+
+    def _mend_units(self) -> None:
+        """Let go of unrevealed rows whose checksum is wrong: which files they have staged cannot be known."""
+        rows = self._rows(
+            "SELECT i.n, c.id, i.id, i.receipts, i.sources, i.crc FROM item i JOIN collection c ON c.n = i.collection"
+            " WHERE i.unit IS NOT NULL"
+        )
+        damaged = [row[0] for row in rows if not self._is_sound(ItemKey(str(row[1]), str(row[2])), *row[3:])]
+        if damaged:
+            with self._transaction():
+                for n in damaged:
+                    self._items.put_damaged(int(n))  # type: ignore[call-overload]
 
     def forget_unit(self, unit_id: str) -> None:
         """Turn the receipts of a held unit whose staged files are gone into failures, to be fetched again."""

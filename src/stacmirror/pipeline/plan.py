@@ -78,6 +78,11 @@ class Planner:
         taken = {receipt.name for receipt in job.stored}
         return self._layout.name_for_target(url, key, taken)
 
+    @property
+    def derives(self) -> bool:
+        """Whether files are made from what is fetched."""
+        return self._layout.derives
+
     def derive(self, job: Job) -> list[Receipt]:
         """Add the files that the layout makes from the item itself; return their receipts."""
         if job.item is None:
