@@ -22,6 +22,7 @@ from stacmirror.model import (
     Page,
     PartState,
     Reveal,
+    Space,
     Unit,
 )
 
@@ -293,6 +294,10 @@ class Sink(Protocol):
 
     def put_document(self, path: str, content: bytes) -> None:
         """Write one small file of the mirror itself (collection.json ...) in place, durably, whole or not at all."""
+        ...
+
+    def space(self) -> Space | None:
+        """Return what is free where bytes go, or None where that has no end or cannot be told."""
         ...
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from stacmirror.pipeline.leftovers import drop_parts_of_known, drop_parts_of_unl
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.room import Room
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
@@ -97,7 +98,12 @@ class Mirror:
                 try:
                     self._begin(ledger)
                     outcome = await self._run_with(sink, ledger)
-                    return self._summary(outcome, ledger, time.monotonic() - started_s, time.process_time() - cpu_s)
+                    took = time.monotonic() - started_s, time.process_time() - cpu_s
+                    try:
+                        return self._summary(outcome, ledger, *took)
+                    except StacmirrorError as unreadable:
+                        # A disk that has failed may not let its ledger be read, either: what ended the run counts.
+                        raise (outcome.error or unreadable) from unreadable
                 finally:
                     ledger.close()
             finally:
@@ -134,7 +140,9 @@ class Mirror:
                     "this source's pages are numbered, and shift: walking again from the start;"
                     " what is here is skipped by its id"
                 )
-            run, walk = self._build(sink, ledger, router, catalog)
+            room = self._room(sink)
+            room.check(start)
+            run, walk = self._build(sink, ledger, router, catalog, room)
             error: StacmirrorError | None = None
             try:
                 await run.execute(start, staged)
@@ -154,7 +162,7 @@ class Mirror:
             await router.close()
 
     def _build(
-        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog
+        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog, room: Room
     ) -> tuple[Run, Walk]:
         settings, progress, clock = self._settings, self.progress, self._clock
         limit, write = settings.limit, settings.write
@@ -228,7 +236,19 @@ class Mirror:
             grace_s=settings.run.grace_s,
             show_incomplete=write.incomplete == "show",
         )
-        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape), walk
+        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, room), walk
+
+    def _room(self, sink: DirectorySink) -> Room:
+        write = self._settings.write
+        return Room(
+            sink,
+            self.progress,
+            self._clock,
+            self._observer.note,
+            keep_bytes=write.keep_free_bytes,
+            keep_inodes=write.keep_free_inodes,
+            foretells=write.preflight,
+        )
 
     async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:

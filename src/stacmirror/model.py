@@ -294,6 +294,15 @@ class KnownItem(Struct, frozen=True):
     """The run that met or wrote it last."""
 
 
+class Space(Struct, frozen=True):
+    """What a target has free, or what a mirror takes. `free_inodes` is None where the file system counts none."""
+
+    place: str
+    free_bytes: int
+    free_inodes: int | None
+    block_bytes: int
+
+
 class ResumePoint(Struct, frozen=True):
     """Where the walk goes on: a page's number, its cursor, and the matching items of this walk's pages before it."""
 

@@ -152,6 +152,12 @@ class WriteSettings:
     """Longest time between two commits."""
     sync_every_bytes: Annotated[int, Range(1, "1TiB")] = 256 * MIB
     """Most bytes between two commits."""
+    preflight: bool = True
+    """Refuse a mirror that cannot fit into the target, once the first items tell."""
+    keep_free_bytes: Annotated[int, Range(0, "1000TiB")] = 256 * MIB
+    """With less than this free on the target's file system, a run stops."""
+    keep_free_inodes: Annotated[int, Range(0, 1_000_000_000)] = 5_000
+    """The same for files and folders that the file system has room for."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ _SIZE_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)\s*$")
 
 
+_SHIFT = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+
+
 def parse_duration(value: object) -> float:
     """Return seconds for `30`, `"30s"`, `"500ms"`, `"5m"`, `"6h"` or `"2d"`. Raises: ValueError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):

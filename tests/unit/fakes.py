@@ -24,6 +24,7 @@ from stacmirror.model import (
     PartState,
     Reveal,
     SourceLink,
+    Space,
     Unit,
 )
 
@@ -169,6 +170,7 @@ class FakeSink:
         self.waiting: dict[AssetKey, PartState] = {}
         self.bytes: dict[AssetKey, bytes] = {}
         """Of what waits."""
+        self.free: Space | None = None
 
     def _step(self, name: str, what: str = "") -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
@@ -208,6 +210,9 @@ class FakeSink:
 
     def put_document(self, path: str, content: bytes) -> None:
         self.visible[path] = content
+
+    def space(self) -> Space | None:
+        return self.free
 
     def close(self) -> None:
         pass

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stacmirror.errors import TargetUnwritable
-from stacmirror.model import AssetKey, PartState, Unit
+from stacmirror.model import AssetKey, PartState, Space, Unit
 from stacmirror.sinks.durable import fsync_path, make_syncer
 from stacmirror.sinks.parts import DirectoryPart, PartStore
 
@@ -201,6 +201,17 @@ class DirectorySink:
             fsync_path(os.path.dirname(final))
         except OSError as error:
             raise unwritable(error, final) from error
+
+    def space(self) -> Space | None:
+        """See `interfaces.Sink.space`."""
+        try:
+            found = os.statvfs(self._staging)
+        except OSError as error:
+            raise unwritable(error, self._target) from error
+        if not found.f_blocks:
+            return None  # some network file systems do not say
+        inodes = found.f_favail if found.f_files else None  # btrfs has no end of them
+        return Space(self._target, found.f_bavail * found.f_frsize, inodes, found.f_frsize)
 
     def close(self) -> None:
         """See `interfaces.Sink.close`."""
