@@ -26,6 +26,7 @@ from stacmirror.pipeline.ahead import Ahead
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.learn import Learner
+from stacmirror.pipeline.leftovers import drop_parts_of_known, drop_parts_of_unlisted
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
@@ -132,12 +133,15 @@ class Mirror:
                     "this source's pages are numbered, and shift: walking again from the start;"
                     " what is here is skipped by its id"
                 )
+            drop_parts_of_known(sink, ledger)
             run, walk = self._build(sink, ledger, router, catalog)
             error: StacmirrorError | None = None
             try:
                 await run.execute(start, staged)
                 error = run.error
                 ledger.set_listing(run.listing)
+                if run.listing.ended and error is None and not self.stop.asked.is_set():
+                    drop_parts_of_unlisted(sink, ledger)
             except StacmirrorError as ended_by:
                 error = ended_by
             if not self.stop.asked.is_set() and not (error and error.exit_code == 6):
@@ -194,7 +198,7 @@ class Mirror:
             note=self._observer.note,
         )
         choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
-        fetcher = Fetcher(router, sink, clock)
+        fetcher = Fetcher(router, sink, clock, progress, file_max_bytes=write.max_file_size_bytes)
         shortcut = None
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
@@ -213,6 +217,7 @@ class Mirror:
             random=random.random,
             link_life_s=settings.catalog.link_life_s,
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
+            large_at_once=limit.large_at_once,
             shortcut=shortcut,
             ahead=None if several is None else Ahead(several, missing, shortcut),
         )
@@ -257,6 +262,7 @@ class Mirror:
             hint=outcome.error.hint if outcome.error is not None else "",
             failures=ledger.failures(),
             absences=ledger.absences(),
+            there_bytes=self.progress.bytes_there,
         )
 
     def _run_counts(self, walk: Walk, ledger: LedgerStore) -> Counts:

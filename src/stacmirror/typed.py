@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from stacmirror.errors import UsageError
 from stacmirror.settings import Range, Settings
-from stacmirror.units import parse_duration, parse_rate, parse_size
+from stacmirror.units import parse_duration, parse_rate, parse_size, typed_size
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,8 @@ def _default_hint(option: Option) -> str:
     if default in (None, "", ()):
         return f"leave `{option.key}` out: by default it is not set"
     shown = f"{default:g}s" if option.field_name.endswith("_s") and isinstance(default, float) else str(default)
+    if option.field_name.endswith("_bytes") and isinstance(default, int):
+        shown = typed_size(default)
     return f"leave `{option.key}` out for its default, {shown}"
 
 

@@ -31,6 +31,14 @@ def parse_size(value: object) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** _SIZE_POWER[match[2].lower()])
 
 
+def typed_size(size_bytes: int) -> str:
+    """Return a size as people type it: `100GiB` where that is exact, else bytes."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if size_bytes and size_bytes % 1024**power == 0:
+            return f"{size_bytes // 1024**power}{unit}"
+    return str(size_bytes)
+
+
 def parse_rate(value: object) -> float:
     """Return requests a second for `500`, `"500/s"` or `"5000/h"`. Raises: ValueError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -17,6 +17,7 @@ from stacmirror.sinks import directory, durable
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.durable import FsyncEach, SyncFs, file_system_of, make_syncer
 from tests.conftest import tree
+from tests.parts import a_large_file
 
 UNIT = Unit("1-1", "labels/x/a")
 FILES = [("A.tif", b"first"), ("deep/B.tif", b"second")]
@@ -81,9 +82,7 @@ async def test_a_large_file_gets_the_umasks_mode(sink: DirectorySink, tmp_path: 
     """Parts, too."""
     before = os.umask(0o027)
     try:
-        async with sink.part(UNIT, "C.tif") as part:
-            await part.write(b"x")
-            await part.keep()
+        await a_large_file(sink, UNIT, "C.tif", b"x")
     finally:
         os.umask(before)
     sink.reveal(UNIT, {"C.tif": "C.tif"})
@@ -177,9 +176,7 @@ def test_every_folder_on_a_files_way_is_made_durable(recorded: tuple[DirectorySi
 async def test_a_kept_parts_folders_are_made_durable(recorded: tuple[DirectorySink, Recorder], tmp_path: Path) -> None:
     """A large file alone in its unit: the unit's own name must not be lost either."""
     sink, recorder = recorded
-    async with sink.part(UNIT, "C.tif") as part:
-        await part.write(b"x")
-        await part.keep()
+    await a_large_file(sink, UNIT, "C.tif", b"x")
     staging = tmp_path / ".stacmirror/staging"
     assert {staging, staging / "1-1"} <= {Path(path) for path in recorder.noted}
 
@@ -263,8 +260,7 @@ async def test_a_full_disk_ends_a_large_file(tiny_disk: Path) -> None:
     sink = DirectorySink(str(tiny_disk))
     try:
         with pytest.raises(TargetUnwritable, match="No space left"):
-            async with sink.part(UNIT, "C.tif") as part:
-                await part.write(bytes(2 << 20))
+            await a_large_file(sink, UNIT, "C.tif", bytes(2 << 20))
         assert [path for path in tiny_disk.rglob("*") if path.is_file()] == []
     finally:
         sink.close()

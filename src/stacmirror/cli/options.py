@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from stacmirror.errors import UsageError
 from stacmirror.typed import Option, options
+from stacmirror.units import typed_size
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ TUNING = Group(
         ),
         Flag("pipeline", "Send an item's requests in one write (HTTP pipelining), where hosts take that."),
         Flag("stall_timeout", "Longest time without a byte.", "TIME"),
+        Flag("lowest_speed", "Slowest, a second; 0: any.", "SIZE"),
+        Flag("large_at_once", "Large files of an item at once.", "N"),
+        Flag("max_file_size", "Largest file; 0: any.", "SIZE"),
         Flag("connect_timeout", "Time to connect.", "TIME"),
         Flag("http_client", "wire (our own, least CPU) or aiohttp.", "NAME"),
         Flag("sync_every", "Longest time between commits.", "TIME"),
@@ -213,6 +217,8 @@ def _default(option: Option) -> str:
     if option.default in (None, "", (), False):
         return ""
     value = f"{option.default:g}s" if isinstance(option.default, float) else str(option.default)
+    if option.field_name.endswith("_bytes") and isinstance(option.default, int):
+        value = typed_size(option.default)
     return " [dim]" + escape(f"[default: {value}]") + "[/dim]"
 
 

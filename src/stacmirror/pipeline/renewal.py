@@ -5,6 +5,7 @@ Called by the workers. It reads from a link when it dies (`links`), and asks the
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from stacmirror.errors import SourceError
@@ -24,6 +25,7 @@ class Renewal:
         self._catalog = catalog
         self._clock = clock
         self._life_s = life_s
+        self._renewing = asyncio.Lock()
         self._margin_s = min(60.0, life_s * _EXPIRY_MARGIN)
 
     def note_expiry(self, job: Job) -> None:
@@ -48,6 +50,10 @@ class Renewal:
 
     async def renew(self, job: Job) -> None:
         """Ask for the item again, once in half a link's life, and give every waiting transfer its new link."""
+        async with self._renewing:  # large files are several at once: the others wait for the same new links
+            await self._renew(job)
+
+    async def _renew(self, job: Job) -> None:
         now_s = self._clock.wall()
         if now_s - job.renewed_at_s < self._life_s * 0.5:
             return
