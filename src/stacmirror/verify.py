@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from stacmirror.findings import DAMAGE_KINDS, DAMAGED_EXIT_CODE, Checking, Finding, Verification
 from stacmirror.layout import Layout, make_layout
 from stacmirror.ledger.audit import AuditRow, LedgerAudit
+from stacmirror.ledger.home import LEDGER, state_folder
 from stacmirror.ledger.lock import RunLock, owner
 from stacmirror.ledger.repair import RepairStore
 from stacmirror.model import Receipt
@@ -48,8 +49,8 @@ def verify(
     record = read_record(target)
     place = record.get("place", {})
     layout = make_layout(str(place.get("layout", "item")), str(place.get("path_template", "")))
-    state = os.path.join(target, STATE_FOLDER)
-    ledger = os.path.join(state, "ledger.sqlite")
+    state = state_folder(os.path.join(target, STATE_FOLDER))
+    ledger = os.path.join(state, LEDGER)
     started_s = time.monotonic()
     with ExitStack() as stack:
         marks = None
@@ -119,7 +120,7 @@ class _Verifier:
         strict: bool,
     ) -> None:
         self._target = os.path.abspath(target)
-        self._state = os.path.join(self._target, STATE_FOLDER)
+        self._state = state_folder(os.path.join(self._target, STATE_FOLDER))
         self._layout = layout
         self._audit = audit
         self._marks = marks

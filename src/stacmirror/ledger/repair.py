@@ -84,7 +84,7 @@ class RepairStore(LedgerStore):
 
     def _reopen_listing(self) -> None:
         """Have the listing walked again from its start: what has a row is met again, and not asked for."""
-        self._db.execute("UPDATE page SET settled = 0, first_item = 0 WHERE number = (SELECT min(number) FROM page)")
+        self._pages.begin_walk(refresh=False, widen=False)
 
     def _drop_orphans(self) -> None:
         """Take out linked items that no label names: where the two share a folder, they are fetched together again."""
