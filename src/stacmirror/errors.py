@@ -85,7 +85,7 @@ class TransferError(StacmirrorError):
 
     `kind` is a short word for tables and `retry --only` (`connect`, `timeout`, `short`, `5xx`, `gone` ...).
     `status` is the HTTP status, or 0. `retryable` says whether asking again can help. `retry_after_s` is what
-    the server asked for, in seconds, or None. `url` is redacted.
+    the server asked for, in seconds, or None. `host` is the origin that was asked, where the adapter knew it.
     """
 
     def __init__(
@@ -102,3 +102,4 @@ class TransferError(StacmirrorError):
         self.status = status
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.host = ""

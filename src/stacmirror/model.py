@@ -131,13 +131,20 @@ class Absent(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """It did not arrive. `permanent` means that asking again in this run is pointless."""
+    """It did not arrive. `permanent` means that asking again in this run is pointless.
+
+    `host` is the origin that answered (or did not), "" where nobody was asked. `run` and `at_s` (the wall clock) say
+    when it failed, where that is not now.
+    """
 
     key: str
     kind: str
     message: str
     attempts: int
     permanent: bool = False
+    host: str = ""
+    run: int = 0
+    at_s: float = 0.0
 
 
 Outcome = Stored | Absent | Failed

@@ -123,8 +123,12 @@ class LedgerReader:
         key = ItemKey(str(collection), str(id_))
         stored, absent = schema.unpack(blob)  # type: ignore[arg-type]
         failures = self._read.execute(
-            "SELECT key, kind, message, attempts, permanent, run FROM failure WHERE item = ?", (n,)
+            "SELECT key, kind, message, attempts, permanent, host, run, at FROM failure WHERE item = ?", (n,)
         ).fetchall()
+        failed = [
+            Failed(key, kind, message, n, bool(permanent), host, run, at_s)
+            for key, kind, message, n, permanent, host, run, at_s in failures
+        ]
         return LackingItem(
             row=int(n),  # type: ignore[call-overload]
             key=key,
@@ -133,9 +137,9 @@ class LedgerReader:
             page=page if isinstance(page, int) else None,
             stored=stored,
             absent=absent,
-            failed=[Failed(key, kind, message, n, bool(permanent)) for key, kind, message, n, permanent, _ in failures],
+            failed=failed,
             sources=tuple(ItemKey(names[number], id_) for number, id_ in source_pairs(sources)),
-            earlier=any(run < self.run for *_, run in failures),
+            earlier=any(one.run < self.run for one in failed),
             documented=bool(documented),
         )
 
@@ -273,6 +277,11 @@ def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
         raise _unreadable(error, path) from error
     if application != schema.APPLICATION_ID:
         raise TargetInUse(f"{path} is not a ledger of stacmirror", hint="choose another target folder")
+    if version in schema.STEPS:
+        raise TargetInUse(
+            f"{path} has version {version}, of an older stacmirror",
+            hint="`stacmirror resume` (or `mirror` with its words) brings it up to date",
+        )
     if version != schema.VERSION:
         raise TargetInUse(
             f"{path} has version {version}, this program knows {schema.VERSION}", hint="use the newer stacmirror"

@@ -18,6 +18,7 @@ from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
 from stacmirror.model import (
     Absent,
     Doubted,
+    Failed,
     Forgiven,
     ItemKey,
     ItemRecord,
@@ -63,6 +64,7 @@ class ItemRows:
         values = {
             "state": HELD if record.failed else STAGED,
             "run": self.run,
+            "at": int(time.time()),
             "folder": schema.pack_folder(unit.folder if place is None else place.folder, record.key),
             "exclusive": int(unit.exclusive),
             "unit": unit.id,
@@ -98,14 +100,15 @@ class ItemRows:
             self._db.execute(f"UPDATE item SET {columns} WHERE n = ?", (*values.values(), n))
             self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
         if record.failed:
-            now_s = time.time()
-            self._db.executemany(
-                "INSERT INTO failure VALUES(?,?,?,?,?,?,?,?)",
-                [(n, f.key, f.kind, f.message, f.attempts, int(f.permanent), self.run, now_s) for f in record.failed],
-            )
+            self._db.executemany(schema.PUT_FAILURE, [self._failure_row(n, failed) for failed in record.failed])
         if record.document:
             self._documents.append((n, record.document))
         return place
+
+    def _failure_row(self, n: int, failed: Failed) -> tuple[object, ...]:
+        run, at_s = failed.run or self.run, failed.at_s or time.time()
+        kind, message = failed.kind, failed.message
+        return n, failed.key, kind, message, failed.attempts, int(failed.permanent), run, at_s, failed.host
 
     def put_documents(self) -> None:
         """Write the documents of the items put since the last call, in compressed blocks."""
@@ -168,8 +171,8 @@ class ItemRows:
     def _doubt_row(self, n: int, key: str) -> None:
         stored, absent = schema.unpack(self._db.execute("SELECT receipts FROM item WHERE n = ?", (n,)).fetchone()[0])
         self._db.execute(
-            "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",
-            (n, key, "gone", _DOUBTED_MESSAGE, 0, 0, self.run - 1, time.time()),
+            schema.PUT_FAILURE,
+            (n, key, "gone", _DOUBTED_MESSAGE, 0, 0, self.run - 1, time.time(), ""),
         )
         self.put_receipts(n, stored, [outcome for outcome in absent if outcome.key != key])
         self._db.execute("UPDATE item SET state = ? WHERE n = ? AND unit IS NULL", (INCOMPLETE, n))

@@ -1,6 +1,6 @@
 """What the ledger file holds: tables, version, and the packed form of an item's receipts.
 
-Used by `store` only. Changing anything here means a new VERSION and a step in `upgrade`.
+Used by `store` only. Changing anything here means a new VERSION and a step in `STEPS`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stacmirror.errors import TargetInUse
 from stacmirror.model import Absent, ItemKey, Receipt
 
 APPLICATION_ID = 0x53744D72  # "StMr": tells our files from other SQLite files
-VERSION = 1
+VERSION = 2
 
 HELD, STAGED, COMMITTED, INCOMPLETE = range(4)
 """States of an item's row: assets failed, bytes stay staged; about to be revealed; there; there but for some assets."""
@@ -35,6 +35,7 @@ CREATE TABLE item(
   state INTEGER NOT NULL,
   page INTEGER,
   run INTEGER NOT NULL,         -- the run that met or wrote it last
+  at INTEGER NOT NULL DEFAULT 0,  -- seconds since the epoch: when it was committed, before that when it was written
   place INTEGER,                -- hash of the folded folder: two folders that differ only by case meet here
   exact INTEGER,                -- hash of the folder as it is
   folder TEXT,                  -- packed; while unrevealed, and for ever where it is not what the layout derives
@@ -57,6 +58,7 @@ CREATE TABLE path(hash INTEGER PRIMARY KEY, item_hash INTEGER NOT NULL);  -- fil
 CREATE TABLE failure(
   item INTEGER NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
   attempts INTEGER NOT NULL, permanent INTEGER NOT NULL, run INTEGER NOT NULL, at REAL NOT NULL,
+  host TEXT NOT NULL DEFAULT '',
   PRIMARY KEY(item, key)
 ) WITHOUT ROWID;
 CREATE TABLE page(
@@ -80,6 +82,39 @@ def create(connection: sqlite3.Connection) -> None:
     connection.executescript(
         f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; BEGIN; {TABLES} COMMIT;"
     )
+
+
+PUT_FAILURE = (
+    "INSERT OR REPLACE INTO failure(item, key, kind, message, attempts, permanent, run, at, host)"
+    " VALUES(?,?,?,?,?,?,?,?,?)"
+)
+
+STEPS = {
+    1: (
+        "ALTER TABLE item ADD COLUMN at INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE failure ADD COLUMN host TEXT NOT NULL DEFAULT ''",
+    ),
+}
+"""By version: what makes the next one of it. No step reads all rows: an old ledger opens as fast as a new one."""
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a ledger of an older version, if it is one of ours, to this one; all steps or none."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        return
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version not in STEPS:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(version, VERSION):
+            for statement in STEPS[number]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 class _Packed(msgspec.Struct, array_like=True):

@@ -57,6 +57,7 @@ class LedgerStore(LedgerReader):
         try:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 schema.create(self._db)
+            schema.upgrade(self._db)
             refuse_foreign(self._db, path)  # before the first pragma that changes the file
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
         except sqlite3.Error as error:
@@ -79,8 +80,8 @@ class LedgerStore(LedgerReader):
                 stored, absent = schema.unpack(blob)
                 for receipt in stored:
                     self._db.execute(
-                        "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",
-                        (n, receipt.key, "lost", "the staged file is gone", 0, 0, self.run - 1, time.time()),
+                        schema.PUT_FAILURE,
+                        (n, receipt.key, "lost", "the staged file is gone", 0, 0, self.run - 1, time.time(), ""),
                     )
                 self._items.put_receipts(n, [], absent)
 
@@ -153,11 +154,12 @@ class LedgerStore(LedgerReader):
             return [self._places.placed(Unit(unit, "", bool(exclusive))) for unit, exclusive in rows]
 
     def _confirm(self, units: Iterable[Unit]) -> None:
+        now_s = int(time.time())
         self._db.executemany(
             f"UPDATE item SET state = CASE WHEN failed > 0 THEN {INCOMPLETE} ELSE {COMMITTED} END,"
             # The folder of an incomplete item is kept: a later sweep must find it without its label at hand.
-            " folder = CASE WHEN tailed OR failed > 0 THEN folder END, unit = NULL WHERE unit = ?",
-            [(unit.id,) for unit in units],
+            " folder = CASE WHEN tailed OR failed > 0 THEN folder END, unit = NULL, at = ? WHERE unit = ?",
+            [(now_s, unit.id) for unit in units],
         )
 
     # -- transactions --------------------------------------------------------------------------------------

@@ -45,6 +45,13 @@ class Fetcher:
             if not transfer.asset.href:
                 raise TransferError("no-href", "the catalog gives no address", retryable=False)
             reply = await self._opener.open(transfer.asset.href)
+        try:
+            return await self._take(transfer, unit, name_for, reply)
+        except TransferError as error:
+            error.host = error.host or origin_of(reply.url)
+            raise
+
+    async def _take(self, transfer: Transfer, unit: Unit, name_for: Callable[[str], str], reply: Reply) -> Fetched:
         if reply.status != 200:
             if reply.stream is not None:
                 reply.stream.close()

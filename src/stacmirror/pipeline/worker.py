@@ -254,5 +254,6 @@ class Worker:
             return False
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
-        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind == "gone"))
+        gone = error.kind == "gone"
+        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=gone, host=error.host))
         return True
