@@ -80,6 +80,36 @@ class TargetInUse(StacmirrorError):
     exit_code = 9
 
 
+KINDS = {
+    "timeout": "no byte in time, or the server gave up (408)",
+    "5xx": "the server failed (500 to 504)",
+    "429": "the server wanted fewer requests",
+    "gone": "not there (404, 410)",
+    "refused": "not allowed (401, 403)",
+    "status": "another status that is no answer",
+    "connect": "no connection",
+    "dns": "no such host",
+    "tls": "no trust in the server's certificate, or no TLS",
+    "reset": "the connection broke before an answer",
+    "short": "fewer bytes than promised",
+    "long": "more bytes than promised",
+    "slow": "too few bytes a second",
+    "digest": "other bytes than promised",
+    "encoding": "damaged compression",
+    "too-large": "above the limit",
+    "protocol": "no HTTP answer",
+    "client": "the HTTP client failed",
+    "redirect": "redirects without an end or an address",
+    "scheme": "an address of an unknown kind",
+    "url": "not an address",
+    "no-href": "the catalog gives no address",
+    "source": "the catalog did not give the item",
+    "unlisted": "the catalog no longer lists the asset",
+    "lost": "staged bytes are gone from the disk",
+}
+"""The words that failures are grouped by, and what they mean."""
+
+
 class TransferError(StacmirrorError):
     """One request or body went wrong.
 

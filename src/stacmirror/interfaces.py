@@ -223,6 +223,11 @@ class Ledger(Protocol):
     Raises: TargetUnwritable when the disk takes no more; TargetInUse when it is foreign or unreadable.
     """
 
+    @property
+    def run(self) -> int:
+        """The number of this run."""
+        ...
+
     def write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
         """Record one group in one durable transaction; return what is to be revealed now.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from stacmirror.assembly import make_catalog, make_router, retry_policy
@@ -19,7 +20,17 @@ from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
 from stacmirror.ledger.lock import RunLock
 from stacmirror.ledger.store import LedgerStore
-from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
+from stacmirror.model import (
+    START,
+    Counts,
+    FailureCount,
+    ItemOutcome,
+    LedgerEntry,
+    ResumePoint,
+    Retried,
+    Reveal,
+    Summary,
+)
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
@@ -30,6 +41,7 @@ from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
+from stacmirror.pipeline.task import Retry, Task
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew
@@ -54,7 +66,9 @@ class Mirror:
     Raises: UsageError for settings that cannot be, before anything is touched.
     """
 
-    def __init__(self, settings: Settings, *, api_key: str = "", observer: Observer | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, api_key: str = "", observer: Observer | None = None, task: Task | None = None
+    ) -> None:
         parse_source(settings.source)
         self._layout = make_layout(settings.place.layout, settings.place.path_template)
         self._filters = make_filters(settings.filter)
@@ -62,6 +76,7 @@ class Mirror:
             raise UsageError(f"{settings.target} is a file, not a folder", hint="name a folder as DEST")
         self._settings = settings
         self._api_key = api_key
+        self._task = task
         self._observer: Observer = observer or _Silent()
         self._clock = SystemClock()
         self.progress = Progress()
@@ -104,8 +119,15 @@ class Mirror:
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
-            start, staged = recover(sink, ledger)
+            staged = recover(sink, ledger)
             run, walk = self._build(sink, ledger, router, catalog)
+            before = None
+            if isinstance(self._task, Retry):
+                before = ledger.failures()
+                start = ResumePoint(0, START, 0)  # not walked to
+                _take_listing_as_it_is(walk, ledger, self._settings.limit.max_items)
+            else:
+                start = ledger.resume_point()
             error: StacmirrorError | None = None
             try:
                 await run.execute(start, staged)
@@ -113,12 +135,12 @@ class Mirror:
                 ledger.set_listing(run.listing)
             except StacmirrorError as ended_by:
                 error = ended_by
-            if not self.stop.asked.is_set() and not (error and error.exit_code == 6):
+            if self._task is None and not self.stop.asked.is_set() and not (error and error.exit_code == 6):
                 try:
                     await unless_stopped(self._describe(catalog, sink, ledger), self.stop)
                 except TargetUnwritable as unwritable:
                     error = error or unwritable
-            return _Outcome(error, walk)
+            return _Outcome(error, walk, before)
         finally:
             await router.close()
 
@@ -193,7 +215,7 @@ class Mirror:
             grace_s=settings.run.grace_s,
             show_incomplete=write.incomplete == "show",
         )
-        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape), walk
+        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, self._task), walk
 
     async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
@@ -225,7 +247,15 @@ class Mirror:
             hint=outcome.error.hint if outcome.error is not None else "",
             failures=ledger.failures(),
             absences=ledger.absences(),
+            retried=self._retried(outcome.before, ledger) if outcome.before is not None else None,
         )
+
+    def _retried(self, before: Sequence[FailureCount], ledger: LedgerStore) -> Retried:
+        retry = self._task or Retry()
+        asked = sum(failure.count for failure in before if retry.means(failure.kind))
+        failed, unreached = ledger.failed_since(retry.kinds)
+        others = sum(failure.count for failure in before) - asked
+        return Retried(tuple(sorted(retry.kinds)), asked, failed, unreached, others)
 
     def _run_counts(self, walk: Walk, ledger: LedgerStore) -> Counts:
         """What this run met: the items of its walk, and those of earlier runs that its sweeps tried again."""
@@ -243,13 +273,15 @@ class Mirror:
 
 
 class _Outcome:
-    def __init__(self, error: StacmirrorError | None, walk: Walk) -> None:
+    def __init__(self, error: StacmirrorError | None, walk: Walk, before: list[FailureCount] | None) -> None:
         self.error = error
         self.walk = walk
+        self.before = before
+        """What had failed before a retry."""
 
 
-def recover(sink: DirectorySink, ledger: LedgerStore) -> tuple[ResumePoint, list[Reveal]]:
-    """Tidy up after an earlier run; return where to go on and what only has to be revealed. Asks the source nothing."""
+def recover(sink: DirectorySink, ledger: LedgerStore) -> list[Reveal]:
+    """Tidy up after an earlier run; return what only has to be revealed. Asks the source nothing."""
     staged = ledger.staged()
     keep: dict[str, list[str]] = {reveal.unit.id: list(reveal.names) for reveal in staged}
     for held in ledger.held():
@@ -258,4 +290,11 @@ def recover(sink: DirectorySink, ledger: LedgerStore) -> tuple[ResumePoint, list
         else:
             ledger.forget_unit(held.unit.id)
     sink.retain(keep)
-    return ledger.resume_point(), staged
+    return staged
+
+
+def _take_listing_as_it_is(walk: Walk, ledger: LedgerStore, items_max: int | None) -> None:
+    """Let a run without a walk know how far earlier ones walked: its verdict is about the mirror, too."""
+    counts = ledger.counts()
+    walk.ended, items = counts.listing.ended, counts.items
+    walk.limited = items_max is not None and items.complete + items.incomplete + items.pending >= items_max

@@ -347,6 +347,20 @@ class FailedAsset(Struct, frozen=True):
     at_s: float
 
 
+class Retried(Struct, frozen=True):
+    """What became of the failures that a retry was to mend.
+
+    `asked` were meant; `failed` failed in this run, `unreached` not tried before it ended; the rest is mended. `others`
+    were not meant.
+    """
+
+    kinds: tuple[str, ...]
+    asked: int
+    failed: int
+    unreached: int
+    others: int
+
+
 Verdict = Literal["complete", "incomplete", "stopped"]
 
 
@@ -371,3 +385,5 @@ class Summary(Struct):
     """What items list and the source does not have."""
     predicted: int = 0
     """Files that were asked for where their links would have led: each a request less."""
+    retried: Retried | None = None
+    """Of a retry: what became of what it was to mend."""

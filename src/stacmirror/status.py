@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -45,6 +46,19 @@ def read_status(target: str) -> MirrorStatus:
             layout=str(record.get("place", {}).get("layout", "item")),
             ended_at=ledger.meta("ended_at") or "",
         )
+    finally:
+        ledger.close()
+
+
+def read_kinds(target: str) -> dict[str, int]:
+    """Return how many assets the mirror in `target` lacks, by kind of failure, most first. Raises: as `read_status`."""
+    read_record(target)
+    ledger = LedgerReader(os.path.join(target, STATE_FOLDER, "ledger.sqlite"))
+    try:
+        found = Counter[str]()
+        for failure in ledger.failures():
+            found[failure.kind] += failure.count
+        return dict(found.most_common())
     finally:
         ledger.close()
 

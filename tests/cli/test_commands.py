@@ -36,8 +36,8 @@ class FakeMirror:
     made: list[FakeMirror]
     work: Callable[[FakeMirror], Any]
 
-    def __init__(self, settings: Settings, *, api_key: str = "", observer: Any = None) -> None:
-        self.settings, self.api_key, self.observer = settings, api_key, observer
+    def __init__(self, settings: Settings, *, api_key: str = "", observer: Any = None, task: Any = None) -> None:
+        self.settings, self.api_key, self.observer, self.task = settings, api_key, observer, task
         self.progress, self.stop = Progress(), Stop()
         self.citation = ["CDLA-Permissive-1.0", "Sumbul et al. 2019, BigEarthNet"]
         type(self).made.append(self)

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from stacmirror import __version__
-from stacmirror.cli import config_show, demo, listings, mirror, simulate, status, tune
+from stacmirror.cli import config_show, demo, listings, mirror, retry, simulate, status, tune
 from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.screen import without_secrets
 from stacmirror.cli.session import Session, emit, emit_json, say
@@ -50,6 +50,7 @@ def stacmirror(
     stacmirror demo                  try it: offline, 200 items, 2,600 files
     stacmirror mirror mlhub:bigearthnet_v1_labels DEST --api-url URL
     stacmirror resume DEST           go on where it stopped
+    stacmirror retry DEST            only what failed
     stacmirror status DEST           what is there, what is not
     """
     if ctx.invoked_subcommand is None:
@@ -61,6 +62,7 @@ _LISTED = epilog("listed", 1, 2, 4, 5, 130)
 app.command("demo", epilog=epilog())(demo.demo)
 app.command("mirror", epilog=epilog())(mirror.mirror)
 app.command("resume", epilog=epilog())(mirror.resume)
+app.command("retry", epilog=epilog())(retry.retry)
 app.command("status", epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
 app.command("collections", epilog=_LISTED)(listings.collections)
 app.command("classes", epilog=_LISTED)(listings.classes)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from stacmirror.model import AbsentKey, AssetCounts, Counts, FailureCount, ItemCounts, ListingState, Summary
+from stacmirror.model import AbsentKey, AssetCounts, Counts, FailureCount, ItemCounts, ListingState, Retried, Summary
 from stacmirror.units import format_count, format_duration, format_size
 
 _INDENT = 11
@@ -55,6 +55,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "failures": msgspec.to_builtins(summary.failures),
         "absences": msgspec.to_builtins(summary.absences),
         "mirror": counts_json(summary.mirror),
+        **({"retried": msgspec.to_builtins(summary.retried)} if summary.retried is not None else {}),
     }
 
 
@@ -71,7 +72,8 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
     """
     summary = ending.summary
     # A resumed run lists only the rest: whether the listing is whole is a matter of the mirror.
-    rows = [*_work_rows(summary.run), ("listing", listing_words(summary.mirror))]
+    work = _work_rows(summary.run) if summary.retried is None else [("retried", _retried(summary.retried))]
+    rows = [*work, ("listing", listing_words(summary.mirror))]
     if summary.predicted:
         rows.append(
             ("learned", f"{format_count(summary.predicted)} files asked for without the request for a redirect")
@@ -195,6 +197,20 @@ def _assets(assets: AssetCounts) -> str:
         parts.append(f"{format_count(assets.skipped)} there already")
     parts.append(f"{format_count(assets.failed)} failed")
     return ", ".join(parts)
+
+
+def _retried(retried: Retried) -> str:
+    if not retried.asked:
+        words = "nothing: no failure" + (f" of kind {' or '.join(retried.kinds)}" if retried.kinds else "")
+    else:
+        mended = retried.asked - retried.failed - retried.unreached
+        kinds = f" ({', '.join(retried.kinds)})" if retried.kinds else ""
+        words = f"{format_count(retried.asked)} failures{kinds} = {format_count(max(0, mended))} mended"
+        words += f" + {format_count(retried.failed)} failed again" if retried.failed else ""
+        words += f" + {format_count(retried.unreached)} not reached" if retried.unreached else ""
+    if retried.others:
+        words += f"; {format_count(retried.others)} of other kinds were left"
+    return words
 
 
 def _absent(absence: AbsentKey) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -166,6 +166,16 @@ class LedgerReader:
         """Return what is missing now, most first."""
         rows = self._rows("SELECT key, kind, count(*) FROM failure GROUP BY key, kind ORDER BY count(*) DESC, key")
         return [FailureCount(str(key), str(kind), int(count)) for key, kind, count in rows]  # type: ignore[call-overload]
+
+    def failed_since(self, kinds: Collection[str]) -> tuple[int, int]:
+        """Return how many failures are of this run, and how many of `kinds` (empty: of any) of an earlier one."""
+        now = before = 0
+        for kind, run, count in self._rows("SELECT kind, run, count(*) FROM failure GROUP BY kind, run"):
+            if run == self.run:
+                now += int(count)  # type: ignore[call-overload]
+            elif not kinds or kind in kinds:
+                before += int(count)  # type: ignore[call-overload]
+        return now, before
 
     def failed_assets(self) -> Iterator[FailedAsset]:
         """Give every asset that is missing now, by item; holds one row at a time."""

@@ -7,6 +7,7 @@ the time at which it can go on, and takes another.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stacmirror.model import Absent, Failed, Item, ItemKey, LackingItem, Receipt, SourceLink, Transfer, Unit
@@ -22,6 +23,8 @@ class Job:
     unit: Unit | None = None
     before: LackingItem | None = None
     """What the ledger has of it, when a sweep tries again."""
+    left: tuple[Failed, ...] = ()
+    """Failures of it that are not tried again now: they stay as they are."""
     todo: list[Transfer] = field(default_factory=list)
     stored: list[Receipt] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
@@ -67,6 +70,7 @@ def bundle_of(item: Item, page: int, links: list[SourceLink]) -> Bundle:
     return Bundle(item.key, page, jobs, tuple(link.key for link in item.sources))
 
 
-def bundle_again(lacking: LackingItem) -> Bundle:
-    """Return the bundle that fetches what an item of the ledger lacks."""
-    return Bundle(lacking.key, None, [Job(lacking.key, before=lacking)], lacking.sources)
+def bundle_again(lacking: LackingItem, left: Sequence[Failed] = ()) -> Bundle:
+    """Return the bundle that fetches what an item of the ledger lacks; `left` are failures that it leaves alone."""
+    job = Job(lacking.key, before=lacking, left=tuple(left), failed=list(left))
+    return Bundle(lacking.key, None, [job], lacking.sources)

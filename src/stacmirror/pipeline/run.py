@@ -1,4 +1,4 @@
-"""One run, top to bottom: recover, walk and fetch, sweep, give up on the rest, describe, count.
+"""One run, top to bottom: recover, walk and fetch (or retry), sweep, give up on the rest, describe, count.
 
 The only place where tasks are made. It ends early by a Stop (softly, then at once) or by an error; whatever ends
 it, what is whole is committed first, unless the disk itself has failed.
@@ -16,7 +16,8 @@ from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, Pa
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.stop import Stop
-from stacmirror.pipeline.sweep import Probe, Sweep
+from stacmirror.pipeline.sweep import Again, Probe, Sweep
+from stacmirror.pipeline.task import Retry, Task
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew, Worker
 
@@ -43,6 +44,7 @@ class Run:
         stop: Stop,
         observer: Observer,
         shape: Shape,
+        task: Task | None = None,
     ) -> None:
         self._crew = crew
         self._walk = walk
@@ -51,10 +53,11 @@ class Run:
         self._stop = stop
         self._observer = observer
         self._shape = shape
+        self._task = task
         self.error: StacmirrorError | None = None
 
     async def execute(self, start: ResumePoint, staged: list[Reveal]) -> None:
-        """Bring in everything from `start` on, and finish the `staged` units of an earlier run.
+        """Do the task - without one, bring in everything from `start` on - and finish an earlier run's `staged` units.
 
         Raises: TargetUnwritable, LoginRefused, UsageError, after committing what can be committed.
         """
@@ -62,11 +65,10 @@ class Run:
         committer.start()
         committer.reveal(staged)
         try:
-            progress.phase = "fetching"
-            await self._pump(lambda dispatch: self._walk.feed(dispatch, start))
-            self.error = self._walk.error
-            if self._going_on:
-                await self._finish_listing()
+            if isinstance(self._task, Retry):
+                await self._try_again(self._task)
+            else:
+                await self._fetch_all(start)
             await committer.drain()
         finally:
             progress.phase = "finishing"
@@ -75,6 +77,24 @@ class Run:
                 committer.failed.exception()  # it reached the run by way of `_pump` or `drain`
         if committer.failed.done():
             committer.failed.result()
+
+    async def _fetch_all(self, start: ResumePoint) -> None:
+        self._crew.progress.phase = "fetching"
+        await self._pump(lambda dispatch: self._walk.feed(dispatch, start))
+        self.error = self._walk.error
+        if self._going_on:
+            await self._finish_listing()
+
+    async def _try_again(self, retry: Retry) -> None:
+        """Ask for what failed: all that is meant, then, as often as there are sweeps, what failed once more."""
+        self._crew.progress.phase = "sweeping"
+        for _ in range(max(1, self._shape.sweeps)):
+            again = Again(self._ledger, retry)
+            await self._pump(again.feed)
+            await self._crew.committer.drain()
+            if not again.lined_up or not self._going_on:
+                break
+        await self._show_incomplete()
 
     @property
     def _going_on(self) -> bool:
@@ -104,8 +124,11 @@ class Run:
             await committer.drain()
             if not sweep.lined_up or not self._going_on:
                 break
+        await self._show_incomplete()
+
+    async def _show_incomplete(self) -> None:
         if self._going_on and self._shape.show_incomplete:
-            committer.reveal(await asyncio.to_thread(self._ledger.release_held))
+            self._crew.committer.reveal(await asyncio.to_thread(self._ledger.release_held))
 
     async def _pump(self, feed: Callable[[Dispatch], Awaitable[None]]) -> None:
         """Run one feeder and all workers to the end, or to the stop."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from stacmirror.errors import SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Sink
 from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
@@ -120,7 +122,9 @@ class Worker:
         """A sweep that cannot even read the item must not forget what an earlier run stored of it."""
         if job.before is not None:
             job.stored, job.absent = list(job.before.stored), list(job.before.absent)
-            job.failed = [failed for failed in job.before.failed if failed.key != "@item"] + job.failed
+            kept = [failed for failed in job.before.failed if failed.key != "@item"]
+            # Tried again in this run, as far as that went; they failed when they failed.
+            job.failed = [msgspec.structs.replace(failed, run=0) for failed in kept] + job.failed
 
     def _end_job(self, bundle: Bundle, job: Job) -> None:
         """Stage what is held, with the files derived from it."""
@@ -175,7 +179,7 @@ class Worker:
 
     def _count(self, job: Job) -> None:
         progress = self._crew.progress
-        progress.failures += len(job.failed)
+        progress.failures += len(job.failed) - len(job.left)
         if job.before is not None:
             progress.failures -= len(job.before.failed)
             return
