@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from stacmirror import __version__
-from stacmirror.cli import config_show, demo, listings, mirror, retry, simulate, status, tune
+from stacmirror.cli import config_show, demo, explain, listings, mirror, retry, simulate, status, tune
 from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.screen import without_secrets
 from stacmirror.cli.session import Session, emit, emit_json, say
@@ -64,6 +64,7 @@ app.command("mirror", epilog=epilog())(mirror.mirror)
 app.command("resume", epilog=epilog())(mirror.resume)
 app.command("retry", epilog=epilog())(retry.retry)
 app.command("status", epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
+app.command("explain", epilog=epilog("told", 1, 2, 9))(explain.explain)
 app.command("collections", epilog=_LISTED)(listings.collections)
 app.command("classes", epilog=_LISTED)(listings.classes)
 app.command("tune", epilog=epilog("measured, or a cap was reached", 1, 2, 4, 5, 130))(tune.tune)
