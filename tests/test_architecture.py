@@ -21,14 +21,14 @@ SUPPORT = {
     "open_files", "ramp",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
-ROOTS = {"mirror", "tune", "assembly", "verdict", "status", "record", "explain"}
+ROOTS = {"mirror", "tune", "assembly", "verdict", "status", "record", "explain", "watch"}
 LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 """From the bottom up; a part imports what is in layers below its own."""
 
 WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("open_files", "settings"),
     ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"),
-    ("status", "record"), ("explain", "record"),
+    ("status", "record"), ("explain", "record"), ("watch", "record"),
 }  # fmt: skip
 """Imports inside one layer that are meant."""
 

@@ -21,6 +21,7 @@ from stacmirror.cli import config_show, demo, explain, listings, mirror, retry, 
 from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.screen import without_secrets
 from stacmirror.cli.session import Session, emit, emit_json, say
+from stacmirror.cli.watch import StatusCommand
 from stacmirror.errors import StacmirrorError
 
 app = typer.Typer(
@@ -63,7 +64,7 @@ app.command("demo", epilog=epilog())(demo.demo)
 app.command("mirror", epilog=epilog())(mirror.mirror)
 app.command("resume", epilog=epilog())(mirror.resume)
 app.command("retry", epilog=epilog())(retry.retry)
-app.command("status", epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
+app.command("status", cls=StatusCommand, epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
 app.command("explain", epilog=epilog("told", 1, 2, 9))(explain.explain)
 app.command("collections", epilog=_LISTED)(listings.collections)
 app.command("classes", epilog=_LISTED)(listings.classes)

@@ -19,6 +19,8 @@ class Pages:
     def __init__(self, db: sqlite3.Connection, rows: ItemRows) -> None:
         self._db = db
         self._rows = rows
+        self._total: int | None = None
+        """What the server said last of how many items there are."""
         self._outstanding: dict[int, int] = {}
         """Queued items of open pages that have no row yet."""
 
@@ -54,6 +56,9 @@ class Pages:
 
     def put_page(self, page: PageRecord) -> None:
         """Write a walked page, new or walked again, and which run met its known items."""
+        if page.total is not None and page.total != self._total:
+            self._total = page.total
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES('server_total', ?)", (str(page.total),))
         first_item = self._db.execute("SELECT coalesce(max(n), 0) FROM item").fetchone()[0]
         before = self._db.execute("SELECT first_item FROM page WHERE number = ?", (page.number,)).fetchone()
         if before is not None:
