@@ -45,7 +45,7 @@ HOMES = {
     "rich": {"cli"},
     "platformdirs": {"cli"},
     "uvloop": {"cli"},
-    "httptools": {"transports/wire_answer.py"},
+    "httptools": {"transports/wire_answer.py", "transports/wire_series.py"},
 }
 """Where each foreign library may be imported, besides the simulator."""
 

@@ -14,13 +14,14 @@ from stacmirror import __version__
 from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
 from stacmirror.catalogs.parse import label_classes
 from stacmirror.clock import LoopLoad, SystemClock
-from stacmirror.interfaces import Transport
+from stacmirror.interfaces import SeveralTransport, Transport
 from stacmirror.limits import HostLimits
 from stacmirror.model import START, CollectionInfo
 from stacmirror.pace import Allowance
 from stacmirror.pipeline.progress import Progress
 from stacmirror.retry import RetryPolicy
 from stacmirror.settings import Settings
+from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
 from stacmirror.transports.wire import WireTransport
@@ -40,8 +41,10 @@ def make_router(
     """Return the way to open any href, with every host's budget; `make_allowance` takes the place of the pace."""
     limit, s3 = settings.limit, settings.s3
     http = _make_http(settings)
+    several = http if isinstance(http, WireTransport) else None
     objects = S3Transport(
         http,
+        several=several,
         endpoint=s3.s3_endpoint,
         unsigned=s3.s3_unsigned,
         region=s3.s3_region,
@@ -50,7 +53,9 @@ def make_router(
         wall=clock.wall,
     )
     transports: dict[str, Transport] = {"https": http, "http": http, "s3": objects}
-    held_max_bytes = max(1, settings.write.memory_max_bytes // limit.workers)
+    can_several: dict[str, SeveralTransport] = (
+        {} if several is None else {"https": several, "http": several, "s3": objects}
+    )
     return Router(
         transports,
         HostLimits(
@@ -62,10 +67,27 @@ def make_router(
             make_allowance=make_allowance,
         ),
         redirects_max=settings.catalog.redirects_max,
-        small_max_bytes=min(settings.write.small_file_max_bytes, held_max_bytes),
+        small_max_bytes=_small_max_bytes(settings),
         retry_after_max_s=limit.retry_after_max_s,
         wall=clock.wall,
+        several=can_several,
     )
+
+
+def _small_max_bytes(settings: Settings) -> int:
+    write = settings.write
+    return min(write.small_file_max_bytes, max(1, write.memory_max_bytes // settings.limit.workers))
+
+
+def make_pipelining(settings: Settings, router: Router, note: Callable[[str], None]) -> Pipelining | None:
+    """Return the way to send several requests at once, where the settings ask for it and it can be had."""
+    if not settings.limit.pipeline:
+        return None
+    if not router.several or settings.limit.rate_per_s is not None:
+        reason = "`--rate` spaces every request" if router.several else "it takes `--http-client wire`, and no proxy"
+        note(f"--pipeline is not used: {reason}")
+        return None
+    return Pipelining(router, _small_max_bytes(settings), settings.catalog.redirects_max, note)
 
 
 def _make_http(settings: Settings) -> Transport:

@@ -94,6 +94,20 @@ class Transport(Protocol):
         ...
 
 
+class SeveralTransport(Transport, Protocol):
+    """A transport that can also send several requests in one go (HTTP pipelining)."""
+
+    async def fetch_several(
+        self, requests: Sequence[tuple[str, Mapping[str, str]]], small_max_bytes: int
+    ) -> Sequence[Reply | None]:
+        """GET URLs of one origin, each with its headers; return the first so many answers, their bodies whole.
+
+        Answers end early where the server ends them, or their bodies exceed `small_max_bytes` together. What is
+        missing, or None, is to be asked for by `fetch`. Raises and Cancel: as `fetch`.
+        """
+        ...
+
+
 class Opener(Protocol):
     """Open an href wherever it leads: redirects by hand, hosts' budgets kept, schemes dispatched."""
 
@@ -117,6 +131,18 @@ class Opener(Protocol):
     @property
     def requests(self) -> int:
         """Requests sent so far, redirects included."""
+        ...
+
+
+class SeveralOpener(Protocol):
+    """Opens several hrefs at once, where their hosts take that."""
+
+    async def open_several(self, hrefs: Sequence[str]) -> list[Reply | None]:
+        """Return, for each href, the first answer that is no redirect, its body whole; or None, to ask by `Opener`.
+
+        Raises: LoginRefused from a transport; no TransferError: what goes wrong is a None.
+        Cancel: safe; connections are dropped.
+        """
         ...
 
 

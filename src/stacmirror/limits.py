@@ -92,12 +92,12 @@ class HostBudget:
         if self._paused_until_s and (pause_s := self.wait_s()) > pause_max_s:
             raise TransferError("paused", "the host asked for a pause", retry_after_s=pause_s)
 
-    def answered(self, place: int, asked_s: float, refusal: int = 0) -> None:
+    def answered(self, place: int, asked_s: float, refusal: int = 0, requests: int = 1) -> None:
         """Hear of the end of a request that `acquire` gave `place`, asked at `asked_s` by `now`.
 
-        `refusal`: how surely the host had too many at once, see `pace`.
+        `refusal`: how surely the host had too many at once, see `pace`. `requests`: sent in one go, in that one place.
         """
-        self.allowance.answered(place, self.now() - asked_s, refusal)
+        self.allowance.answered(place, (self.now() - asked_s) / requests, refusal)
 
     async def _queue_up(self) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from stacmirror.assembly import make_catalog, make_router, retry_policy
+from stacmirror.assembly import make_catalog, make_pipelining, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
@@ -32,6 +32,7 @@ from stacmirror.model import (
     Summary,
 )
 from stacmirror.open_files import fit_open_files
+from stacmirror.pipeline.ahead import Ahead
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.learn import Learner
@@ -192,6 +193,7 @@ class Mirror:
         shortcut = None
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
+        several = make_pipelining(settings, router, self._observer.note)
         crew = Crew(
             catalog=catalog,
             opener=router,
@@ -207,6 +209,7 @@ class Mirror:
             link_life_s=settings.catalog.link_life_s,
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
             shortcut=shortcut,
+            ahead=None if several is None else Ahead(several, missing, shortcut),
         )
         shape = Shape(
             workers=limit.workers,

@@ -100,6 +100,8 @@ class LimitSettings:
     """Without a byte, an answer is given up."""
     learn_redirects: bool = False
     """Once it is known where an asset's links lead, ask there, without the request for the redirect."""
+    pipeline: bool = False
+    """Send the requests for an item's small assets in one write (HTTP pipelining), where hosts take that."""
     http_client: str = "wire"
     """`wire` (our own, less CPU) or `aiohttp`; where the environment names a proxy it is always aiohttp."""
     max_items: Annotated[int | None, Range(1, 1_000_000_000)] = None

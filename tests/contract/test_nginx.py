@@ -126,3 +126,19 @@ async def test_requests_that_are_cancelled(client: Transport, server: Nginx) -> 
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert await asyncio.gather(*others) == [(200, MIDDLE)] * 48
+
+
+async def test_several_requests_in_one_write(client: Transport, server: Nginx) -> None:
+    """nginx answers series in order; one that it ends, after the connection's twentieth request, is short."""
+    if not isinstance(client, WireTransport):
+        pytest.skip("only our own client sends several requests in one write")
+    wanted = {"/small": (200, SMALL), "/middle": (200, MIDDLE), "/absent": (404, None), "/nothing": (204, b"")}
+    paths = [*wanted, *wanted]
+    come = []
+    for _ in range(6):
+        replies = await client.fetch_several([(server.url + path, {}) for path in paths], 200_000)
+        come.append(len(replies))
+        for path, reply in zip(paths, replies, strict=False):
+            assert reply is not None
+            assert (reply.status, reply.body) == wanted[path] or path == "/absent"
+    assert come == [8, 8, 4, 8, 8, 4]

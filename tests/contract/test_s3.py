@@ -13,6 +13,7 @@ from stacmirror.interfaces import Transport
 from stacmirror.simulator import Simulator
 from stacmirror.transports.aws import AwsSession
 from stacmirror.transports.s3 import S3Transport
+from stacmirror.transports.wire import WireTransport
 from tests.conftest import simulated
 from tests.contract.test_transports import fetch, transport, whole, wire
 from tests.contract.wire_server import KEEP, RESET, STALL, WireServer, chunked, head, ok
@@ -24,7 +25,15 @@ KEY = "bigearthnet/no/such/key.tif"
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 
 
-def s3(http: Transport, endpoint: str, *, unsigned: bool = True, payer: bool = False, region: str = "") -> S3Transport:
+def s3(
+    http: Transport,
+    endpoint: str,
+    *,
+    unsigned: bool = True,
+    payer: bool = False,
+    region: str = "",
+    several: WireTransport | None = None,
+) -> S3Transport:
     clock = FakeClock()
     return S3Transport(
         http,
@@ -34,6 +43,7 @@ def s3(http: Transport, endpoint: str, *, unsigned: bool = True, payer: bool = F
         request_payer=payer,
         monotonic=clock.monotonic,
         wall=clock.wall,
+        several=several,
     )
 
 
@@ -195,6 +205,27 @@ async def test_signed_requests_say_who_asks(
     await fetch(s3(transport, wire.url, payer=True), "s3://bucket/key")
     assert "authorization" not in wire.heard[1].lower()
     assert "x-amz-request-payer: requester" in wire.heard[1].lower()
+
+
+@pytest.mark.usefixtures("credentials")
+async def test_several_objects_in_one_write(transport: Transport, wire: WireServer) -> None:
+    """Each is signed by itself; a missing key is an answer, a refusal is left for a single request to learn from."""
+    if not isinstance(transport, WireTransport):
+        pytest.skip("only our own client sends several requests in one write")
+    wire.say("/bucket/a", ok(b"A"), KEEP)
+    wire.say("/bucket/b", refusal(404, "NoSuchKey"), KEEP)
+    wire.say("/bucket/c", refusal(400, "AuthorizationHeaderMalformed", "x-amz-bucket-region: eu-west-1"), KEEP)
+    wire.say("/bucket/d", ok(b"D"), KEEP)
+    objects = s3(transport, wire.url, unsigned=False, several=transport)
+    urls = [f"s3://bucket/{key}" for key in "abcd"]
+    replies = await objects.fetch_several([(url, {}) for url in urls], 1000)
+    assert [reply and (reply.url, reply.status, reply.body) for reply in replies] == [
+        (urls[0], 200, b"A"), (urls[1], 404, b""), None, (urls[3], 200, b"D"),
+    ]  # fmt: skip
+    signatures = {
+        line for head in wire.heard for line in head.lower().split("\r\n") if line.startswith("authorization")
+    }
+    assert (len(signatures), wire.connections) == (4, 1)
 
 
 def refusal(status: int, code: str, *headers: str, more: str = "") -> bytes:

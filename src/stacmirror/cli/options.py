@@ -88,6 +88,7 @@ TUNING = Group(
         Flag(
             "learn_redirects", "Ask where links lead at once, when it follows from item ids (never where it is signed)."
         ),
+        Flag("pipeline", "Send an item's requests in one write (HTTP pipelining), where hosts take that."),
         Flag("stall_timeout", "Longest time without a byte.", "TIME"),
         Flag("connect_timeout", "Time to connect.", "TIME"),
         Flag("http_client", "wire (our own, least CPU) or aiohttp.", "NAME"),

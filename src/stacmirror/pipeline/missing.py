@@ -73,6 +73,11 @@ class MissingKeys:
         state.since_sample = 0
         return False
 
+    def tripped(self, collection: str, key: str) -> bool:
+        """Return whether `key` is taken to be missing everywhere, so that `assumes` decides who asks for it."""
+        state = self._keys.get((collection, key))
+        return state is not None and state.tripped
+
     def found(self, collection: str, key: str) -> None:
         """Hear that an item has the key."""
         self._found.add(collection)

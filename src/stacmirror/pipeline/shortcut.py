@@ -30,14 +30,19 @@ class Shortcut:
         return None if transfer.attempts else self._learner.guess(item, transfer.asset)
 
     async def fetch(
-        self, guess: Guess, transfer: Transfer, unit: Unit, name_for: Callable[[str], str]
+        self,
+        guess: Guess,
+        transfer: Transfer,
+        unit: Unit,
+        name_for: Callable[[str], str],
+        reply: Reply | None = None,
     ) -> Fetched | None:
         """Ask where the asset should be; None when the link is to be asked instead. Else as `Fetcher.fetch`.
 
         Raises: LoginRefused, TargetUnwritable; no TransferError.
         """
         try:
-            reply = await self._opener.open(guess.url)
+            reply = reply or await self._opener.open(guess.url)
             if not self._is_right(guess, reply):
                 if reply.stream is not None:
                     reply.stream.close()
@@ -53,13 +58,18 @@ class Shortcut:
         return fetched
 
     async def fetch_by_link(
-        self, item: ItemKey, transfer: Transfer, unit: Unit, name_for: Callable[[str], str]
+        self,
+        item: ItemKey,
+        transfer: Transfer,
+        unit: Unit,
+        name_for: Callable[[str], str],
+        reply: Reply | None = None,
     ) -> Fetched:
         """Ask the asset's link, as `Fetcher.fetch` does, and learn where it leads."""
         asset = transfer.asset
         if not asset.href:
             return await self._fetcher.fetch(transfer, unit, name_for)  # which says so
-        reply = await self._opener.open(asset.href)
+        reply = reply or await self._opener.open(asset.href)
         self._learner.led(item, asset, reply.url, _media_type(reply), found=reply.status == 200)
         return await self._fetcher.fetch(transfer, unit, name_for, reply)
 

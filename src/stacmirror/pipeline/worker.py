@@ -6,7 +6,7 @@ until its next attempt is due; it never sleeps through a server's pause.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -14,10 +14,10 @@ import msgspec
 from stacmirror.errors import SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Sink
 from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
+from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
-from stacmirror.pipeline.learn import Guess
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
@@ -49,6 +49,8 @@ class Crew(NamedTuple):
     """Small bodies one worker may hold before it stages them."""
     shortcut: Shortcut | None = None
     """Where redirects are learned: the way past them."""
+    ahead: Ahead | None = None
+    """Where several requests are sent at once: the way to do it."""
 
 
 class Worker:
@@ -92,7 +94,8 @@ class Worker:
     async def _advance_job(self, bundle: Bundle, job: Job) -> float | None:
         if not job.planned and not await self._read_and_plan(bundle, job):
             return None
-        job.todo = later = [transfer for transfer in job.todo if not await self._settle(bundle, job, transfer)]
+        ahead = await self._ask_ahead(job) if self._crew.ahead is not None else NOTHING
+        job.todo = later = [transfer for transfer in job.todo if not await self._settle(bundle, job, transfer, ahead)]
         if not later:
             return None
         return max(0.0, min(transfer.not_before_s for transfer in later) - self._crew.clock.monotonic())
@@ -189,7 +192,15 @@ class Worker:
 
     # -- one asset -----------------------------------------------------------------------------------------
 
-    async def _settle(self, bundle: Bundle, job: Job, transfer: Transfer) -> bool:
+    async def _ask_ahead(self, job: Job) -> Mapping[str, Answered]:
+        """Ask for all of a fresh item's assets at once; return what came of it, by asset key."""
+        if self._crew.ahead is None or not self._crew.ahead.suits(job):
+            return NOTHING
+        if self._links.is_due(job):
+            await self._links.renew(job)
+        return await self._crew.ahead.ask(job)
+
+    async def _settle(self, bundle: Bundle, job: Job, transfer: Transfer, ahead: Mapping[str, Answered]) -> bool:
         """Bring one transfer to an outcome if that can be had now; True when it has one."""
         crew, key = self._crew, transfer.asset.key
         now_s = crew.clock.monotonic()
@@ -198,17 +209,20 @@ class Worker:
         if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
             job.absent.append(Absent(key, assumed=True))
             return True
-        guess = None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer)
-        if guess is None and self._links.is_due(job):
-            await self._links.renew(job)
-        pause_s = crew.opener.wait_s(transfer.asset.href if guess is None else guess.url)
-        if pause_s > _WAIT_IN_PLACE_S:
-            transfer.not_before_s = now_s + pause_s
-            return False
+        answered = ahead.get(key) if transfer.attempts == 0 else None
+        if answered is None:
+            answered = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
+        if answered.reply is None:
+            if answered.guess is None and self._links.is_due(job):
+                await self._links.renew(job)
+            pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
+            if pause_s > _WAIT_IN_PLACE_S:
+                transfer.not_before_s = now_s + pause_s
+                return False
         transfer.attempts += 1
         token = crew.progress.begin(job.key.id, key, now_s)
         try:
-            await self._fetch(job, transfer, guess)
+            await self._fetch(job, transfer, answered)
         except TransferError as error:
             return await self._failed(bundle, job, transfer, error)
         finally:
@@ -216,8 +230,8 @@ class Worker:
         crew.missing.found(job.key.collection, key)
         return True
 
-    async def _fetch(self, job: Job, transfer: Transfer, guess: Guess | None) -> None:
-        crew = self._crew
+    async def _fetch(self, job: Job, transfer: Transfer, answered: Answered) -> None:
+        crew, (guess, reply) = self._crew, answered
         if job.unit is None:
             raise RuntimeError(f"unplanned job {job.key}")
 
@@ -225,12 +239,13 @@ class Worker:
             return crew.planner.name_for_target(url, transfer.asset.key, job)
 
         if crew.shortcut is None:
-            fetched = await crew.fetcher.fetch(transfer, job.unit, name_for)
+            fetched = await crew.fetcher.fetch(transfer, job.unit, name_for, reply)
         else:
-            found = guess and await crew.shortcut.fetch(guess, transfer, job.unit, name_for)
+            found = guess and await crew.shortcut.fetch(guess, transfer, job.unit, name_for, reply)
             if guess is not None and found is None and self._links.is_due(job):
                 await self._links.renew(job)
-            fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for)
+            by_link = reply if guess is None else None
+            fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for, by_link)
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
         if fetched.body is not None:

@@ -15,20 +15,20 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urljoin
 
 from stacmirror.errors import TransferError
-from stacmirror.interfaces import Body, Reply, Transport
+from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
 from stacmirror.limits import HostBudget, HostLimits, origin_of
 from stacmirror.pace import REFUSED, UNAVAILABLE
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
-_ASSET_HEADERS = {"Accept-Encoding": "identity"}
+ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
 _PAUSE_WITHOUT_HINT_S = 1.0
 _PAUSE_IN_PLACE_S = 1.0
 """A longer pause of a host is the caller's to wait out: it has other work meanwhile."""
 _ROUTES_MAX = 1000
-_REFUSALS = {429: REFUSED, 503: UNAVAILABLE}
+REFUSALS = {429: REFUSED, 503: UNAVAILABLE}
 """What hosts say when too much is asked at once; a 503 may mean other things as well."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -45,8 +45,11 @@ class Router:
         small_max_bytes: int,
         retry_after_max_s: float,
         wall: Callable[[], float],
+        several: Mapping[str, SeveralTransport] | None = None,
     ) -> None:
         self._transports = transports
+        self.several = several or {}
+        """By scheme: who can send several requests at once."""
         self._limits = limits
         self._redirects_max = redirects_max
         self._small_max_bytes = small_max_bytes
@@ -64,18 +67,22 @@ class Router:
         """See `interfaces.Opener.open`."""
         url = href
         for _ in range(self._redirects_max + 1):
-            reply = await self._ask_once(url, _ASSET_HEADERS, self._small_max_bytes, _PAUSE_IN_PLACE_S)
+            reply = await self._ask_once(url, ASSET_HEADERS, self._small_max_bytes, _PAUSE_IN_PLACE_S)
             if reply.status not in REDIRECT_STATUSES:
                 return reply
             if reply.stream is not None:
                 reply.stream.close()
-            location = reply.headers.get("location", "")
-            if not location:
+            target = target_of(reply, url)
+            if not target:
                 raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
-            url = location if _ABSOLUTE.match(location) else urljoin(url, location)
+            url = target
         raise TransferError(
             "redirect", f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False
         )
+
+    async def ask_asset(self, url: str) -> Reply:
+        """Ask one URL once, as for an asset; a redirect is a Reply. Raises: TransferError, as `open`."""
+        return await self._ask_once(url, ASSET_HEADERS, self._small_max_bytes, _PAUSE_IN_PLACE_S)
 
     async def ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Reply:
         """Ask for a page or an item: one GET, its body whole and decoded, at most `max_bytes`.
@@ -89,6 +96,10 @@ class Router:
         if reply.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
             reply.body = _gunzip(reply.body or b"", max_bytes, url)
         return reply
+
+    def budget(self, url: str) -> HostBudget:
+        """Return the budget of the URL's host."""
+        return self._limits.of(origin_of(url))
 
     def wait_s(self, href: str) -> float:
         """See `interfaces.Opener.wait_s`."""
@@ -117,7 +128,7 @@ class Router:
             asked_s = budget.now()
             reply = await transport.fetch(url, headers, small_max_bytes)
             if reply.status in RETRYABLE_STATUSES:
-                budget.answered(place, asked_s, _REFUSALS.get(reply.status, 0))
+                budget.answered(place, asked_s, REFUSALS.get(reply.status, 0))
                 raise self._later(reply, url, budget)
             if reply.stream is not None:
                 reply.stream = _Budgeted(reply.stream, budget, place, asked_s)
@@ -154,6 +165,12 @@ class Router:
         elif reply.status == 429:
             budget.pause(_PAUSE_WITHOUT_HINT_S)
         return error
+
+
+def target_of(reply: Reply, url: str) -> str:
+    """Return where a redirect from `url` leads, byte for byte where it is absolute; "" when it does not say."""
+    location = reply.headers.get("location", "")
+    return location if not location or _ABSOLUTE.match(location) else urljoin(url, location)
 
 
 class _Budgeted:

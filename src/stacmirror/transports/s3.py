@@ -8,11 +8,11 @@ server's clock are learned from its refusals.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import unquote
 
 from stacmirror.errors import LoginRefused, TransferError
-from stacmirror.interfaces import Reply, Transport
+from stacmirror.interfaces import Reply, SeveralTransport, Transport
 from stacmirror.transports.aws import AwsSession, Endpoint
 from stacmirror.transports.sigv4 import Credentials, Signer, object_path
 
@@ -62,9 +62,14 @@ class S3Transport:
         request_payer: bool,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        several: SeveralTransport | None = None,
     ) -> None:
-        """`http` is somebody else's to close. `endpoint` is a URL, addressed path-style, or "" for AWS."""
+        """`http` is somebody else's to close. `endpoint` is a URL, addressed path-style, or "" for AWS.
+
+        `several` is `http` once more, where it can send several requests at once.
+        """
         self._http = http
+        self._several = several
         self._endpoint = Endpoint(endpoint.rstrip("/"), virtual_hosts=False) if endpoint else None
         self._unsigned = unsigned
         self._region = region
@@ -79,21 +84,11 @@ class S3Transport:
 
     async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
         """See `interfaces.Transport.fetch`."""
-        # Not urlsplit: a key may hold `?` and `#`, and begin with a slash.
-        name, _, key = url.partition("://")[2].partition("/")
-        if not key or not _BUCKET.fullmatch(name):
-            raise TransferError("url", "not an s3://bucket/key address", retryable=False)
-        try:
-            path = object_path(unquote(key))
-        except UnicodeError as error:  # half a surrogate pair
-            raise TransferError("url", "not an s3://bucket/key address", retryable=False) from error
+        name, path = _parse(url)
         for attempt in range(_ATTEMPTS):
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
-            path_there = bucket.prefix + path
-            sent = headers if self._unsigned else await self._signed(bucket, path_there, headers)
-            if self._unsigned and self._extra:
-                sent = {**headers, **self._extra}
-            reply = await self._http.fetch(bucket.base + path_there, sent, small_max_bytes)
+            address, sent = await self._request(bucket, path, headers)
+            reply = await self._http.fetch(address, sent, small_max_bytes)
             if reply.status < 300:
                 self._was_good = True
                 return Reply(url, reply.status, reply.headers, reply.body, reply.stream)
@@ -105,13 +100,37 @@ class S3Transport:
         # Without its body: an error's XML must not pass for an object.
         return Reply(url, reply.status, reply.headers, b"", None)
 
+    async def fetch_several(
+        self, requests: Sequence[tuple[str, Mapping[str, str]]], small_max_bytes: int
+    ) -> list[Reply | None]:
+        """See `interfaces.SeveralTransport.fetch_several`. What is refused is for `fetch` to learn from."""
+        if self._several is None:
+            return []
+        asked = []
+        for url, headers in requests:
+            name, path = _parse(url)
+            bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
+            asked.append(await self._request(bucket, path, headers))
+        replies: list[Reply | None] = []
+        answers = await self._several.fetch_several(asked, small_max_bytes)
+        for (url, _), reply in zip(requests, answers, strict=False):
+            good = reply is not None and (reply.status < 300 or reply.status == 404)
+            body = reply.body if reply is not None and reply.status < 300 else b""
+            replies.append(Reply(url, reply.status, reply.headers, body, None) if reply is not None and good else None)
+        return replies
+
     async def close(self) -> None:
         """Nothing of its own is open. May be called twice."""
 
-    async def _signed(self, bucket: _Bucket, path: str, headers: Mapping[str, str]) -> dict[str, str]:
+    async def _request(self, bucket: _Bucket, path: str, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+        """Return the URL to ask, and the headers to send."""
+        path = bucket.prefix + path
+        if self._unsigned:
+            return bucket.base + path, {**headers, **self._extra} if self._extra else headers
         credentials: Credentials = self._aws.fresh_credentials() or await self._aws.credentials()
         now_s = self._wall() + self._behind_s
-        return {**headers, **bucket.signer.headers(bucket.host, path, credentials, now_s, self._extra)}
+        signed = bucket.signer.headers(bucket.host, path, credentials, now_s, self._extra)
+        return bucket.base + path, {**headers, **signed}
 
     async def _open_bucket(self, name: str, region: str) -> _Bucket:
         if not region:
@@ -162,6 +181,18 @@ class S3Transport:
             raise LoginRefused(
                 f"S3 refused the AWS credentials ({code})", hint="check AWS_PROFILE or the AWS_ variables"
             )
+
+
+def _parse(url: str) -> tuple[str, str]:
+    """Return bucket and path of an `s3://` URL. Raises: TransferError (`url`)."""
+    # Not urlsplit: a key may hold `?` and `#`, and begin with a slash.
+    name, _, key = url.partition("://")[2].partition("/")
+    if not key or not _BUCKET.fullmatch(name):
+        raise TransferError("url", "not an s3://bucket/key address", retryable=False)
+    try:
+        return name, object_path(unquote(key))
+    except UnicodeError as error:  # half a surrogate pair
+        raise TransferError("url", "not an s3://bucket/key address", retryable=False) from error
 
 
 def _code(reply: Reply) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
@@ -76,6 +76,29 @@ class WireTransport:
                     raise
         connection = await self._connect(pool)
         return await connection.reply(connection.ask(request, url, small_max_bytes))
+
+    async def fetch_several(
+        self, requests: Sequence[tuple[str, Mapping[str, str]]], small_max_bytes: int
+    ) -> Sequence[Reply | None]:
+        """See `interfaces.SeveralTransport.fetch_several`."""
+        pool, lines = None, []
+        for url, headers in requests:
+            spelled, target = split(url)
+            pool = pool or self._pools.get(spelled) or self._open_pool(spelled)
+            lines.append(f"GET {target} HTTP/1.1\r\nHost: {pool.origin.host}\r\n{self._head(headers)}")
+        if pool is None:
+            return []
+        data, urls = "".join(lines).encode("latin-1"), [url for url, _ in requests]
+        connection = pool.kept()
+        if connection is not None:
+            series = connection.ask_several(data, urls, small_max_bytes)
+            try:
+                return await connection.replies(series)
+            except TransferError as error:
+                if series.begun or error.kind != "reset":
+                    raise
+        connection = await self._connect(pool)
+        return await connection.replies(connection.ask_several(data, urls, small_max_bytes))
 
     async def close(self) -> None:
         """Close all connections, for good. Whoever still waits gets a TransferError. May be called twice."""

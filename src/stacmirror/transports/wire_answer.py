@@ -1,9 +1,8 @@
 """One answer to one GET: its bytes in, a Reply out; a small body is held, a large one is a stream.
 
-Made by `wire` for each request, fed by `wire_connection`. It knows bytes, not sockets, pools or timeouts. httptools
-(llhttp) parses; what it does not judge is judged here: which body ends with the close, how much a head may hold,
-and that nothing comes after an answer's end.
-Source: RFC 9112, sections 6.3 (message body length), 9.3 (persistence), 9.8 (TLS closure).
+Made by `wire` for each request, fed by `wire_connection`. It knows bytes, not sockets, pools or timeouts; that nothing
+comes after an answer's end is judged here, what a head may say in `wire_message`.
+Source: RFC 9112, sections 9.3 (persistence), 9.8 (TLS closure).
 """
 
 from __future__ import annotations
@@ -11,28 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import httptools
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
+from stacmirror.transports.wire_message import HEAD_MAX_BYTES, Message, too_long
 
-HEAD_MAX_BYTES = 64 << 10
-"""Of one answer's header lines, and of anything else that is no body; a presigned Location has 2 KiB."""
-HEADERS_MAX = 128
 _STREAM_HIGH_BYTES = 1 << 20
 _STREAM_LOW_BYTES = 1 << 18
-_NAMES = {
-    form.encode(): name.lower()
-    for name in (
-        "Accept-Ranges", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Content-MD5", "Date", "ETag",
-        "Last-Modified", "Location", "Retry-After", "Server", "Transfer-Encoding", "Vary",
-    )
-    for form in (name, name.lower())
-}  # fmt: skip
-"""Header names that most answers have, as most servers spell them."""
-_BODILESS = frozenset({204, 304})
 
 
 class Line(Protocol):
@@ -45,34 +32,19 @@ class Line(Protocol):
     def drop(self, answer: Answer, error: TransferError) -> None: ...
 
 
-class Answer:
+class Answer(Message):
     """`waiter` gets the Reply, or the TransferError. What comes after `complete` is surplus, and belongs to nobody."""
 
-    __slots__ = (
-        "_body", "_chunked", "_head_bytes", "_headers", "_headers_left", "_idle_bytes", "_keep", "_length", "_line",
-        "_parser", "_size", "_small_max", "_status", "_surplus", "_url", "begun", "complete", "stream", "waiter",
-    )  # fmt: skip
+    __slots__ = ("_idle_bytes", "_line", "_surplus", "begun", "stream", "waiter")
 
     def __init__(self, url: str, small_max_bytes: int, waiter: asyncio.Future[Reply], line: Line) -> None:
+        super().__init__(url, small_max_bytes, httptools.HttpResponseParser(self))
         self.waiter = waiter
         self.stream: WireBody | None = None
         self.begun = False
         """Whether a byte of it has come."""
-        self.complete = False
         self._line = line
-        self._url = url
-        self._small_max = small_max_bytes
-        self._parser: Any = httptools.HttpResponseParser(self)
-        self._status = 0
-        self._headers: dict[str, str] = {}
-        self._headers_left = HEADERS_MAX
-        self._head_bytes = 0
         self._idle_bytes = 0
-        self._body: list[bytes] = []
-        self._size = 0
-        self._length: int | None = None
-        self._chunked = False
-        self._keep = False
         self._surplus = False
 
     @property
@@ -102,7 +74,7 @@ class Answer:
         # Interim answers, trailers and chunk extensions without end are heads in disguise.
         self._idle_bytes = self._idle_bytes + len(data) if self._size == size and not self.complete else 0
         if self._idle_bytes > HEAD_MAX_BYTES:
-            raise _too_long()
+            raise too_long()
 
     def _damaged(self, error: Exception) -> TransferError:
         if isinstance(error, httptools.HttpParserUpgrade):
@@ -117,7 +89,7 @@ class Answer:
         `properly` says that the server has said so itself: over TLS, a cut is not told from an end otherwise.
         """
         if self._status:
-            if self._length is None and not self._chunked and properly:
+            if self.until_close and properly:
                 self.complete = True
                 return None
             return TransferError("short", "the body ended early")
@@ -130,8 +102,7 @@ class Answer:
         if self.stream is not None:
             self.stream.end(None)
         elif not self.waiter.done():
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self.waiter.set_result(Reply(self._url, self._status, self._headers, body, None))
+            self.waiter.set_result(self.reply())
         self._let_go()
 
     def fail(self, error: TransferError) -> None:
@@ -153,53 +124,21 @@ class Answer:
         # More after the answer's end: another answer, which nobody asked for and which must answer nobody.
         self._surplus = self.complete
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.complete:
-            return
-        self._head_bytes += len(name) + len(value) + 4
-        self._headers_left -= 1
-        if self._head_bytes > HEAD_MAX_BYTES or self._headers_left < 0:
-            raise _too_long()
-        if not self._status:  # a trailer says nothing of the body that we would believe
-            self._headers[_NAMES.get(name) or name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if 100 <= status < 200 or self.complete:
-            return  # an interim answer: its end is not the end
-        headers = self._headers
-        self._status = status
-        length = headers.get("content-length")
-        self._length = 0 if status in _BODILESS else int(length) if length is not None else None
-        coding = headers.get("transfer-encoding")
-        if coding is not None:
-            if coding.strip().lower() != "chunked":
-                raise TransferError("protocol", "a transfer coding nobody asked for")
-            self._chunked = True
-        elif self._length is not None and self._length > self._small_max:
-            self._open_stream()
-
     def on_body(self, chunk: bytes) -> None:
         if self._surplus:
             return
-        self._size += len(chunk)
         if self.stream is not None:
+            self._size += len(chunk)
             self.stream.feed(chunk)
-            return
-        self._body.append(chunk)
-        if self._size > self._small_max:
-            self._open_stream()
+        else:
+            super().on_body(chunk)
 
     def on_message_complete(self) -> None:
-        if self._surplus:
-            return
-        if self._status:
-            self.complete = True
-            self._keep = bool(self._parser.should_keep_alive())  # asked now: the parser forgets it
-        else:
-            self._headers = {}  # an interim answer's
+        if not self._surplus:
+            super().on_message_complete()
 
-    def _open_stream(self) -> None:
+    def too_large(self) -> None:
+        """See `Message.too_large`: hand it over as a stream."""
         self.stream = WireBody(self, self._line)
         for chunk in self._body:
             self.stream.feed(chunk)
@@ -263,7 +202,3 @@ class WireBody:
         """Drop the connection unless the body came to its end. Whoever still reads gets an error."""
         self._chunks.clear()
         self._line.drop(self._answer, TransferError("reset", "the body was closed before its end"))
-
-
-def _too_long() -> TransferError:
-    return TransferError("protocol", f"more than {HEADERS_MAX} headers, or {HEAD_MAX_BYTES} bytes of them")

@@ -1,6 +1,6 @@
-"""One HTTP/1.1 connection: sends a GET, feeds its answer, and says when it is free or gone.
+"""One HTTP/1.1 connection: sends a GET (or several), feeds the answer, and says when it is free or gone.
 
-Used by `wire` only. It knows one answer at a time, not pools, URLs or timeouts.
+Used by `wire` only. It knows one answer (or one series of them) at a time, not pools, URLs or timeouts.
 
 Two invariants, on which nothing may wait for ever: an answer under way is ended before its connection is let go,
 in one place (`_take_answer`); and whoever ends an answer names it, since the connection may be another's by then.
@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Protocol, cast
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.transports.wire_answer import Answer
+from stacmirror.transports.wire_series import Series
+
+_Asked = TypeVar("_Asked", Answer, Series)
 
 
 class Keeper(Protocol):
@@ -38,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._keeper = keeper
         self._transport: asyncio.Transport | None = None
-        self._answer: Answer | None = None
+        self._answer: Answer | Series | None = None
         self._going = False
         self._closed_properly = False
         self.last_s = loop.time()
@@ -67,7 +71,13 @@ class Connection(asyncio.Protocol):
 
     def ask(self, request: bytes, url: str, small_max_bytes: int) -> Answer:
         """Send `request` and return its answer. Raises: TransferError (`reset`) when the connection is gone."""
-        answer = Answer(url, small_max_bytes, self._loop.create_future(), self)
+        return self._send(request, Answer(url, small_max_bytes, self._loop.create_future(), self))
+
+    def ask_several(self, requests: bytes, urls: Sequence[str], small_max_bytes: int) -> Series:
+        """Send `requests` for `urls` in one write; as `ask`."""
+        return self._send(requests, Series(urls, small_max_bytes, self._loop.create_future()))
+
+    def _send(self, request: bytes, answer: _Asked) -> _Asked:
         transport = self._transport
         if transport is None or not self.usable:
             raise TransferError("reset", "the server closed the connection before it was asked")
@@ -78,7 +88,15 @@ class Connection(asyncio.Protocol):
         return answer
 
     async def reply(self, answer: Answer) -> Reply:
-        """Wait for the answer that `ask` returned.
+        """Wait for the answer that `ask` returned. See `replies`."""
+        try:
+            return await answer.waiter
+        except asyncio.CancelledError:
+            self._leave(answer)
+            raise
+
+    async def replies(self, answer: Series) -> list[Reply]:
+        """Wait for the answers to what `ask_several` sent.
 
         Raises: TransferError.
         Cancel: safe; the connection is dropped if the answer is still under way, and left alone if it is not:
@@ -87,12 +105,16 @@ class Connection(asyncio.Protocol):
         try:
             return await answer.waiter
         except asyncio.CancelledError:
-            if answer.waiter.done() and not answer.waiter.cancelled():
-                answer.waiter.exception()  # seen, if nobody else does
-            self.drop(answer, TransferError("reset", "nobody waits for the answer"))
+            self._leave(answer)
             raise
 
-    def drop(self, answer: Answer, error: TransferError) -> None:
+    def _leave(self, answer: Answer | Series) -> None:
+        waiter: asyncio.Future[Any] = answer.waiter
+        if waiter.done() and not waiter.cancelled():
+            waiter.exception()  # seen, if nobody else does
+        self.drop(answer, TransferError("reset", "nobody waits for the answer"))
+
+    def drop(self, answer: Answer | Series, error: TransferError) -> None:
         """End `answer` with `error` and drop the connection; nothing happens if it has ended before."""
         if self._answer is answer:
             self.abort(error)
@@ -124,7 +146,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _take_answer(self) -> Answer | None:
+    def _take_answer(self) -> Answer | Series | None:
         answer, self._answer = self._answer, None
         return answer
 
@@ -168,7 +190,7 @@ class Connection(asyncio.Protocol):
             else:
                 self.drop(answer, error)
 
-    def _over(self, answer: Answer, *, keep: bool) -> None:
+    def _over(self, answer: Answer | Series, *, keep: bool) -> None:
         """The answer has ended well; `keep` says whether the connection may be used again."""
         paused = not answer.reading
         self._take_answer()

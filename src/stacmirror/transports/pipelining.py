@@ -1,0 +1,187 @@
+"""Ask for several hrefs at once: one write, one connection, answers in order, redirects by hand (`--pipeline`).
+
+Called by the workers for the assets of one item, beside the router, whose budgets it keeps. It saves syscalls and never
+decides anything: what it brings no answer for is asked for one by one, as without it. Servers and the proxies before
+them break pipelining in silence, so each host is held against single requests at first, and now and then; one
+that cuts series short too often, or mixes answers up, is asked one by one from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from stacmirror.errors import TransferError
+from stacmirror.interfaces import Reply, SeveralTransport
+from stacmirror.limits import HostBudget, origin_of
+from stacmirror.redact import redact_url
+from stacmirror.retry import RETRYABLE_STATUSES
+from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, REFUSALS, Router, target_of
+
+SEVERAL_MAX = 32
+"""Requests in one write: an item's assets, not a file list; answers to all of them are held at once."""
+CHECKED_EVERY = 500
+"""Series of a host until it is held against single requests again."""
+_BROKEN_MAX = 5.0
+_FORGIVEN = 0.25
+"""What a whole series takes off the count of broken ones: servers close connections after 100 or 1,000 requests."""
+_PAUSE_IN_PLACE_S = 1.0
+
+
+class _Host:
+    """What is known of one host: whether it takes several requests at once."""
+
+    __slots__ = ("broken", "refused", "since_check", "under_check")
+
+    def __init__(self) -> None:
+        self.since_check = CHECKED_EVERY
+        self.under_check = False
+        self.broken = 0.0
+        self.refused = False
+
+    @property
+    def usable(self) -> bool:
+        return not self.refused and not (self.under_check and self.since_check >= CHECKED_EVERY)
+
+
+class Pipelining:
+    """Implements `interfaces.SeveralOpener`."""
+
+    def __init__(
+        self,
+        router: Router,
+        small_max_bytes: int,
+        redirects_max: int,
+        note: Callable[[str], None],
+    ) -> None:
+        """`note` hears of hosts that cannot."""
+        self._router = router
+        self._small_max_bytes = small_max_bytes
+        self._redirects_max = redirects_max
+        self._note = note
+        self._hosts: dict[str, _Host] = {}
+
+    async def open_several(self, hrefs: Sequence[str]) -> list[Reply | None]:
+        """See `interfaces.SeveralOpener.open_several`."""
+        urls = list(hrefs)
+        replies: list[Reply | None] = [None] * len(urls)
+        waiting = list(range(len(urls)))
+        for hop in range(self._redirects_max + 1):
+            by_origin: dict[str, list[int]] = {}
+            for place in waiting:
+                by_origin.setdefault(origin_of(urls[place]), []).append(place)
+            waiting = []
+            for origin, places in by_origin.items():
+                if hop == 0 and not self._can(origin, len(places)):
+                    continue  # the worker asks one by one, with its own pauses and attempts
+                for place, reply in zip(places, await self._ask(origin, [urls[p] for p in places]), strict=True):
+                    if reply is None:
+                        continue
+                    if reply.status not in REDIRECT_STATUSES:
+                        replies[place] = reply
+                        continue
+                    target = target_of(reply, urls[place])
+                    if target:
+                        urls[place] = target
+                        waiting.append(place)
+            if not waiting:
+                break
+        return replies
+
+    def _can(self, origin: str, requests: int) -> bool:
+        return requests > 1 and self._transport(origin) is not None and self._host(origin).usable
+
+    def _transport(self, origin: str) -> SeveralTransport | None:
+        return self._router.several.get(origin.partition("://")[0])
+
+    def _host(self, origin: str) -> _Host:
+        return self._hosts.get(origin) or self._hosts.setdefault(origin, _Host())
+
+    async def _ask(self, origin: str, urls: list[str]) -> list[Reply | None]:
+        if not self._can(origin, len(urls)):
+            return [await self._one(url) for url in urls]
+        host = self._host(origin)
+        checked = host.since_check >= CHECKED_EVERY
+        host.under_check = host.under_check or checked
+        try:
+            replies: list[Reply | None] = []
+            for start in range(0, len(urls), SEVERAL_MAX):
+                replies += await self._series(origin, host, urls[start : start + SEVERAL_MAX])
+            if checked and not host.refused:
+                replies = await self._check(origin, host, urls, replies)
+            return replies
+        finally:
+            if checked:
+                host.under_check = False
+
+    async def _series(self, origin: str, host: _Host, urls: list[str]) -> list[Reply | None]:
+        """Ask for `urls` in one write; None for what got no answer of use."""
+        transport = self._transport(origin)
+        budget = self._router.budget(urls[0])
+        if transport is None:
+            return [None] * len(urls)
+        try:
+            place = budget.try_acquire() or await budget.acquire(_PAUSE_IN_PLACE_S)
+        except TransferError:  # paused for long
+            return [None] * len(urls)
+        try:
+            self._router.requests += len(urls)
+            asked_s = budget.now()
+            answers = await transport.fetch_several([(url, ASSET_HEADERS) for url in urls], self._small_max_bytes)
+            self._heard(host, budget, place, asked_s, answers)
+        except TransferError as error:
+            self._broke(origin, host, refused=error.kind == "protocol")
+            return [None] * len(urls)
+        finally:
+            budget.release()
+        if len(answers) < len(urls):
+            self._broke(origin, host)
+        else:
+            host.broken = max(0.0, host.broken - _FORGIVEN)
+        useful = [reply if reply and reply.status not in RETRYABLE_STATUSES else None for reply in answers]
+        return useful + [None] * (len(urls) - len(answers))
+
+    def _heard(
+        self, host: _Host, budget: HostBudget, place: int, asked_s: float, answers: Sequence[Reply | None]
+    ) -> None:
+        host.since_check += 1
+        refusals = [REFUSALS.get(reply.status, 0) for reply in answers if reply is not None]
+        budget.answered(place, asked_s, max(refusals, default=0), requests=max(1, len(answers)))
+
+    async def _check(
+        self, origin: str, host: _Host, urls: list[str], replies: list[Reply | None]
+    ) -> list[Reply | None]:
+        """Hold a series against single requests; return the single ones' answers where they differ."""
+        single = [await self._one(url) for url in urls]
+        pairs = [(several, one) for several, one in zip(replies, single, strict=True) if several and one]
+        if any(not _same(several, one) for several, one in pairs):
+            self._broke(origin, host, refused=True)
+            return single
+        if pairs:
+            host.since_check = 0
+        return replies
+
+    async def _one(self, url: str) -> Reply | None:
+        try:
+            reply = await self._router.ask_asset(url)
+        except TransferError:
+            return None
+        if reply.stream is not None:
+            reply.stream.close()
+            return None
+        return reply
+
+    def _broke(self, origin: str, host: _Host, *, refused: bool = False) -> None:
+        host.broken += 1.0
+        if not host.refused and (refused or host.broken >= _BROKEN_MAX):
+            host.refused = True
+            self._note(f"{redact_url(origin)} does not take several requests at once: asked one by one from here on")
+
+
+def _same(several: Reply, one: Reply) -> bool:
+    """Whether two answers are to one question: the same body, or the same place, whatever its signature."""
+    if several.status != one.status:
+        return False
+    if several.status in REDIRECT_STATUSES:
+        places = (reply.headers.get("location", "").partition("?")[0] for reply in (several, one))
+        return next(places) == next(places)
+    return several.body == one.body
