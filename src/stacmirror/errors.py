@@ -105,9 +105,13 @@ KINDS = {
     "no-href": "the catalog gives no address",
     "source": "the catalog did not give the item",
     "unlisted": "the catalog no longer lists the asset",
+    "unadopted": "no such file was there to adopt; the source was not asked",
+    "unfit": "the file that was there does not look whole; the source was not asked",
     "lost": "staged bytes are gone from the disk",
 }
 """The words that failures are grouped by, and what they mean."""
+UNASKED_KINDS = frozenset({"unadopted", "unfit"})
+"""Failures for which nobody asked the source."""
 
 
 class TransferError(StacmirrorError):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from stacmirror.assembly import make_catalog, make_pipelining, make_router, retry_policy
+from stacmirror.assembly import make_adopter, make_catalog, make_pipelining, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
@@ -32,6 +32,7 @@ from stacmirror.model import (
     Summary,
 )
 from stacmirror.open_files import fit_open_files
+from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.ahead import Ahead
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
@@ -42,7 +43,7 @@ from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
-from stacmirror.pipeline.task import Retry, Task
+from stacmirror.pipeline.task import Adopt, Retry, Task
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew
@@ -50,7 +51,7 @@ from stacmirror.record import STATE_FOLDER, refuse_other_mirror, write_record
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.transports.router import Router
-from stacmirror.verdict import citation_lines, peak_rss_mib, verdict_of
+from stacmirror.verdict import adoption_verdict, citation_lines, peak_rss_mib, verdict_of
 
 _UNWRITTEN_MAX = 1024
 """Bundles that may wait for the ledger before workers wait."""
@@ -78,6 +79,7 @@ class Mirror:
         self._settings = settings
         self._api_key = api_key
         self._task = task
+        self._adopter: Adopter | None = None
         self._observer: Observer = observer or _Silent()
         self._clock = SystemClock()
         self.progress = Progress()
@@ -122,7 +124,7 @@ class Mirror:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
             staged = recover(sink, ledger)
             run, walk = self._build(sink, ledger, router, catalog)
-            before = None
+            before: list[FailureCount] = []
             if isinstance(self._task, Retry):
                 before = ledger.failures()
                 start = ResumePoint(0, START, 0)  # not walked to
@@ -194,6 +196,9 @@ class Mirror:
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
         several = make_pipelining(settings, router, self._observer.note)
+        if isinstance(self._task, Adopt):
+            self._adopter = make_adopter(settings, self._task, sink, fetcher, self._observer.note)
+            shortcut = several = None
         crew = Crew(
             catalog=catalog,
             opener=router,
@@ -210,6 +215,7 @@ class Mirror:
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
             shortcut=shortcut,
             ahead=None if several is None else Ahead(several, missing, shortcut),
+            shows_at_once=self._adopter is not None and write.incomplete == "show",
         )
         shape = Shape(
             workers=limit.workers,
@@ -218,7 +224,7 @@ class Mirror:
             grace_s=settings.run.grace_s,
             show_incomplete=write.incomplete == "show",
         )
-        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, self._task), walk
+        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, self._task, self._adopter), walk
 
     async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
@@ -236,6 +242,9 @@ class Mirror:
             ledger.set_ended()
         unlisted = ledger.unknown_ids(self._settings.filter.item) if outcome.walk.ended else []
         verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror, unlisted)
+        if self._adopter is not None and outcome.error is None and not self.stop.asked.is_set():
+            exit_code, reason = adoption_verdict(self._adopter, mirror)
+            verdict = "incomplete" if reason else "complete"
         return Summary(
             verdict=verdict,
             run=run,
@@ -250,12 +259,15 @@ class Mirror:
             hint=outcome.error.hint if outcome.error is not None else "",
             failures=ledger.failures(),
             absences=ledger.absences(),
-            retried=self._retried(outcome.before, ledger) if outcome.before is not None else None,
+            retried=self._retried(outcome.before, ledger),
+            adopted=self._adopter.result if self._adopter is not None else None,
         )
 
-    def _retried(self, before: Sequence[FailureCount], ledger: LedgerStore) -> Retried:
-        retry = self._task or Retry()
-        asked = sum(failure.count for failure in before if retry.means(failure.kind))
+    def _retried(self, before: Sequence[FailureCount], ledger: LedgerStore) -> Retried | None:
+        retry = self._task
+        if not isinstance(retry, Retry):
+            return None
+        asked = sum(failure.count if retry.means(failure.kind) else 0 for failure in before)
         failed, unreached = ledger.failed_since(retry.kinds)
         others = sum(failure.count for failure in before) - asked
         return Retried(tuple(sorted(retry.kinds)), asked, failed, unreached, others)
@@ -276,7 +288,7 @@ class Mirror:
 
 
 class _Outcome:
-    def __init__(self, error: StacmirrorError | None, walk: Walk, before: list[FailureCount] | None) -> None:
+    def __init__(self, error: StacmirrorError | None, walk: Walk, before: list[FailureCount]) -> None:
         self.error = error
         self.walk = walk
         self.before = before

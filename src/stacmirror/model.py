@@ -206,6 +206,8 @@ class ItemOutcome(Struct):
     fetched: int = 0
     """Files of it that this run brought, and their bytes; the others were there before."""
     fetched_bytes: int = 0
+    shows: bool = False
+    """Reveal its items now, although they may lack assets; a later run adds to what is visible."""
 
 
 class Forgiven(Struct, frozen=True):
@@ -347,6 +349,22 @@ class FailedAsset(Struct, frozen=True):
     at_s: float
 
 
+class Adopted(Struct):
+    """What became of files that were already there.
+
+    `files` were taken, `linked` of them without a copy. `compared` of them were held against the source byte for
+    byte, the others were judged by their form. `differ` were not what the source has and `unfit` did not look whole:
+    not taken.
+    """
+
+    files: int = 0
+    size_bytes: int = 0
+    linked: int = 0
+    compared: int = 0
+    differ: int = 0
+    unfit: int = 0
+
+
 class Retried(Struct, frozen=True):
     """What became of the failures that a retry was to mend.
 
@@ -387,3 +405,5 @@ class Summary(Struct):
     """Files that were asked for where their links would have led: each a request less."""
     retried: Retried | None = None
     """Of a retry: what became of what it was to mend."""
+    adopted: Adopted | None = None
+    """Of an adoption: what was taken."""

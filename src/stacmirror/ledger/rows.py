@@ -29,6 +29,8 @@ from stacmirror.model import (
 
 _DOCUMENTS_PER_BLOCK = 256
 _ABSENT_KINDS = ("gone", "refused")
+_FORGIVEN_KINDS = (*_ABSENT_KINDS, "unadopted")
+"""What becomes an absence with a key that exists nowhere; what nobody asked for, an assumed one."""
 _DOUBTED_MESSAGE = "taken to be missing everywhere, but found elsewhere"
 
 
@@ -145,14 +147,15 @@ class ItemRows:
         """Turn the failures of a key that exists nowhere into absences; return the held units this touches."""
         touched: dict[str, Unit] = {}
         rows = self._db.execute(
-            "SELECT i.n, i.receipts, i.unit, i.exclusive FROM failure f JOIN item i ON i.n = f.item"
-            f" WHERE f.key = ? AND f.kind IN {_ABSENT_KINDS} AND i.collection = ?",
+            "SELECT i.n, i.receipts, i.unit, i.exclusive, f.kind FROM failure f JOIN item i ON i.n = f.item"
+            f" WHERE f.key = ? AND f.kind IN {_FORGIVEN_KINDS} AND i.collection = ?",
             (entry.key, self.collection(entry.collection)),
         ).fetchall()
-        for n, blob, unit_id, exclusive in rows:
+        for n, blob, unit_id, exclusive, kind in rows:
             stored, absent = schema.unpack(blob)
             self._db.execute("DELETE FROM failure WHERE item = ? AND key = ?", (n, entry.key))
-            self.put_receipts(n, stored, [*absent, Absent(entry.key)])
+            absence = Absent(entry.key, assumed=kind not in _ABSENT_KINDS)
+            self.put_receipts(n, stored, [*absent, absence])
             if unit_id is not None:
                 touched[unit_id] = Unit(unit_id, "", bool(exclusive))
             else:

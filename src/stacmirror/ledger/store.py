@@ -105,6 +105,7 @@ class LedgerStore(LedgerReader):
     def write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
         """See `interfaces.Ledger.write`."""
         touched: dict[str, Unit] = {}
+        shown: set[str] = set()
         reveals: list[Reveal] = []
         # A doubt may turn a row of this very group into one that lacks an asset: then all is decided at the end.
         at_once = not any(isinstance(entry, Doubted) for entry in entries)
@@ -117,6 +118,8 @@ class LedgerStore(LedgerReader):
                         reveal = self._put(record, alone=alone)
                         if reveal is None:
                             touched[record.unit.id] = record.unit
+                            if entry.shows:
+                                shown.add(record.unit.id)
                         else:
                             reveals.append(reveal)
                     if entry.settles and entry.page is not None:
@@ -130,7 +133,10 @@ class LedgerStore(LedgerReader):
                 else:
                     self._items.put_missing(entry)
             self._items.put_documents()
-            reveals += [reveal for unit in touched.values() if (reveal := self._places.ready(unit)) is not None]
+            for unit in touched.values():
+                ready = self._places.ready(unit, anyway=unit.id in shown)
+                if ready is not None:
+                    reveals.append(ready)
         return reveals
 
     def _put(self, record: ItemRecord, *, alone: bool) -> Reveal | None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stacmirror.errors import UNASKED_KINDS
 from stacmirror.model import Absent, Failed, Item, ItemKey, LackingItem, Receipt, SourceLink, Transfer, Unit
 
 
@@ -44,8 +45,10 @@ class Job:
     done: bool = False
 
     def lacked(self, key: str) -> bool:
-        """Return whether a sweep tries again because of this asset."""
-        return self.before is not None and any(failed.key == key for failed in self.before.failed)
+        """Return whether a sweep tries again because this asset was asked for in vain."""
+        return self.before is not None and any(
+            failed.key == key and failed.kind not in UNASKED_KINDS for failed in self.before.failed
+        )
 
     @property
     def documented(self) -> bool:

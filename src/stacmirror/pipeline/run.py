@@ -13,6 +13,8 @@ from typing import NamedTuple
 from stacmirror.errors import StacmirrorError
 from stacmirror.interfaces import Ledger, Observer
 from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, PageRecord, ResumePoint, Reveal
+from stacmirror.pipeline.adopt import Adopter
+from stacmirror.pipeline.adopting import AdoptingWorker
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.stop import Stop
@@ -45,6 +47,7 @@ class Run:
         observer: Observer,
         shape: Shape,
         task: Task | None = None,
+        adopter: Adopter | None = None,
     ) -> None:
         self._crew = crew
         self._walk = walk
@@ -54,6 +57,7 @@ class Run:
         self._observer = observer
         self._shape = shape
         self._task = task
+        self._adopter = adopter
         self.error: StacmirrorError | None = None
 
     async def execute(self, start: ResumePoint, staged: list[Reveal]) -> None:
@@ -82,7 +86,7 @@ class Run:
         self._crew.progress.phase = "fetching"
         await self._pump(lambda dispatch: self._walk.feed(dispatch, start))
         self.error = self._walk.error
-        if self._going_on:
+        if self._going_on and self._adopter is None:  # what is not there to adopt is a later run's to fetch
             await self._finish_listing()
 
     async def _try_again(self, retry: Retry) -> None:
@@ -141,8 +145,7 @@ class Run:
             async with asyncio.TaskGroup() as group:
                 feeder = group.create_task(_coroutine(feed(dispatch)), name="feed")
                 workers = [
-                    group.create_task(Worker(self._crew, dispatch).work(), name=f"worker-{n}")
-                    for n in range(shape.workers)
+                    group.create_task(self._worker(dispatch).work(), name=f"worker-{n}") for n in range(shape.workers)
                 ]
                 watchers = [
                     group.create_task(self._watch_commit(), name="watch-commit"),
@@ -151,6 +154,11 @@ class Run:
                 group.create_task(_end_with(workers, watchers), name="end")
         except* StacmirrorError as errors:
             raise _first(errors) from None
+
+    def _worker(self, dispatch: Dispatch) -> Worker:
+        if self._adopter is not None:
+            return AdoptingWorker(self._crew, dispatch, self._adopter)
+        return Worker(self._crew, dispatch)
 
     async def _watch_commit(self) -> None:
         await asyncio.shield(self._crew.committer.failed)

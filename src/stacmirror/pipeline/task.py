@@ -15,4 +15,18 @@ class Retry(NamedTuple):
         return not self.kinds or kind in self.kinds
 
 
-Task = Retry
+class Adopt(NamedTuple):
+    """Take files from `folder`, laid out as `layout` (or `template`) says; fetch only what they are checked with.
+
+    `check` is `sample`, `all` or `none`: how many are compared with the source. `link`: link instead of copying, where
+    the file system can.
+    """
+
+    folder: str
+    layout: str = "item"
+    template: str = ""
+    check: str = "sample"
+    link: bool = False
+
+
+Task = Retry | Adopt

@@ -23,7 +23,7 @@ from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.renewal import Renewal
 from stacmirror.pipeline.shortcut import Shortcut
-from stacmirror.pipeline.transfer import Fetcher
+from stacmirror.pipeline.transfer import Fetched, Fetcher
 from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
 
@@ -51,6 +51,9 @@ class Crew(NamedTuple):
     """Where redirects are learned: the way past them."""
     ahead: Ahead | None = None
     """Where several requests are sent at once: the way to do it."""
+
+    shows_at_once: bool = False
+    """Items are revealed when they are handed over, although they may lack assets."""
 
 
 class Worker:
@@ -169,7 +172,7 @@ class Worker:
             )
         if bundle.page is not None:
             self._crew.progress.items_done += 1
-        outcome = ItemOutcome(bundle.page, records)
+        outcome = ItemOutcome(bundle.page, records, shows=self._crew.shows_at_once)
         outcome.fetched = sum(job.fetched for job in bundle.jobs)
         outcome.fetched_bytes = sum(job.fetched_bytes for job in bundle.jobs)
         self._crew.committer.add(outcome)
@@ -246,13 +249,17 @@ class Worker:
                 await self._links.renew(job)
             by_link = reply if guess is None else None
             fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for, by_link)
+        self._keep(job, fetched)
+
+    def _keep(self, job: Job, fetched: Fetched) -> None:
+        """Count a file in, and hold its bytes until the item is staged."""
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
         if fetched.body is not None:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body
             job.held_bytes += len(fetched.body)
-            if job.held_bytes > crew.held_max_bytes:
+            if job.held_bytes > self._crew.held_max_bytes:
                 self._stage(job)
                 job.label_bodies.clear()
 

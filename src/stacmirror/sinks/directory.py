@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +29,10 @@ from stacmirror.sinks.durable import fsync_path, make_syncer
 STATE_FOLDER = ".stacmirror"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _PART_BUFFER_BYTES = 1 << 20
+_NO_LINK = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT, errno.EEXIST}
+)
+_SHARE = 0x40049409  # FICLONE of Linux: btrfs, xfs, bcachefs
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -86,6 +92,24 @@ class DirectorySink:
             os.path.join(self._staging, unit.id, name),
             lambda: self._wrote_file(os.path.join(self._staging, unit.id), name),
         )
+
+    def link(self, unit: Unit, name: str, path: str) -> bool:
+        """See `interfaces.Sink.link`: blocks shared with the other file where that can be, else a second name of it."""
+        if os.path.islink(path):
+            return False
+        folder = os.path.join(self._staging, unit.id)
+        staged = os.path.join(folder, name)
+        try:
+            os.makedirs(os.path.dirname(staged), exist_ok=True)
+            if not _share_blocks(path, staged):
+                os.link(path, staged)
+        except OSError as error:
+            if error.errno in _NO_LINK:
+                return False
+            raise unwritable(error, staged) from error
+        if self._syncer.listens:
+            self._wrote_file(folder, name)
+        return True
 
     def holds(self, unit: Unit, names: Mapping[str, str]) -> bool:
         """See `interfaces.Sink.holds`."""
@@ -258,6 +282,19 @@ def _write_file(name: str, content: bytes, folder_fd: int | None) -> None:
             written += more
     finally:
         os.close(fd)
+
+
+def _share_blocks(path: str, staged: str) -> bool:
+    """Make `staged` a file of its own that shares the blocks of `path`; False where the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    with open(path, "rb") as source, open(staged, "xb") as copy:
+        try:
+            fcntl.ioctl(copy.fileno(), _SHARE, source.fileno())
+        except OSError:
+            os.unlink(staged)
+            return False
+    return True
 
 
 def unwritable(error: OSError, path: str) -> TargetUnwritable:
