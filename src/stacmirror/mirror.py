@@ -242,9 +242,11 @@ class Mirror:
             ledger.set_ended()
         unlisted = ledger.unknown_ids(self._settings.filter.item) if outcome.walk.ended else []
         verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror, unlisted)
+        hint = ""
         if self._adopter is not None and outcome.error is None and not self.stop.asked.is_set():
             exit_code, reason = adoption_verdict(self._adopter, mirror)
             verdict = "incomplete" if reason else "complete"
+            hint = "is --from the right folder, and --layout how it is laid out?" if exit_code == 2 else ""
         return Summary(
             verdict=verdict,
             run=run,
@@ -256,7 +258,7 @@ class Mirror:
             peak_rss_mib=peak_rss_mib(),
             exit_code=exit_code,
             reason=reason,
-            hint=outcome.error.hint if outcome.error is not None else "",
+            hint=outcome.error.hint if outcome.error is not None else hint,
             failures=ledger.failures(),
             absences=ledger.absences(),
             retried=self._retried(outcome.before, ledger),

@@ -43,7 +43,7 @@ def adoption_verdict(adopter: Adopter, mirror: Counts) -> tuple[int, str]:
     if not result.files and not result.differ and not result.unfit and not mirror.assets.stored:
         return 2, f"nothing was there to adopt; looked first for {adopter.first_missed}"
     if result.differ or result.unfit:
-        return 3, f"{result.differ + result.unfit} files that were there do not match"
+        return 3, f"not all that was there was adopted: {result.differ + result.unfit} files do not match"
     left = mirror.items.pending + mirror.items.incomplete
     return 0, f"{left} items are left to be fetched" if left else ""
 

@@ -49,7 +49,7 @@ def _tiff_fault(body: bytes) -> str:
         return "it is no TIFF"
     try:
         return _tiff_reach(body, order)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return "it is cut short, or no TIFF"
 
 

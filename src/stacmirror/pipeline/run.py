@@ -126,6 +126,9 @@ class Run:
             progress.failures = await asyncio.to_thread(self._ledger.lacking_assets)
             await self._pump(sweep.feed)
             await committer.drain()
+            if sweep.unasked and self._going_on:
+                self._missing.listing_ended()  # only now all that is listed was asked for
+                await committer.drain()
             if not sweep.lined_up or not self._going_on:
                 break
         await self._show_incomplete()

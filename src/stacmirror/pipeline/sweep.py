@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from stacmirror.errors import UNASKED_KINDS
 from stacmirror.interfaces import Ledger
 from stacmirror.model import Failed, LackingItem
 from stacmirror.pipeline.bundle import bundle_again
@@ -28,6 +29,8 @@ class Sweep:
         self._ledger = ledger
         self._earlier_only = earlier_only
         self.lined_up = 0
+        self.unasked = False
+        """Whether it lined up what nobody had asked the source for (an adoption's rest)."""
 
     async def feed(self, dispatch: Dispatch) -> None:
         """Line up every item with a failure that another try may mend. Cancel: safe."""
@@ -39,6 +42,7 @@ class Sweep:
                     if self._is_worth_it(item):
                         await dispatch.put(bundle_again(item))
                         self.lined_up += 1
+                        self.unasked = self.unasked or any(failed.kind in UNASKED_KINDS for failed in item.failed)
         finally:
             dispatch.close()
 

@@ -29,9 +29,7 @@ from stacmirror.sinks.durable import fsync_path, make_syncer
 STATE_FOLDER = ".stacmirror"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _PART_BUFFER_BYTES = 1 << 20
-_NO_LINK = frozenset(
-    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT, errno.EEXIST}
-)
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT})
 _SHARE = 0x40049409  # FICLONE of Linux: btrfs, xfs, bcachefs
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -51,6 +49,8 @@ class DirectorySink:
             raise unwritable(error, self._target) from error
         self._folders: set[str] = set()
         self._part_number = 0
+        self._links = False
+        """Whether a staged name may be a second name of someone's file, which must not be written through."""
 
     # -- staging ------------------------------------------------------------------------------------------
 
@@ -65,6 +65,9 @@ class DirectorySink:
                 for name, content in files:
                     if "/" in name:
                         os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+                    if self._links:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(name, dir_fd=folder_fd)
                     _write_file(name, content, folder_fd)
                     if self._syncer.listens:
                         self._wrote_file(folder, name)
@@ -101,6 +104,9 @@ class DirectorySink:
         staged = os.path.join(folder, name)
         try:
             os.makedirs(os.path.dirname(staged), exist_ok=True)
+            self._links = True
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
             if not _share_blocks(path, staged):
                 os.link(path, staged)
         except OSError as error:
