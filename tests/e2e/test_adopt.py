@@ -197,3 +197,35 @@ async def test_what_an_interrupted_adoption_left(quick_settings: Make, tmp_path:
     assert len(asked) == 60
     assert all(name.endswith("_B08.tif") for name in asked)
     assert tree(target) == expected
+
+
+async def test_a_folder_without_the_files_is_left_alone(quick_settings: Make) -> None:
+    """Of an item whose folder holds none of its files, nothing is recorded: the next run walks to it and fetches it."""
+    async with simulated(items=ITEMS, generation=2020) as simulator:
+        whole = await a_tree(quick_settings, simulator, "whole")
+        expected = tree(whole)
+        number = 5
+        for collection in ("bigearthnet_v1_labels", "bigearthnet_v1_source"):
+            for file in (whole / collection / simulator.item_id(number, collection)).iterdir():
+                file.unlink()
+        settings = quick_settings(simulator)
+        summary = await run(settings, simulator.key, Adopt(str(whole), "item"))
+        assert (summary.mirror.items.complete, summary.mirror.items.pending) == (ITEMS - 1, 1)
+        assert list(read_failed(settings.target)) == []
+        assert (await run(settings, simulator.key)).verdict == "complete"
+    assert tree(Path(settings.target)) == expected
+
+
+async def test_a_key_that_exists_nowhere_is_not_asked_for_everywhere(quick_settings: Make) -> None:
+    """B10 was in no folder: the run that fetches the rest asks a few items for it."""
+    async with simulated(items=90, generation=2021) as simulator:
+        whole = await a_tree(quick_settings, simulator, "whole")
+        settings = quick_settings(simulator, workers=2)
+        await run(settings, simulator.key, Adopt(str(whole), "item", check="none"))
+        simulator.requests.clear()
+        summary = await run(settings, simulator.key)
+        asked = sum(r.server == "blobs" for r in simulator.requests)
+    assert (summary.verdict, summary.failures) == ("complete", [])
+    (absence,) = summary.absences
+    assert absence.asked + absence.assumed == 90
+    assert asked < 45
