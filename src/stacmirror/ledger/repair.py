@@ -39,8 +39,8 @@ class RepairStore(LedgerStore):
         lost = {receipt.key: lost[receipt.key] for receipt in stored if receipt.key in lost}
         now_s = time.time()
         self._db.executemany(
-            "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",
-            [(n, key, schema.DAMAGED, detail, 0, 0, self.run - 1, now_s) for key, detail in lost.items()],
+            schema.PUT_FAILURE,
+            [(n, key, schema.DAMAGED, detail, 0, 0, self.run - 1, now_s, "") for key, detail in lost.items()],
         )
         self._items.put_receipts(n, [receipt for receipt in stored if receipt.key not in lost], absent)
         self._db.execute(f"UPDATE item SET state = {INCOMPLETE} WHERE n = ? AND state = {COMMITTED}", (n,))
