@@ -6,6 +6,7 @@ the last transaction and block nobody).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import defaultdict
@@ -54,6 +55,11 @@ class LedgerReader:
         self.on_damaged: Callable[[str], None] = _say_nothing
         """Hears once of each row whose checksum is wrong: its item is fetched again."""
         self._damaged: set[ItemKey] = set()
+        if not os.path.exists(path):
+            raise TargetInUse(
+                f"there is no ledger {path}",
+                hint="no run came so far, or someone removed it: `stacmirror resume` begins a new one",
+            )
         refuse_cut_short(path)
         try:
             self._read = sqlite3.connect(

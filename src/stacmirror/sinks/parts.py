@@ -165,13 +165,15 @@ class DirectoryPart:
         self._path = path
         self._state = store.waiting.get(asset)
         self._raw: _HashedFile | None = None
+        self._opened: _HashedFile | None = None
+        """By the thread, which may come to its end after a cancellation."""
         self._file: Any = None
         self._chunks: list[bytes] = []
         self._chunks_bytes = 0
         self._saved_bytes = self._state.offset if self._state is not None else 0
         self._saved_at_s = 0.0
         self._saving: asyncio.Future[None] | None = None
-        self._kept = self._dropped = False
+        self._kept = self._dropped = self._left = False
 
     @property
     def state(self) -> PartState | None:
@@ -199,8 +201,8 @@ class DirectoryPart:
 
     async def _open(self, hasher: Hasher, offset: int) -> None:
         self._close()
-        self._raw = await self._in_thread(self._open_at, hasher, offset)
-        self._file = wrap(self._raw)
+        self._raw = raw = await self._in_thread(self._open_at, hasher, offset)
+        self._file = wrap(raw)
         self._chunks, self._chunks_bytes, self._saved_bytes = [], 0, offset
         self._saved_at_s = time.monotonic()
 
@@ -218,6 +220,9 @@ class DirectoryPart:
         except BaseException:
             raw.close()
             raise
+        self._opened = raw
+        if self._left:  # cancelled meanwhile: nobody else will close it
+            raw.close()
         return raw
 
     async def write(self, chunk: bytes) -> None:
@@ -301,7 +306,10 @@ class DirectoryPart:
             self._close()
             await self._in_thread(self._leave, isinstance(error, TargetUnwritable))
         finally:
+            self._left = True  # before closing: a thread that still opens it closes it itself
             self._close()
+            if self._opened is not None:
+                self._opened.close()
             self._store.open.discard(self._asset)
 
     def _leave(self, failed: bool) -> None:
