@@ -5,6 +5,7 @@ The only module that knows all adapters. `Mirror(settings, api_key=…).run()` i
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -22,6 +23,7 @@ from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.ahead import Ahead
+from stacmirror.pipeline.caps import EXIT_CODE, Caps
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.learn import Learner
@@ -38,6 +40,7 @@ from stacmirror.record import STATE_FOLDER, refuse_other_mirror, write_record
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.transports.router import Router
+from stacmirror.units import format_duration, parse_allowed
 from stacmirror.verdict import citation_lines, peak_rss_mib, verdict_of
 
 _UNWRITTEN_MAX = 1024
@@ -101,19 +104,23 @@ class Mirror:
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> _Outcome:
         settings = fit_open_files(self._settings, self._observer.note)
-        router = make_router(settings, self._clock)
+        router = make_router(settings, self._clock, note=self._observer.note)
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
             start, staged = recover(sink, ledger)
             run, walk = self._build(sink, ledger, router, catalog)
             error: StacmirrorError | None = None
+            ending = self._end_in_time()
             try:
                 await run.execute(start, staged)
                 error = run.error
                 ledger.set_listing(run.listing)
             except StacmirrorError as ended_by:
                 error = ended_by
+            finally:
+                if ending is not None:
+                    ending.cancel()
             if not self.stop.asked.is_set() and not (error and error.exit_code == 6):
                 try:
                     await unless_stopped(self._describe(catalog, sink, ledger), self.stop)
@@ -122,6 +129,13 @@ class Mirror:
             return _Outcome(error, walk)
         finally:
             await router.close()
+
+    def _end_in_time(self) -> asyncio.TimerHandle | None:
+        seconds = self._settings.limit.max_duration_s
+        if seconds is None:
+            return None
+        reason = f"--max-duration {format_duration(seconds)} is over"
+        return asyncio.get_running_loop().call_later(seconds, self.stop.ask, EXIT_CODE, reason)
 
     def _build(
         self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog
@@ -187,6 +201,7 @@ class Mirror:
             link_life_s=settings.catalog.link_life_s,
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
             shortcut=shortcut,
+            caps=Caps(parse_allowed(limit.max_failures), limit.max_transfer_bytes, progress, missing, self.stop),
             ahead=None if several is None else Ahead(several, missing, shortcut),
         )
         shape = Shape(

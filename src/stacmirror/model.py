@@ -100,6 +100,9 @@ class Transfer(Struct):
     name: str
     attempts: int = 0
     not_before_s: float = 0.0
+    put_off: int = 0
+    """Requests that brought nothing because of the host, since `put_off_since_s`: these are no attempts."""
+    put_off_since_s: float = 0.0
 
 
 class Receipt(Struct, frozen=True):

@@ -18,6 +18,9 @@ GONE_STATUSES = frozenset({404, 410})
 LINK_DEAD_STATUSES = frozenset({401, 403, 404, 410})
 """What an expired link answers, depending on the server."""
 
+_PUT_OFF_MAX = 4
+"""Doublings of the wait for a host that is to blame: when it is back nobody should sleep for a minute."""
+
 T = TypeVar("T")
 
 
@@ -29,6 +32,8 @@ class RetryPolicy:
     first_s: float = 0.5
     max_s: float = 60.0
     retry_after_max_s: float = 600.0
+    outage_max_s: float = 1800.0
+    """For so long one who asks puts up with a host that is to blame, without its counting as an attempt."""
 
     def wait_s(self, attempt: int, error: TransferError, random: Callable[[], float]) -> float | None:
         """Return seconds to wait after failed attempt `attempt` (from 1), or None to give up.
@@ -39,7 +44,11 @@ class RetryPolicy:
         """
         if not error.retryable or attempt > self.retries:
             return None
-        jitter_s = random() * min(self.max_s, self.first_s * 2.0 ** (attempt - 1))
+        return self.backoff_s(attempt, error, random)
+
+    def backoff_s(self, times: int, error: TransferError, random: Callable[[], float]) -> float:
+        """Return seconds to wait after the `times`-th failure (from 1), whether it counts as an attempt or not."""
+        jitter_s = random() * min(self.max_s, self.first_s * 2.0 ** min(times - 1, 64))
         if error.retry_after_s is None:
             return jitter_s
         return min(error.retry_after_s, self.retry_after_max_s) + jitter_s
@@ -82,16 +91,22 @@ async def with_retries(
 ) -> T:
     """Return what `ask` returns, asking again after each retryable TransferError.
 
+    What the host is to blame for is no attempt, until the waits amount to more than an outage may last.
     Raises: the last TransferError.
     Cancel: safe; between attempts nothing is held.
     """
-    attempt = 0
+    attempt, put_off, waited_s = 0, 0, 0.0
     while True:
-        attempt += 1
         try:
             return await ask()
         except TransferError as error:
-            wait_s = policy.wait_s(attempt, error, random)
+            if error.by_host and error.retryable and waited_s < policy.outage_max_s:
+                put_off += 1
+                wait_s: float | None = policy.backoff_s(min(put_off, _PUT_OFF_MAX), error, random)
+                waited_s += wait_s or 0.0
+            else:
+                attempt += 1
+                wait_s = policy.wait_s(attempt, error, random)
             if wait_s is None:
                 raise
             on_retry(error, wait_s)

@@ -14,6 +14,7 @@ from stacmirror.interfaces import Catalog, Clock, Opener, Sink
 from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
 from stacmirror.pipeline.bundle import Bundle, Job
+from stacmirror.pipeline.caps import Caps
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
@@ -26,6 +27,8 @@ from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
 
 _WAIT_IN_PLACE_S = 1.0
+_PUT_OFF_MAX = 4
+"""Doublings of the wait for a host that is to blame: when it is back nobody should sleep for a minute."""
 
 
 class Crew(NamedTuple):
@@ -47,6 +50,7 @@ class Crew(NamedTuple):
     """Small bodies one worker may hold before it stages them."""
     shortcut: Shortcut | None = None
     """Where redirects are learned: the way past them."""
+    caps: Caps | None = None
     ahead: Ahead | None = None
     """Where several requests are sent at once: the way to do it."""
 
@@ -169,6 +173,8 @@ class Worker:
         outcome.fetched = sum(job.fetched for job in bundle.jobs)
         outcome.fetched_bytes = sum(job.fetched_bytes for job in bundle.jobs)
         self._crew.committer.add(outcome)
+        if self._crew.caps is not None:
+            self._crew.caps.check()
 
     def _count_files(self, job: Job, files: int, size_bytes: int) -> None:
         job.fetched += files
@@ -259,6 +265,9 @@ class Worker:
             transfer.attempts -= 1
             transfer.not_before_s = crew.clock.monotonic() + (error.retry_after_s or 0.0)
             return False
+        if error.by_host and error.retryable and self._is_put_off(transfer, error):
+            transfer.attempts -= 1
+            return False
         if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer):
             transfer.attempts -= 1
             return False
@@ -270,4 +279,16 @@ class Worker:
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
         job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind == "gone"))
+        return True
+
+    def _is_put_off(self, transfer: Transfer, error: TransferError) -> bool:
+        """Let a transfer wait for a host that is to blame, without an attempt; False when that lasts too long."""
+        policy, now_s = self._crew.policy, self._crew.clock.monotonic()
+        if not transfer.put_off:
+            transfer.put_off_since_s = now_s
+        elif now_s - transfer.put_off_since_s > policy.outage_max_s:
+            return False
+        transfer.put_off += 1
+        self._crew.progress.retries += 1
+        transfer.not_before_s = now_s + policy.backoff_s(min(transfer.put_off, _PUT_OFF_MAX), error, self._crew.random)
         return True
