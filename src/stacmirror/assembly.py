@@ -17,7 +17,7 @@ from stacmirror.catalogs.parse import label_classes
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import UsageError
 from stacmirror.health import Change
-from stacmirror.interfaces import SeveralTransport, Transport
+from stacmirror.interfaces import Clock, SeveralTransport, Transport
 from stacmirror.limits import HostLimits
 from stacmirror.model import START, CollectionInfo
 from stacmirror.pace import Allowance
@@ -153,9 +153,7 @@ def _proxies() -> Mapping[str, str]:
     return getproxies()
 
 
-def make_catalog(
-    settings: Settings, api_key: str, router: Router, clock: SystemClock, progress: Progress
-) -> MlhubCatalog:
+def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock, progress: Progress) -> MlhubCatalog:
     """Return the catalog that `settings.source` names. Raises: UsageError for a source of no known form."""
     dialect, collection = parse_source(settings.source, needs_collection=False)
 

@@ -178,7 +178,8 @@ class HostBudget:
         if not error.retryable:
             return
         health = self.health
-        error.by_host = health.bad(error.kind, error.status, url, asked_s, error.message, wait_s)
+        reason = f"it answers {error.status}" if error.status else error.message
+        error.by_host = health.bad(error.kind, error.status, url, asked_s, reason, wait_s)
         if health.lost:
             raise self._lost() from error
 

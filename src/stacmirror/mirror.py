@@ -30,7 +30,9 @@ from stacmirror.pipeline.learn import Learner
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.renewal import Renewal
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
+from stacmirror.pipeline.server_clock import ServerClock
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.transfer import Fetcher
@@ -67,7 +69,7 @@ class Mirror:
         self._settings = settings
         self._api_key = api_key
         self._observer: Observer = observer or _Silent()
-        self._clock = SystemClock()
+        self._clock = ServerClock(SystemClock())
         self.progress = Progress()
         self.progress.items_wanted = settings.limit.max_items
         self.stop: Stop = Stop()
@@ -104,7 +106,8 @@ class Mirror:
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> _Outcome:
         settings = fit_open_files(self._settings, self._observer.note)
-        router = make_router(settings, self._clock, note=self._observer.note)
+        router = make_router(settings, SystemClock(), note=self._observer.note)
+        router.on_date = self._clock.heard
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
@@ -198,7 +201,7 @@ class Mirror:
             policy=retry_policy(settings),
             clock=clock,
             random=random.random,
-            link_life_s=settings.catalog.link_life_s,
+            links=Renewal(catalog, clock, settings.catalog.link_life_s, self._observer.note),
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
             shortcut=shortcut,
             caps=Caps(parse_allowed(limit.max_failures), limit.max_transfer_bytes, progress, missing, self.stop),

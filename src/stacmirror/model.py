@@ -103,6 +103,8 @@ class Transfer(Struct):
     put_off: int = 0
     """Requests that brought nothing because of the host, since `put_off_since_s`: these are no attempts."""
     put_off_since_s: float = 0.0
+    refused_age_s: float = 0.0
+    """How old the link was that was refused before its time, and that the one in `asset` stands for; 0.0: none was."""
 
 
 class Receipt(Struct, frozen=True):

@@ -61,13 +61,19 @@ def parse_retry_after(value: str | None, now_wall_s: float) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])
-    import email.utils  # here: it takes 20 ms to load, and few servers send a date
+    then_s = parse_date(value)
+    return None if then_s is None else max(0.0, then_s - now_wall_s)
+
+
+def parse_date(value: str) -> float | None:
+    """Return the seconds since the epoch of an HTTP date, or None."""
+    import email.utils  # here: it takes 20 ms to load
 
     parsed = email.utils.parsedate_tz(value)
     if parsed is None:
         return None
     try:
-        return max(0.0, email.utils.mktime_tz(parsed) - now_wall_s)
+        return float(email.utils.mktime_tz(parsed))
     except (OverflowError, ValueError):
         return None
 
@@ -76,7 +82,10 @@ def error_for_status(status: int, headers: Mapping[str, str], what: str, now_wal
     """Return the TransferError for an answer that is not the wanted one. `what` is redacted text."""
     if status in RETRYABLE_STATUSES:
         kind = "429" if status == 429 else "5xx" if status >= 500 else "timeout"
-        wait_s = parse_retry_after(headers.get("retry-after"), now_wall_s)
+        asked_for = headers.get("retry-after", "")
+        if asked_for and not asked_for.isdigit():  # a date: by the clock of who wrote it, not by ours
+            now_wall_s = parse_date(headers.get("date", "")) or now_wall_s
+        wait_s = parse_retry_after(asked_for, now_wall_s)
         return TransferError(kind, f"{status} from {what}", status=status, retry_after_s=wait_s)
     kind = "gone" if status in GONE_STATUSES else "refused" if status in (401, 403) else "status"
     return TransferError(kind, f"{status} from {what}", status=status, retryable=False)

@@ -21,6 +21,7 @@ from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.renewal import Renewal
 from stacmirror.pipeline.run import Run, Shape, keys_of
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.transfer import Fetcher
@@ -94,7 +95,7 @@ class Bench:
             policy=RetryPolicy(retries, backoff_s, 1000.0),
             clock=clock,
             random=lambda: 1.0,
-            link_life_s=3600.0,
+            links=Renewal(self.catalog, clock, 3600.0),
             held_max_bytes=1 << 20,
         )
         shape = Shape(workers, queue_size, sweeps, grace_s, show_incomplete)

@@ -38,6 +38,8 @@ class Job:
     """Wall clock at which its links stop working."""
     renewed_at_s: float = -1.0e18
     """Wall clock of the last renewal of its links."""
+    held_up_by: str = ""
+    """The host behind the links that let the last request down: its pause holds for all of the item's assets."""
     done: bool = False
 
     def lacked(self, key: str) -> bool:

@@ -13,6 +13,7 @@ from stacmirror.interfaces import Clock, Opener, Reply, Sink
 from stacmirror.limits import origin_of
 from stacmirror.model import Receipt, Transfer, Unit
 from stacmirror.pipeline.check import Checks, Expected
+from stacmirror.redact import redact_url
 from stacmirror.retry import error_for_status
 
 
@@ -45,6 +46,14 @@ class Fetcher:
             if not transfer.asset.href:
                 raise TransferError("no-href", "the catalog gives no address", retryable=False)
             reply = await self._opener.open(transfer.asset.href)
+        try:
+            return await self._take(transfer, unit, name_for, reply)
+        except TransferError as error:
+            error.host = error.host or redact_url(origin_of(reply.url))
+            raise
+
+    async def _take(self, transfer: Transfer, unit: Unit, name_for: Callable[[str], str], reply: Reply) -> Fetched:
+        """Read and check what was answered."""
         if reply.status != 200:
             if reply.stream is not None:
                 reply.stream.close()

@@ -45,7 +45,7 @@ class Crew(NamedTuple):
     policy: RetryPolicy
     clock: Clock
     random: Callable[[], float]
-    link_life_s: float
+    links: Renewal
     held_max_bytes: int
     """Small bodies one worker may hold before it stages them."""
     shortcut: Shortcut | None = None
@@ -61,7 +61,7 @@ class Worker:
     def __init__(self, crew: Crew, dispatch: Dispatch) -> None:
         self._crew = crew
         self._dispatch = dispatch
-        self._links = Renewal(crew.catalog, crew.clock, crew.link_life_s)
+        self._links = crew.links
 
     async def work(self) -> None:
         """Cancel: safe; what is staged without a ledger row is removed at the next start."""
@@ -218,6 +218,8 @@ class Worker:
             if answered.guess is None and self._links.is_due(job):
                 await self._links.renew(job)
             pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
+            if job.held_up_by and (held_up_s := crew.opener.wait_s(job.held_up_by)) > pause_s:
+                pause_s = held_up_s  # to ask for redirects to a host that is down helps nobody
             if pause_s > _WAIT_IN_PLACE_S:
                 transfer.not_before_s = now_s + pause_s
                 return False
@@ -229,6 +231,7 @@ class Worker:
             return await self._failed(bundle, job, transfer, error)
         finally:
             crew.progress.end(token)
+        self._links.proved_good(transfer)
         crew.missing.found(job.key.collection, key)
         return True
 
@@ -261,6 +264,7 @@ class Worker:
     async def _failed(self, bundle: Bundle, job: Job, transfer: Transfer, error: TransferError) -> bool:
         """Decide what a failed attempt means: renew the link, ask later, an absence, or a failure."""
         crew, key = self._crew, transfer.asset.key
+        job.held_up_by = error.host
         if error.kind == "paused":  # nobody was asked: no attempt
             transfer.attempts -= 1
             transfer.not_before_s = crew.clock.monotonic() + (error.retry_after_s or 0.0)
@@ -268,7 +272,7 @@ class Worker:
         if error.by_host and error.retryable and self._is_put_off(transfer, error):
             transfer.attempts -= 1
             return False
-        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer):
+        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer, error.host):
             transfer.attempts -= 1
             return False
         wait_s = crew.policy.wait_s(transfer.attempts, error, crew.random)

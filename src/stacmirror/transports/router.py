@@ -51,6 +51,8 @@ class Router:
         self._wall = wall
         self._routes: dict[str, tuple[Transport, HostBudget]] = {}
         """By origin: who asks it, and its budget."""
+        self.on_date: Callable[[str], None] = _ignore
+        """Hears of the `Date` of the catalog's answers."""
         self.requests = 0
         self.requests_max = sys.maxsize
         """Where requests end, for who must not ask for more: TransferError, kind `cap`, nothing sent."""
@@ -82,6 +84,7 @@ class Router:
         Raises: TransferError, kind `too-large` above `max_bytes`.
         """
         reply = await self._ask_once(url, {"Accept-Encoding": "gzip", **headers}, max_bytes)
+        self.on_date(reply.headers.get("date", ""))
         if reply.stream is not None:
             reply.stream.close()
             raise TransferError("too-large", f"more than {max_bytes} bytes from {redact_url(url)}", retryable=False)
@@ -166,6 +169,10 @@ class Router:
             self._routes.clear()
         route = self._routes[origin] = (transport, self._limits.of(origin))
         return route
+
+
+def _ignore(date: str) -> None:
+    pass
 
 
 def target_of(reply: Reply, url: str) -> str:
