@@ -128,13 +128,15 @@ class Health:
             if not before:
                 self._probed(retry_after_s)
             return self.answered and (by_host or (before and kind in MAYBE_KINDS))
+        if self.doubted:
+            return self.answered and by_host
         if not self.bad_in_a_row:
             self._since_s = self._now()
         self.bad_in_a_row += 1
         self._urls.add(hash(url))
         if self.bad_in_a_row >= _DOUBT_AFTER and (kind in HOST_KINDS or len(self._urls) >= _DOUBT_AFTER):
             self.doubted, self.most = True, 0
-        return False
+        return self.answered and kind in HOST_KINDS
 
     def nothing_under_way(self) -> bool:
         """Hear that all that was asked has its answer; return whether the doubt has come true just now."""

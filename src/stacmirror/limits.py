@@ -149,7 +149,8 @@ class HostBudget:
 
     def refused(self, place: int, asked_s: float, url: str, error: TransferError) -> None:
         """Hear of an answer that says "later" (408, 425, 429, 5xx), and mark in `error` what it means for the asset."""
-        self.allowance.answered(place, self.now() - asked_s, REFUSALS.get(error.status, 0))
+        if not self.health.down:  # an outage says nothing of how many at once are too many
+            self.allowance.answered(place, self.now() - asked_s, REFUSALS.get(error.status, 0))
         wait_s = error.retry_after_s
         if wait_s is not None:
             wait_s = min(wait_s, self.retry_after_max_s)

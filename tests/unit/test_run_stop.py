@@ -12,7 +12,7 @@ import pytest
 
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, SourceUnreachable, StacmirrorError, TargetUnwritable, TransferError
-from stacmirror.interfaces import Reply
+from stacmirror.interfaces import Clock, Opener, Reply
 from stacmirror.layout import make_layout
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.mirror import recover
@@ -53,14 +53,17 @@ class Bench:
         backoff_s: float = 0.0,
         layout: str = "item",
         queue_size: int = 8,
+        opener: Opener | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.target = target
         self.sink = DirectorySink(str(target))
         self.ledger = LedgerStore(str(target / ".stacmirror/ledger.sqlite"))
         self.catalog = FakeCatalog(pages, items or {})
         self.opener = FakeOpener(answers)
+        opens: Opener = opener or self.opener
         self.stop, self.notes, self.progress = Stop(), Notes(), Progress()
-        clock = SystemClock()
+        clock = clock or SystemClock()
         self.start, self.staged = recover(self.sink, self.ledger)
         self.committer = Committer(
             self.sink,
@@ -85,9 +88,9 @@ class Bench:
         )
         crew = Crew(
             catalog=self.catalog,
-            opener=self.opener,
+            opener=opens,
             sink=self.sink,
-            fetcher=Fetcher(self.opener, self.sink, clock),
+            fetcher=Fetcher(opens, self.sink, clock),
             planner=Planner(made, lambda key: True, self.ledger.run),
             missing=missing,
             committer=self.committer,
