@@ -96,7 +96,8 @@ def _outage_words(origin: str, change: Change, outage_max_s: float) -> str:
 
 def _small_max_bytes(settings: Settings) -> int:
     write = settings.write
-    return min(write.small_file_max_bytes, max(1, write.memory_max_bytes // settings.limit.workers))
+    held_max_bytes = max(1, write.memory_max_bytes // settings.limit.workers)
+    return min(write.small_file_max_bytes, held_max_bytes, write.max_file_size_bytes or held_max_bytes)
 
 
 def make_pipelining(settings: Settings, router: Router, note: Callable[[str], None]) -> Pipelining | None:
@@ -119,6 +120,7 @@ def _make_http(settings: Settings) -> Transport:
             stall_timeout_s=limit.stall_timeout_s,
             kept_max=limit.per_host,
             tls=tls,
+            slowest_bytes_per_s=limit.lowest_speed_bytes,
         )
     from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
 
@@ -128,6 +130,7 @@ def _make_http(settings: Settings) -> Transport:
         stall_timeout_s=limit.stall_timeout_s,
         proxies=proxies,
         tls=tls,
+        slowest_bytes_per_s=limit.lowest_speed_bytes,
     )
 
 

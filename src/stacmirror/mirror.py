@@ -14,11 +14,12 @@ from contextlib import suppress
 from stacmirror.assembly import make_catalog, make_pipelining, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.errors import LoginRefused, StacmirrorError, TargetInUse, TargetUnwritable, UsageError
 from stacmirror.filters import AssetChoice, make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
-from stacmirror.ledger.lock import RunLock
+from stacmirror.ledger.home import LEDGER, take_home
+from stacmirror.ledger.network import network_file_system
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
 from stacmirror.open_files import fit_open_files
@@ -27,10 +28,12 @@ from stacmirror.pipeline.caps import EXIT_CODE, Caps
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.learn import Learner
+from stacmirror.pipeline.leftovers import drop_parts_of_known, drop_parts_of_unlisted
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.renewal import Renewal
+from stacmirror.pipeline.room import Room
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
 from stacmirror.pipeline.server_clock import ServerClock
 from stacmirror.pipeline.shortcut import Shortcut
@@ -67,6 +70,7 @@ class Mirror:
         if os.path.exists(settings.target) and not os.path.isdir(settings.target):
             raise UsageError(f"{settings.target} is a file, not a folder", hint="name a folder as DEST")
         self._settings = settings
+        self._own_folder = os.path.join(os.path.abspath(settings.target), STATE_FOLDER)
         self._api_key = api_key
         self._observer: Observer = observer or _Silent()
         self._clock = ServerClock(SystemClock())
@@ -85,24 +89,47 @@ class Mirror:
         """
         started_s, cpu_s = time.monotonic(), time.process_time()
         target = self._settings.target
-        state = os.path.join(target, STATE_FOLDER)
-        lock = RunLock(state)
         refuse_other_mirror(self._settings)
-        lock.take()
+        state, lock = take_home(self._own_folder, self._settings.write.state_dir)
         try:
-            write_record(self._settings)
+            if kind := network_file_system(state):
+                self._observer.note(
+                    f"warning: the ledger in {state} is on a network file system ({kind}), where locks and power cuts"
+                    " are not what they are on a disk; --state-dir DIR moves it to a local one"
+                )
             sink = DirectorySink(target)
             try:
-                ledger = LedgerStore(os.path.join(state, "ledger.sqlite"))
+                ledger = LedgerStore(os.path.join(state, LEDGER), lock.check)
                 try:
+                    self._begin(ledger)
                     outcome = await self._run_with(sink, ledger)
-                    return self._summary(outcome, ledger, time.monotonic() - started_s, time.process_time() - cpu_s)
+                    took = time.monotonic() - started_s, time.process_time() - cpu_s
+                    try:
+                        return self._summary(outcome, ledger, *took)
+                    except StacmirrorError as unreadable:
+                        # A disk that has failed may not let its ledger be read, either: what ended the run counts.
+                        raise (outcome.error or unreadable) from unreadable
                 finally:
                     ledger.close()
             finally:
                 sink.close()
         finally:
             lock.release()
+
+    def _begin(self, ledger: LedgerStore) -> None:
+        """Keep how this mirror is made; where pages must be walked again for it, the ledger knows that first."""
+        settings = self._settings
+        change = refuse_other_mirror(settings)
+        if settings.run.refresh or change.more_items or change.more_assets:
+            ledger.begin_walk(refresh=settings.run.refresh, widen=change.more_assets)
+        if change.words:
+            what = (
+                "walking again from the start for what is wanted more"
+                if change.more_items or change.more_assets
+                else "nothing more is wanted"
+            )
+            self._observer.note(f"the filter has changed: {change.words}; {what}; what is here stays")
+        write_record(settings)
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> _Outcome:
         settings = fit_open_files(self._settings, self._observer.note)
@@ -111,14 +138,25 @@ class Mirror:
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
+            ledger.on_damaged = self._observer.note
             start, staged = recover(sink, ledger)
-            run, walk = self._build(sink, ledger, router, catalog)
+            drop_parts_of_known(sink, ledger)
+            if start.again:
+                self._observer.note(
+                    "this source's pages are numbered, and shift: walking again from the start;"
+                    " what is here is skipped by its id"
+                )
+            room = self._room(sink)
+            room.check(start)
+            run, walk = self._build(sink, ledger, router, catalog, room)
             error: StacmirrorError | None = None
             ending = self._end_in_time()
             try:
                 await run.execute(start, staged)
                 error = run.error
                 ledger.set_listing(run.listing)
+                if run.listing.ended and error is None and not self.stop.asked.is_set():
+                    drop_parts_of_unlisted(sink, ledger)
             except StacmirrorError as ended_by:
                 error = ended_by
             finally:
@@ -141,7 +179,7 @@ class Mirror:
         return asyncio.get_running_loop().call_later(seconds, self.stop.ask, EXIT_CODE, reason)
 
     def _build(
-        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog
+        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog, room: Room
     ) -> tuple[Run, Walk]:
         settings, progress, clock = self._settings, self.progress, self._clock
         limit, write = settings.limit, settings.write
@@ -182,9 +220,10 @@ class Mirror:
             prefetch=settings.walk.page_prefetch,
             items_max=limit.max_items,
             one_to_one=self._layout.one_to_one,
+            note=self._observer.note,
         )
         choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
-        fetcher = Fetcher(router, sink, clock)
+        fetcher = Fetcher(router, sink, clock, progress, file_max_bytes=write.max_file_size_bytes)
         shortcut = None
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
@@ -203,6 +242,7 @@ class Mirror:
             random=random.random,
             links=Renewal(catalog, clock, settings.catalog.link_life_s, self._observer.note),
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
+            large_at_once=limit.large_at_once,
             shortcut=shortcut,
             caps=Caps(parse_allowed(limit.max_failures), limit.max_transfer_bytes, progress, missing, self.stop),
             ahead=None if several is None else Ahead(several, missing, shortcut),
@@ -214,7 +254,19 @@ class Mirror:
             grace_s=settings.run.grace_s,
             show_incomplete=write.incomplete == "show",
         )
-        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape), walk
+        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, room), walk
+
+    def _room(self, sink: DirectorySink) -> Room:
+        write = self._settings.write
+        return Room(
+            sink,
+            self.progress,
+            self._clock,
+            self._observer.note,
+            keep_bytes=write.keep_free_bytes,
+            keep_inodes=write.keep_free_inodes,
+            foretells=write.preflight,
+        )
 
     async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
@@ -228,9 +280,11 @@ class Mirror:
         self.progress.phase = "done"
         mirror = ledger.counts()
         run = self._run_counts(outcome.walk, ledger)
-        with suppress(TargetUnwritable):  # a full disk is in the verdict already, and must not cost it
+        with suppress(TargetUnwritable, TargetInUse):  # what is wrong is in the verdict already, and must not cost it
             ledger.set_ended()
         unlisted = ledger.unknown_ids(self._settings.filter.item) if outcome.walk.ended else []
+        if self._settings.run.refresh and outcome.walk.ended:
+            self._observer.note(f"refresh: items fetched again, as the source has changed them: {outcome.walk.changed}")
         verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror, unlisted)
         return Summary(
             verdict=verdict,
@@ -246,6 +300,7 @@ class Mirror:
             hint=outcome.error.hint if outcome.error is not None else "",
             failures=ledger.failures(),
             absences=ledger.absences(),
+            there_bytes=self.progress.bytes_there,
         )
 
     def _run_counts(self, walk: Walk, ledger: LedgerStore) -> Counts:

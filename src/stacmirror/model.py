@@ -121,6 +121,43 @@ class Receipt(Struct, frozen=True):
     digest: bytes
 
 
+class AssetKey(Struct, frozen=True):
+    """The identity of one asset: never its href."""
+
+    item: ItemKey
+    key: str
+
+
+class Version(Struct, frozen=True):
+    """Which bytes an address had: validators that are strong, and what is known of the bytes. Empty: not said.
+
+    `md5` is hex, of the whole body. `length` is None where the server did not say it.
+    """
+
+    etag: str = ""
+    last_modified: str = ""
+    md5: str = ""
+    length: int | None = None
+
+
+class PartState(Struct):
+    """What there is of a large file: the first `offset` bytes of `version`. No address and no secret.
+
+    `name` is the file's, relative to its item's folder. `kind` is the digest that its receipt will have, `digest` the
+    value once the file is whole and checked. `redirected`: its link led elsewhere. `unit` is the unit that it was put
+    into, or "".
+    """
+
+    asset: AssetKey
+    version: Version
+    name: str
+    kind: Literal["md5", "xxh3"]
+    redirected: bool = False
+    offset: int = 0
+    digest: bytes = b""
+    unit: str = ""
+
+
 class Stored(Struct, frozen=True):
     """The asset's bytes are in the sink, whole."""
 
@@ -188,6 +225,8 @@ class PageRecord(Struct):
     """Items of this page that the ledger already has from an earlier walk over it."""
     known_linked: tuple[ItemKey, ...] = ()
     """Linked items of those."""
+    again: tuple[ItemKey, ...] = ()
+    """Queued items that the ledger has, to be fetched again: they have changed, or more of them is wanted."""
     next: Cursor | None = None
     total: int | None = None
     partial: bool = False
@@ -230,7 +269,13 @@ class MissingKey(Struct, frozen=True):
     tripped: bool
 
 
-LedgerEntry = PageRecord | ItemOutcome | Forgiven | Doubted | MissingKey
+class WalkAgain(Struct, frozen=True):
+    """An entry for the ledger: the walk begins at the start again, with its pages numbered from `first` on."""
+
+    first: int
+
+
+LedgerEntry = PageRecord | ItemOutcome | Forgiven | Doubted | MissingKey | WalkAgain
 """What commit writes, in the order it came."""
 
 
@@ -248,21 +293,47 @@ class KnownItem(Struct, frozen=True):
     listed: bool
     assets: int
     lacking: int
+    page: int = 0
+    """The page that listed it, where it is listed."""
+    run: int = 0
+    """The run that met or wrote it last."""
+
+
+class Space(Struct, frozen=True):
+    """What a target has free, or what a mirror takes. `free_inodes` is None where the file system counts none."""
+
+    place: str
+    free_bytes: int
+    free_inodes: int | None
+    block_bytes: int
 
 
 class ResumePoint(Struct, frozen=True):
-    """Where the walk goes on: a page's number (from 0), its cursor, and the matching items of pages before it."""
+    """Where the walk goes on: a page's number, its cursor, and the matching items of this walk's pages before it."""
 
     number: int
     cursor: Cursor
     matched: int
+    first: int = 0
+    """The number of this walk's first page: an item of an older page has not been met by this walk."""
+    listed: int = 0
+    """Items that the page held when it was walked before."""
+    again: bool = False
+    """This walk begins at the start again, over pages that were walked before."""
+    refresh: bool = False
+    """Items that are there are held against what the catalog lists now."""
+    widen: bool = False
+    """Items that are there may lack assets that are wanted since."""
+    began: int = 0
+    """The run that began this walk."""
 
 
 class LackingItem(Struct):
     """An item of the ledger that lacks assets, for a sweep. `row` orders sweeps; `held`: its unit is unrevealed.
 
     `earlier`: something of it failed in an earlier run, and was not asked for in this one. `documented`: its JSON is
-    kept. `probe`: it lacks nothing but an absent asset, which is asked for once more.
+    kept. `probe`: it lacks nothing but an absent asset, which is asked for once more. `widen`: whatever is wanted of it
+    and has no outcome is to be fetched.
     """
 
     row: int
@@ -277,6 +348,7 @@ class LackingItem(Struct):
     earlier: bool = False
     documented: bool = False
     probe: bool = False
+    widen: bool = False
 
 
 class ItemCounts(Struct):
@@ -301,10 +373,14 @@ class AssetCounts(Struct):
 
 
 class ListingState(Struct):
-    """The listing's own proof: was its last page seen, and how many items does the server say there are."""
+    """The listing's own proof: was its last page seen, and how many items does the server say there are.
+
+    `gone` items of the mirror are no longer listed; they are kept, and counted as listed.
+    """
 
     ended: bool = False
     server_total: int | None = None
+    gone: int = 0
 
 
 class Counts(Struct):
@@ -369,3 +445,5 @@ class Summary(Struct):
     """What items list and the source does not have."""
     predicted: int = 0
     """Files that were asked for where their links would have led: each a request less."""
+    there_bytes: int = 0
+    """Of the bytes of this run's large files: those that an earlier run had brought."""

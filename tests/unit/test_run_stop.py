@@ -90,7 +90,7 @@ class Bench:
             catalog=self.catalog,
             opener=opens,
             sink=self.sink,
-            fetcher=Fetcher(opens, self.sink, clock),
+            fetcher=Fetcher(opens, self.sink, clock, self.progress),
             planner=Planner(made, lambda key: True, self.ledger.run),
             missing=missing,
             committer=self.committer,

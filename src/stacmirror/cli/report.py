@@ -45,6 +45,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         **counts_json(summary.run),
         "requests": summary.requests,
         "predicted": summary.predicted,
+        "there_bytes": summary.there_bytes,
         "seconds": round(summary.seconds, 3),
         "files_per_s": round(_rate(summary), 1),
         "cpu_s": round(summary.cpu_s, 3),
@@ -76,6 +77,8 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
         rows.append(
             ("learned", f"{format_count(summary.predicted)} files asked for without the request for a redirect")
         )
+    if summary.there_bytes:
+        rows.append(("resumed", f"{format_size(summary.there_bytes)} of large files were there from an earlier run"))
     if summary.mirror != summary.run:
         rows.append(("mirror", f"{_sum(summary.mirror.items)}"))
         rows.append(("", f"{_assets(summary.mirror.assets)}, {format_size(summary.mirror.bytes)}, over all runs"))
@@ -118,13 +121,14 @@ def listing_words(counts: Counts) -> str:
     """Return whether the listing was read to its end, and what the server says there is."""
     state: ListingState = counts.listing
     words = "read to its end" if state.ended else "not read to its end"
+    gone = f"; {format_count(state.gone)} of the items here are listed no more: kept" if state.gone else ""
     if state.server_total is None:
-        return f"{words}; the server names no total"
+        return f"{words}; the server names no total{gone}"
     words += f"; the server says {format_count(state.server_total)} items"
-    missing = state.server_total - (counts.items.listed - counts.items.duplicate)
+    missing = state.server_total - (counts.items.listed - counts.items.duplicate - state.gone)
     if state.ended and missing:
         words += f", {format_count(abs(missing))} {'more' if missing > 0 else 'fewer'} than it listed"
-    return words
+    return words + gone
 
 
 def aligned(rows: Sequence[tuple[str, str]]) -> list[str]:

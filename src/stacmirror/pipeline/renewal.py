@@ -7,6 +7,7 @@ again once they were renewed.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
@@ -53,25 +54,28 @@ class Renewal:
         """Return whether the item's links die soon: to renew them is cheaper than to learn it from refusals."""
         return job.expires_s - self._clock.wall() < self._margin_s
 
-    async def mend(self, job: Job, transfer: Transfer, host: str) -> bool:
-        """After a refusal by `host`: renew a link that has expired; True when there is another one to ask.
+    async def mend(self, job: Job, transfer: Transfer, href: str, host: str) -> bool:
+        """After `href` was refused by `host`: renew it if it has expired; True when there is another one to ask.
 
         By our reckoning, or perhaps: where the host of the link itself refuses one that should be good, and such
         doubts have paid off before, or have not been tried often.
         """
-        if job.item is None:
-            return False
-        href, now_s = transfer.asset.href, self._clock.wall()
-        expires_s = expires_at_s(href, self._life_s, job.item.read_at_s)
-        if expires_s > now_s:
-            link_age_s = age_s(href, job.item.read_at_s, now_s)
-            if math.isinf(expires_s) or link_age_s < _YOUNG_S or host != origin_of(href) or not self._doubts_left:
+        async with _lock_of(job):
+            if job.item is None:
                 return False
-            self._doubts_left -= 1
-            transfer.refused_age_s = link_age_s
-            job.renewed_at_s = -math.inf
-        await self.renew(job)
-        return transfer.asset.href != href
+            if transfer.asset.href != href:  # renewed for another of its files meanwhile
+                return True
+            now_s = self._clock.wall()
+            expires_s = expires_at_s(href, self._life_s, job.item.read_at_s)
+            if expires_s > now_s:
+                link_age_s = age_s(href, job.item.read_at_s, now_s)
+                if math.isinf(expires_s) or link_age_s < _YOUNG_S or host != origin_of(href) or not self._doubts_left:
+                    return False
+                self._doubts_left -= 1
+                transfer.refused_age_s = link_age_s
+                job.renewed_at_s = -math.inf
+            await self._renew(job)
+            return transfer.asset.href != href
 
     def proved_good(self, transfer: Transfer) -> None:
         """Hear that an asset came: if its link before was refused, that was for its age."""
@@ -91,6 +95,10 @@ class Renewal:
 
     async def renew(self, job: Job) -> None:
         """Ask for the item again, once in half a link's life, and give every waiting transfer its new link."""
+        async with _lock_of(job):  # large files are several at once: the others wait for the same new links
+            await self._renew(job)
+
+    async def _renew(self, job: Job) -> None:
         now_s = self._clock.wall()
         if now_s - job.renewed_at_s < self._life_s * 0.5:
             return
@@ -106,3 +114,9 @@ class Renewal:
         for transfer in job.todo:
             transfer.asset = assets.get(transfer.asset.key, transfer.asset)
         self.note_expiry(job)
+
+
+def _lock_of(job: Job) -> asyncio.Lock:
+    if job.renewing is None:
+        job.renewing = asyncio.Lock()
+    return job.renewing

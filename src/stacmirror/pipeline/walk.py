@@ -10,9 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from stacmirror.errors import ListingLoop, SourceError, StacmirrorError, UsageError
+from stacmirror.errors import CursorRefused, ListingLoop, SourceError, StacmirrorError, UsageError
 from stacmirror.interfaces import Catalog, Filter, Ledger
 from stacmirror.model import (
+    START,
     Cursor,
     Item,
     ItemKey,
@@ -22,7 +23,9 @@ from stacmirror.model import (
     PageRecord,
     ResumePoint,
     SourceLink,
+    WalkAgain,
 )
+from stacmirror.pipeline.again import Again
 from stacmirror.pipeline.bundle import Bundle, bundle_of
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.progress import Progress
@@ -34,8 +37,15 @@ _EMPTY_PAGES_MAX = 100
 _LOOP_HINT = "what was listed so far is mirrored; tell the catalog's owner"
 
 
+class _StartAgain(Exception):
+    """The page where this walk was to go on is not there any more: only a walk from the start finds the rest."""
+
+
 class Walk:
     """One walk over the listing, from a resume point to its end, `items_max`, or a cancellation.
+
+    Where the source no longer takes the cursor to go on from (it refuses it, or answers with pages from the start),
+    the walk begins at the start again, and skips by its id what the ledger has.
 
     After `feed` returned: `ended` says whether the last page was seen, `limited` whether `items_max` stopped it,
     `error` what broke the listing; `listed` and its like count the items of this walk.
@@ -52,7 +62,13 @@ class Walk:
         prefetch: int,
         items_max: int | None,
         one_to_one: bool,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._note = note
+        self._again = Again(ledger)
+        self._start = ResumePoint(0, START, 0)
+        self._resumed = False
+        """On from an earlier run's page, and no page has shown yet that the source understood its cursor."""
         self._catalog = catalog
         self._ledger = ledger
         self._filters = filters
@@ -75,8 +91,11 @@ class Walk:
         self.filtered = 0
         self.duplicate = 0
         self.queued = 0
+        self.changed = 0
+        """Items that were lined up again since the source has other versions of them."""
         self.there = 0
         """Items met again that the ledger had already, on a page that an earlier run did not settle."""
+        self._pages_lined_up = 0
 
     def release(self, keys: Sequence[ItemKey]) -> None:
         """Hear that these items have a row in the ledger now, where `known` finds them."""
@@ -87,6 +106,20 @@ class Walk:
 
         Cancel: safe; a page that is not wholly lined up does not settle.
         """
+        try:
+            try:
+                await self._walk(dispatch, start)
+            except _StartAgain as reason:
+                await self._walk(dispatch, self._begin_again(str(reason)))
+        finally:
+            if self.limited:
+                self.error = None  # of a page read ahead that nobody needed
+            dispatch.close()
+
+    async def _walk(self, dispatch: Dispatch, start: ResumePoint) -> None:
+        self._start = start
+        self._again.begin(start)
+        self._resumed = start.cursor != START
         pages: asyncio.Queue[tuple[int, Cursor, Page] | None] = asyncio.Queue(max(1, self._prefetch))
         reader = asyncio.create_task(self._read_pages(start, pages), name="pages")
         try:
@@ -97,15 +130,32 @@ class Walk:
                     break
             if not self.limited:
                 await reader
+            if self._resumed and isinstance(self.error, CursorRefused):
+                raise _StartAgain("the source no longer takes the cursor of the page to go on from")
         except SourceError as error:
             # What is lined up goes on to its end; the run's verdict says that the listing did not.
             self.error = error
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            if self.limited:
-                self.error = None  # of a page read ahead that nobody needed
-            dispatch.close()
+
+    def _begin_again(self, reason: str) -> ResumePoint:
+        """Forget what this walk has seen, and return the start. The ledger hears of it before any of its pages."""
+        self._note(f"{reason}: walking again from the start; what is here is skipped by its id")
+        first = self._start.number + self._pages_lined_up + 1
+        self._record(WalkAgain(first))
+        self._cursors_seen.clear()
+        self._stale = 0
+        self._rejected.clear()
+        self._progress.items_listed -= self.listed
+        self._progress.items_filtered -= self.filtered
+        self.listed = self.filtered = self.duplicate = self.queued = 0
+        self.ended = False
+        self.error = None
+        start = self._start
+        return ResumePoint(
+            first, START, 0, first=first, again=True, refresh=start.refresh, widen=start.widen, began=start.began
+        )
 
     async def _read_pages(self, start: ResumePoint, pages: asyncio.Queue[tuple[int, Cursor, Page] | None]) -> None:
         number, cursor = start.number, start.cursor
@@ -142,6 +192,9 @@ class Walk:
 
     async def _line_up(self, dispatch: Dispatch, number: int, cursor: Cursor, page: Page, matched: int) -> int:
         """Sort a page's items, record the page, line its bundles up; return the matched items so far."""
+        first_of_walk = number == self._start.number
+        if self._resumed and first_of_walk and not page.items and page.next is None and self._start.listed:
+            raise _StartAgain("the source has nothing where this mirror is to go on")
         if page.total is not None:
             self.server_total = self._progress.items_total = page.total
         keys = [item.key for item in page.items]
@@ -149,6 +202,8 @@ class Walk:
         # What is claimed now is in the ledger or still claimed after the query: never neither.
         claimed_before = {key for key in (*keys, *linked) if key in self._claimed}
         known = await asyncio.to_thread(self._ledger.known, [*keys, *linked]) if keys else {}
+        self._refuse_start(page, known)
+        again = await asyncio.to_thread(self._again.find, page.items, known, claimed_before)
 
         record = PageRecord(
             number, cursor, listed=0, filtered=0, duplicate=0, queued=0, next=page.next, total=page.total
@@ -163,11 +218,19 @@ class Walk:
                 record.partial = self.limited = True
                 break
             record.listed += 1
-            if not all(wanted.keeps(item) for wanted in self._filters):
+            # What is here stays, whatever the filters say by now.
+            if item.key not in known and not self._is_wanted(item):
                 record.filtered += 1
                 rejected.add(item.key)
-            elif item.key in met or item.key in claimed_before or _is_duplicate(known.get(item.key)):
+            elif item.key in met or item.key in claimed_before or self._is_duplicate(known.get(item.key)):
                 record.duplicate += 1
+            elif item.key in again:
+                matched += 1
+                bundle = again[item.key].bundle(number)
+                self._claimed.update(job.key for job in bundle.jobs)
+                bundles.append(bundle)
+                record.again += (item.key,)
+                self.changed += again[item.key].changed
             elif item.key in known:
                 matched += 1
                 there.append(item.key)
@@ -183,12 +246,29 @@ class Walk:
             self.ended = True
         if self._items_max is not None and matched >= self._items_max and page.next is not None:
             self.limited = True
+        self._pages_lined_up = number - self._start.number + 1
         self._count(record)
         self._record(record)
         for bundle in bundles:
             await dispatch.put(bundle)
         self._refuse_stale(number, record, rejected)
         return matched
+
+    def _refuse_start(self, page: Page, known: dict[ItemKey, KnownItem]) -> None:
+        """Find out whether the source understood the cursor to go on from: else it answers with earlier pages."""
+        if not self._resumed:
+            return
+        wanted = [item for item in page.items if item.key in known or self._is_wanted(item)]
+        if wanted and all(self._is_duplicate(known.get(item.key)) for item in wanted):
+            raise _StartAgain("the source answers with earlier pages where this mirror is to go on")
+        self._resumed = not wanted
+
+    def _is_wanted(self, item: Item) -> bool:
+        return all(wanted.keeps(item) for wanted in self._filters)
+
+    def _is_duplicate(self, row: KnownItem | None) -> bool:
+        """An item that this walk has met on an earlier page."""
+        return row is not None and row.listed and not row.unmet and row.page >= self._start.first
 
     def _bundle(self, item: Item, number: int, known: dict[ItemKey, KnownItem], claimed_before: set[ItemKey]) -> Bundle:
         links: list[SourceLink] = []
@@ -228,7 +308,3 @@ class Walk:
                 f"{self._stale} pages in a row without a new item, up to page {number}: the listing goes in circles",
                 hint=_LOOP_HINT,
             )
-
-
-def _is_duplicate(row: KnownItem | None) -> bool:
-    return row is not None and row.listed and not row.unmet

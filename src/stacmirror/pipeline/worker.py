@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from stacmirror.errors import SourceError, TransferError
-from stacmirror.interfaces import Catalog, Clock, Opener, Sink
-from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
+from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
+from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
+from stacmirror.pipeline.abreast import settle_abreast
 from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.caps import Caps
+from stacmirror.pipeline.check import digest_of
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
@@ -22,13 +24,15 @@ from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.renewal import Renewal
 from stacmirror.pipeline.shortcut import Shortcut
-from stacmirror.pipeline.transfer import Fetcher
+from stacmirror.pipeline.transfer import Fetcher, LargeMet
 from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
 
 _WAIT_IN_PLACE_S = 1.0
 _PUT_OFF_MAX = 4
 """Doublings of the wait for a host that is to blame: when it is back nobody should sleep for a minute."""
+_FOR_GOOD = frozenset({"gone", "too-large"})
+"""Failures that are the same when asked again in this run."""
 
 
 class Crew(NamedTuple):
@@ -48,6 +52,8 @@ class Crew(NamedTuple):
     links: Renewal
     held_max_bytes: int
     """Small bodies one worker may hold before it stages them."""
+    large_at_once: int = 4
+    """Large files of one item on their way at once."""
     shortcut: Shortcut | None = None
     """Where redirects are learned: the way past them."""
     caps: Caps | None = None
@@ -97,10 +103,37 @@ class Worker:
         if not job.planned and not await self._read_and_plan(bundle, job):
             return None
         ahead = await self._ask_ahead(job) if self._crew.ahead is not None else NOTHING
-        job.todo = later = [transfer for transfer in job.todo if not await self._settle(bundle, job, transfer, ahead)]
+        later: list[Transfer] = []
+        for number, transfer in enumerate(job.todo):
+            if job.large:
+                later += await self._settle_large(bundle, job, number, ahead)
+                break
+            try:
+                if not await self._settle(bundle, job, transfer, ahead):
+                    later.append(transfer)
+            except LargeMet as met:
+                job.large = True
+                later += await self._settle_large(bundle, job, number, ahead, met.reply)
+                break
+        job.todo = later
         if not later:
             return None
         return max(0.0, min(transfer.not_before_s for transfer in later) - self._crew.clock.monotonic())
+
+    async def _settle_large(
+        self, bundle: Bundle, job: Job, number: int, ahead: Mapping[str, Answered], met: Reply | None = None
+    ) -> list[Transfer]:
+        """Settle what is left of the job, from transfer `number` on, several at once; `met` answers that one."""
+        first = job.todo[number]
+
+        async def settle(transfer: Transfer) -> bool:
+            return await self._settle(bundle, job, transfer, ahead, met if transfer is first else None)
+
+        try:
+            return await settle_abreast(job.todo[number:], settle, self._crew.large_at_once)
+        finally:
+            if met is not None and met.stream is not None:
+                met.stream.close()
 
     # -- one item ------------------------------------------------------------------------------------------
 
@@ -120,6 +153,7 @@ class Worker:
                 return False
         self._crew.planner.plan(bundle, job)
         self._links.note_expiry(job)
+        job.large = bool(self._crew.sink.waiting) and any(self._crew.fetcher.waits(job.key, t) for t in job.todo)
         job.planned = True
         return True
 
@@ -131,12 +165,26 @@ class Worker:
 
     def _end_job(self, bundle: Bundle, job: Job) -> None:
         """Stage what is held, with the files derived from it."""
+        if self._crew.planner.derives and _is_mended(job) and not job.failed:
+            self._recall(job)
         if job.item is not None and job.key == bundle.walked and not job.failed:
             derived = self._crew.planner.derive(job)
             self._count_files(job, len(derived), sum(receipt.size_bytes for receipt in derived))
         self._stage(job)
         job.label_bodies.clear()
         job.done = True
+
+    def _recall(self, job: Job) -> None:
+        """Read the small files that an earlier run stored: what is derived from an item needs all of them, whole."""
+        for receipt in [receipt for receipt in job.stored if not receipt.key.startswith("@")]:
+            if receipt.key in job.label_bodies or receipt.size_bytes > self._crew.held_max_bytes or job.unit is None:
+                continue
+            body = self._crew.sink.read(job.unit, receipt.name)
+            if body is not None and digest_of(receipt.digest_kind, body) == receipt.digest:
+                job.label_bodies[receipt.key] = body
+                continue
+            job.stored.remove(receipt)
+            job.failed.append(Failed(receipt.key, "damaged", "its file is not what was stored", 0))
 
     def _stage(self, job: Job) -> None:
         if job.bodies and job.unit is not None:
@@ -162,7 +210,7 @@ class Worker:
                     stored=job.stored,
                     absent=job.absent,
                     failed=job.failed,
-                    sources=bundle.sources if job.key == bundle.walked else (),
+                    sources=_sources_of(bundle, job),
                     page=bundle.page if job.key == bundle.walked else None,
                     document=redact_document(job.item.document) if job.item and not job.documented else b"",
                 )
@@ -202,33 +250,42 @@ class Worker:
             await self._links.renew(job)
         return await self._crew.ahead.ask(job)
 
-    async def _settle(self, bundle: Bundle, job: Job, transfer: Transfer, ahead: Mapping[str, Answered]) -> bool:
-        """Bring one transfer to an outcome if that can be had now; True when it has one."""
+    async def _settle(
+        self, bundle: Bundle, job: Job, transfer: Transfer, ahead: Mapping[str, Answered], met: Reply | None = None
+    ) -> bool:
+        """Bring one transfer to an outcome if that can be had now; True when it has one.
+
+        `met` is the large answer that it was begun with. Raises: LargeMet in a job not known to be large.
+        """
         crew, key = self._crew, transfer.asset.key
         now_s = crew.clock.monotonic()
-        if transfer.not_before_s > now_s:
-            return False
-        if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
-            job.absent.append(Absent(key, assumed=True))
-            return True
-        answered = ahead.get(key) if transfer.attempts == 0 else None
-        if answered is None:
-            answered = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
-        if answered.reply is None:
-            if answered.guess is None and self._links.is_due(job):
-                await self._links.renew(job)
-            pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
-            if job.held_up_by and (held_up_s := crew.opener.wait_s(job.held_up_by)) > pause_s:
-                pause_s = held_up_s  # to ask for redirects to a host that is down helps nobody
-            if pause_s > _WAIT_IN_PLACE_S:
-                transfer.not_before_s = now_s + pause_s
+        answered = Answered(None, met)
+        if met is None:
+            if transfer.not_before_s > now_s:
                 return False
-        transfer.attempts += 1
+            if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
+                job.absent.append(Absent(key, assumed=True))
+                return True
+            found = ahead.get(key) if transfer.attempts == 0 else None
+            if found is None:
+                found = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
+            answered = found
+            if answered.reply is None:
+                if answered.guess is None and self._links.is_due(job):
+                    await self._links.renew(job)
+                pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
+                if job.held_up_by and (held_up_s := crew.opener.wait_s(job.held_up_by)) > pause_s:
+                    pause_s = held_up_s  # to ask for redirects to a host that is down helps nobody
+                if pause_s > _WAIT_IN_PLACE_S:
+                    transfer.not_before_s = now_s + pause_s
+                    return False
+            transfer.attempts += 1
+        href = transfer.asset.href
         token = crew.progress.begin(job.key.id, key, now_s)
         try:
             await self._fetch(job, transfer, answered)
         except TransferError as error:
-            return await self._failed(bundle, job, transfer, error)
+            return await self._failed(job, transfer, href, error)
         finally:
             crew.progress.end(token)
         self._links.proved_good(transfer)
@@ -244,16 +301,18 @@ class Worker:
             return crew.planner.name_for_target(url, transfer.asset.key, job)
 
         if crew.shortcut is None:
-            fetched = await crew.fetcher.fetch(transfer, job.unit, name_for, reply)
+            fetched = await crew.fetcher.fetch(job.key, transfer, job.unit, name_for, reply, tells_large=not job.large)
         else:
-            found = guess and await crew.shortcut.fetch(guess, transfer, job.unit, name_for, reply)
+            found = guess and await crew.shortcut.fetch(guess, job.key, transfer, job.unit, name_for, reply)
             if guess is not None and found is None and self._links.is_due(job):
                 await self._links.renew(job)
             by_link = reply if guess is None else None
             fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for, by_link)
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
-        if fetched.body is not None:
+        if fetched.body is None:
+            job.large = True
+        else:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body
             job.held_bytes += len(fetched.body)
@@ -261,8 +320,8 @@ class Worker:
                 self._stage(job)
                 job.label_bodies.clear()
 
-    async def _failed(self, bundle: Bundle, job: Job, transfer: Transfer, error: TransferError) -> bool:
-        """Decide what a failed attempt means: renew the link, ask later, an absence, or a failure."""
+    async def _failed(self, job: Job, transfer: Transfer, href: str, error: TransferError) -> bool:
+        """Decide what a failed attempt at `href` means: renew the link, ask later, an absence, or a failure."""
         crew, key = self._crew, transfer.asset.key
         job.held_up_by = error.host
         if error.kind == "paused":  # nobody was asked: no attempt
@@ -272,7 +331,7 @@ class Worker:
         if error.by_host and error.retryable and self._is_put_off(transfer, error):
             transfer.attempts -= 1
             return False
-        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer, error.host):
+        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer, href, error.host):
             transfer.attempts -= 1
             return False
         wait_s = crew.policy.wait_s(transfer.attempts, error, crew.random)
@@ -282,7 +341,7 @@ class Worker:
             return False
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
-        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind == "gone"))
+        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind in _FOR_GOOD))
         return True
 
     def _is_put_off(self, transfer: Transfer, error: TransferError) -> bool:
@@ -296,3 +355,17 @@ class Worker:
         self._crew.progress.retries += 1
         transfer.not_before_s = now_s + policy.backoff_s(min(transfer.put_off, _PUT_OFF_MAX), error, self._crew.random)
         return True
+
+
+def _sources_of(bundle: Bundle, job: Job) -> tuple[ItemKey, ...]:
+    """Return which items the walked item names; read from it again where the ledger's row of it was lost."""
+    if job.key != bundle.walked:
+        return ()
+    if bundle.sources or job.item is None or not _is_mended(job):
+        return bundle.sources
+    return tuple(link.key for link in job.item.sources)
+
+
+def _is_mended(job: Job) -> bool:
+    """Return whether a sweep has read a walked item again."""
+    return job.item is not None and job.before is not None and job.before.page is not None
