@@ -83,7 +83,9 @@ class Fetcher:
         if reply.status != 200:
             if reply.stream is not None:
                 reply.stream.close()
-            raise error_for_status(reply.status, reply.headers, "the asset's address", self._clock.wall())
+            error = error_for_status(reply.status, reply.headers, redact_url(reply.url), self._clock.wall())
+            error.host = redact_url(origin_of(reply.url))
+            raise error
         if reply.body is not None:
             return self._take_small(errand.transfer, errand.name_for, reply, reply.body)
         return await self._large.receive(errand, reply, lambda found: self._take(errand, found))

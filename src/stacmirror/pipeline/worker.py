@@ -341,7 +341,7 @@ class Worker:
             return False
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
-        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind in _FOR_GOOD))
+        job.failed.append(Failed(key, error.kind, _words(error), transfer.attempts, permanent=error.kind in _FOR_GOOD))
         return True
 
     def _is_put_off(self, transfer: Transfer, error: TransferError) -> bool:
@@ -355,6 +355,12 @@ class Worker:
         self._crew.progress.retries += 1
         transfer.not_before_s = now_s + policy.backoff_s(min(transfer.put_off, _PUT_OFF_MAX), error, self._crew.random)
         return True
+
+
+def _words(error: TransferError) -> str:
+    """Return what went wrong, and at which host."""
+    named = not error.host or error.host.partition("://")[2] in error.message
+    return error.message if named else f"{error.message} ({error.host})"
 
 
 def _sources_of(bundle: Bundle, job: Job) -> tuple[ItemKey, ...]:
