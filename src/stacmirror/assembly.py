@@ -78,7 +78,7 @@ def make_router(
             make_allowance=make_allowance,
             outage_max_s=limit.max_outage_s,
             retry_after_max_s=limit.retry_after_max_s,
-            on_change=lambda origin, change: note(_outage_words(origin, change, limit.max_outage_s)),
+            on_change=lambda origin, change: note(_outage_words(origin, change)),
         ),
         redirects_max=settings.catalog.redirects_max,
         small_max_bytes=_small_max_bytes(settings),
@@ -87,10 +87,10 @@ def make_router(
     )
 
 
-def _outage_words(origin: str, change: Change, outage_max_s: float) -> str:
+def _outage_words(origin: str, change: Change) -> str:
     host = redact_url(origin)
     if change.down:
-        return f"{host} is down ({change.reason}): waiting for it, for {format_duration(outage_max_s)} at most"
+        return f"{host} is down ({change.reason}): waiting for it, {format_duration(change.at_most_s)} at most"
     return f"{host} answers again, after {format_duration(change.seconds)}"
 
 

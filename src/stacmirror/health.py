@@ -38,11 +38,12 @@ STORM_STATUSES = LATER_STATUSES | {502, 504}
 
 
 class Change(NamedTuple):
-    """What became of a host: `down` or not, for how long it was, and the last thing that it said."""
+    """What became of a host: `down` or not, for how long it was, what it said last, and for how long it may be down."""
 
     down: bool
     seconds: float
     reason: str
+    at_most_s: float
 
 
 class Health:
@@ -98,7 +99,7 @@ class Health:
         if self.down:
             seconds = self.seconds
             self.down, self.most = False, _EASE_PROBED
-            self._on_change(Change(False, seconds, self.reason))
+            self._on_change(Change(False, seconds, self.reason, self._patience_s))
         elif self.doubted:
             self.most = self._ease or NO_LIMIT
         elif self.most != NO_LIMIT:
@@ -146,7 +147,7 @@ class Health:
         self._down_s = self._now()
         self._probing = False
         self._probe_s = self._down_s + self._interval_s()
-        self._on_change(Change(True, self.seconds, self.reason))
+        self._on_change(Change(True, self.seconds, self.reason, self._patience_s))
         return True
 
     def may_probe(self) -> bool:
@@ -170,11 +171,17 @@ class Health:
         self._probing = False
         now_s = self._now()
         self._probe_s = now_s + max(self._interval_s(), retry_after_s or 0.0)
+        if now_s - self._since_s <= self._patience_s:
+            return
         if self.answered:
-            self.lost = now_s - self._since_s > self._outage_max_s
-        elif now_s - self._since_s > min(_FIRST_CONTACT_S, self._outage_max_s):
+            self.lost = True
+        else:
             self.given_up = True
             self._probe_s = now_s + _GIVEN_UP_S
+
+    @property
+    def _patience_s(self) -> float:
+        return self._outage_max_s if self.answered else min(_FIRST_CONTACT_S, self._outage_max_s)
 
     def _interval_s(self) -> float:
         interval_s = min(_PROBE_MAX_S, _PROBE_FIRST_S * 2.0**self._tries)

@@ -15,6 +15,7 @@ from random import random as _random
 from stacmirror.errors import SourceLost, TransferError
 from stacmirror.health import Change, Health
 from stacmirror.pace import REFUSED, START, UNAVAILABLE, Allowance, Fixed, Pace
+from stacmirror.units import format_duration
 
 _ALLOWANCE_LIFE_S = 0.25
 REFUSALS = {429: REFUSED, 503: UNAVAILABLE}
@@ -187,7 +188,7 @@ class HostBudget:
     def _lost(self) -> SourceLost:
         health = self.health
         return SourceLost(
-            f"no answer for {health.seconds / 60:.0f} minutes: {health.reason}",
+            f"no answer for {format_duration(health.seconds)}: {health.reason}",
             hint="nothing that came is lost: resume when the host is back, or bear more with --max-outage",
         )
 

@@ -77,7 +77,8 @@ def test_row_29_an_outage_without_end(tmp_path: Path) -> None:
     ran = run(tmp_path, between(1.0, 1e9, REFUSED), outage_max_s=120.0)
     assert isinstance(ran.error, SourceLost)
     assert ran.error.exit_code == 5
-    assert ran.error.message == "no answer for 2 minutes: Connection refused: host:80"
+    assert ran.error.message.startswith("no answer for 2m")
+    assert ran.error.message.endswith("Connection refused: host:80")
     assert "--max-outage" in ran.error.hint
     assert ran.failures == []
     assert ran.counts.items.complete == len(tree(tmp_path)) == len(ran.world.between(0.0, 1.0, 200))

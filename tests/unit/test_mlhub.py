@@ -455,3 +455,20 @@ def test_unknown_sources_are_refused(source: str) -> None:
         parse_source(source)
     assert "mlhub:COLLECTION" in caught.value.hint
     assert "abc" not in caught.value.message
+
+
+async def test_the_third_401_in_a_row_is_the_key_and_ends_all_asking() -> None:
+    """Two items refused are theirs to tell; with the third it is the key, and nothing more is asked with it."""
+    asker = FakeAsker(page("a"), *[(401, b"")] * 25)
+    source = catalog(asker)
+    await source.page(START)
+    for _ in range(2):
+        with pytest.raises(SourceUnreachable, match="401"):
+            await source.item(ItemKey("c", "x"))
+    with pytest.raises(LoginRefused):
+        await source.item(ItemKey("c", "x"))
+    asked = len(asker.asked)
+    for ask in (source.item(ItemKey("c", "x")), source.page(START), source.describe("c")):
+        with pytest.raises(LoginRefused):
+            await ask
+    assert len(asker.asked) == asked == 4
