@@ -33,7 +33,7 @@ MAYBE_KINDS = frozenset({"timeout", "reset", "tls"})
 """Errors that one bad object can cause as well."""
 LATER_STATUSES = frozenset({429, 503})
 """Statuses by which a host says that it cannot now."""
-STORM_STATUSES = LATER_STATUSES | {502, 504}
+STORM_STATUSES = LATER_STATUSES | {500, 502, 504}
 """Statuses that, where nothing else comes, are the host's and not the object's."""
 
 
@@ -120,15 +120,16 @@ class Health:
     def bad(self, kind: str, status: int, url: str, asked_s: float, reason: str, retry_after_s: float | None) -> bool:
         """Hear of a request that brought nothing; return whether the host is to blame for it and not the object."""
         by_host = kind in HOST_KINDS or status in LATER_STATUSES
+        if self.down:
+            self.kind, self.reason = kind, reason
+            if asked_s < self._down_s:
+                return self.answered
+            self._probed(retry_after_s)
+            return self.answered and by_host
         if not by_host and kind not in MAYBE_KINDS and status not in STORM_STATUSES:
             return False
         self.quiet = False
         self.kind, self.reason = kind, reason
-        if self.down:
-            before = asked_s < self._down_s
-            if not before:
-                self._probed(retry_after_s)
-            return self.answered and (by_host or (before and kind in MAYBE_KINDS))
         if self.doubted:
             return self.answered and by_host
         if not self.bad_in_a_row:

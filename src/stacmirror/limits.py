@@ -23,16 +23,14 @@ REFUSALS = {429: REFUSED, 503: UNAVAILABLE}
 _PAUSE_WITHOUT_HINT_S = 1.0
 _CROWD_SHARE, _CROWD_ANSWERS = 0.04, 200
 """More refusals than this share of the last answers are meant for all of us; fewer are strays, for the asset alone."""
-_ALONE = 2
-"""Times the allowance: where so many answers in a row are bad, none is good that a crowd could have got."""
 
 
 class HostBudget:
     """One host's allowance. `acquire` before a request; then `answered`, `refused` or `broke`, and `release`."""
 
     __slots__ = (
-        "_heard", "_in_flight", "_later", "_next_s", "_paused_until_s", "_sleep", "_spacing_s", "_streams", "_waiting",
-        "allowance", "asked", "health", "now", "retry_after_max_s",
+        "_heard", "_in_flight", "_later", "_next_s", "_paused_until_s", "_refused_in_a_row", "_sleep", "_spacing_s",
+        "_streams", "_waiting", "allowance", "asked", "health", "now", "retry_after_max_s", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +54,9 @@ class HostBudget:
         self._in_flight = 0
         self._next_s = 0.0
         self._paused_until_s = 0.0
+        self.witness = ""
+        """A URL that it answered: asked first when it was down, so that no bad objects pass for a bad host."""
+        self._refused_in_a_row = 0
         self._streams = 0
         """Requests under way whose answers have begun: large bodies."""
         self._heard, self._later = 0.0, 0.0
@@ -144,6 +145,7 @@ class HostBudget:
         `refusal`: how surely the host had too many at once, see `pace`. `requests`: sent in one go, in that one place.
         """
         self._heard += 1
+        self._refused_in_a_row = 0
         self.allowance.answered(place, (self.now() - asked_s) / requests, refusal)
         if not self.health.quiet and not refusal:
             self._good()
@@ -160,8 +162,9 @@ class HostBudget:
             # The server speaks to us all, not of this one asset: everyone waits.
             self.pause(_PAUSE_WITHOUT_HINT_S if wait_s is None else wait_s)
         self._bad(url, asked_s, error, wait_s)
-        if crowd and self.health.bad_in_a_row <= _ALONE * self.allowance.limit:
-            error.by_host = True
+        self._refused_in_a_row += 1
+        if crowd and self._refused_in_a_row <= self._in_flight:
+            error.by_host = True  # else not one of those under way got a good answer: no crowd explains that
 
     def broke(self, asked_s: float, url: str, error: TransferError) -> None:
         """Hear of a request that got no answer, and mark in `error` whether the host is to blame."""

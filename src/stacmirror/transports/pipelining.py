@@ -117,7 +117,7 @@ class Pipelining:
         """Ask for `urls` in one write; None for what got no answer of use."""
         transport = self._transport(origin)
         budget = self._router.budget(urls[0])
-        if transport is None:
+        if transport is None or budget.health.down:
             return [None] * len(urls)
         try:
             place = budget.try_acquire() or await budget.acquire(_PAUSE_IN_PLACE_S)

@@ -122,11 +122,35 @@ class Router:
         origin = origin_of(url)
         transport, budget = self._routes.get(origin) or self._route(url, origin)
         try:
-            place = budget.try_acquire() or await budget.acquire(pause_max_s)
+            while True:
+                place = budget.try_acquire() or await budget.acquire(pause_max_s)
+                if not (budget.health.down and budget.witness) or await self._is_back(budget, place, transport):
+                    break
             return await self._ask_in(budget, place, transport, url, headers, small_max_bytes)
         except TransferError as error:
             error.host = error.host or redact_url(origin)
             raise
+
+    async def _is_back(self, budget: HostBudget, place: int, transport: Transport) -> bool:
+        """Ask a host that was down for what it had before; True when it answers. Else the place is given back."""
+        url, asked_s, back = budget.witness, budget.now(), False
+        try:
+            self.requests += 1
+            reply = await transport.fetch(url, ASSET_HEADERS, self._small_max_bytes)
+            if reply.stream is not None:
+                reply.stream.close()
+            back = reply.status not in RETRYABLE_STATUSES
+            if back:
+                budget.answered(place, asked_s)
+            else:
+                error = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
+                budget.refused(place, asked_s, url, error)
+        except TransferError as error:
+            budget.broke(asked_s, url, error)
+        finally:
+            if not back:
+                budget.release()
+        return back
 
     async def _ask_in(
         self,
@@ -161,6 +185,7 @@ class Router:
                 budget.streams()
             else:
                 budget.answered(place, asked_s)
+            budget.witness = url
             return reply
         finally:
             if not streaming:
