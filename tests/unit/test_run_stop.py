@@ -64,7 +64,8 @@ class Bench:
         opens: Opener = opener or self.opener
         self.stop, self.notes, self.progress = Stop(), Notes(), Progress()
         clock = clock or SystemClock()
-        self.start, self.staged = recover(self.sink, self.ledger)
+        self.staged = recover(self.sink, self.ledger)
+        self.start = self.ledger.resume_point()
         self.committer = Committer(
             self.sink,
             self.ledger,

@@ -72,8 +72,7 @@ class Fetcher:
         try:
             if reply.status == 200 and reply.body is not None:
                 return self._take_small(transfer, name_for, reply, reply.body)
-            errand = Errand(item, transfer, unit, name_for)
-            return await self._take(errand, reply)
+            return await self._take(Errand(item, transfer, unit, name_for), reply)
         except TransferError as error:
             error.host = error.host or redact_url(origin_of(reply.url))
             raise

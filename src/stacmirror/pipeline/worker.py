@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from stacmirror.errors import SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
 from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
@@ -19,6 +21,7 @@ from stacmirror.pipeline.caps import Caps
 from stacmirror.pipeline.check import digest_of
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
+from stacmirror.pipeline.large import Fetched
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
@@ -59,6 +62,9 @@ class Crew(NamedTuple):
     caps: Caps | None = None
     ahead: Ahead | None = None
     """Where several requests are sent at once: the way to do it."""
+
+    shows_at_once: bool = False
+    """Items are revealed when they are handed over, although they may lack assets."""
 
 
 class Worker:
@@ -161,7 +167,9 @@ class Worker:
         """A sweep that cannot even read the item must not forget what an earlier run stored of it."""
         if job.before is not None:
             job.stored, job.absent = list(job.before.stored), list(job.before.absent)
-            job.failed = [failed for failed in job.before.failed if failed.key != "@item"] + job.failed
+            kept = [failed for failed in job.before.failed if failed.key != "@item"]
+            # Tried again in this run, as far as that went; they failed when they failed.
+            job.failed = [msgspec.structs.replace(failed, run=0) for failed in kept] + job.failed
 
     def _end_job(self, bundle: Bundle, job: Job) -> None:
         """Stage what is held, with the files derived from it."""
@@ -217,7 +225,7 @@ class Worker:
             )
         if bundle.page is not None:
             self._crew.progress.items_done += 1
-        outcome = ItemOutcome(bundle.page, records)
+        outcome = ItemOutcome(bundle.page, records, shows=self._crew.shows_at_once)
         outcome.fetched = sum(job.fetched for job in bundle.jobs)
         outcome.fetched_bytes = sum(job.fetched_bytes for job in bundle.jobs)
         self._crew.committer.add(outcome)
@@ -232,7 +240,7 @@ class Worker:
 
     def _count(self, job: Job) -> None:
         progress = self._crew.progress
-        progress.failures += len(job.failed)
+        progress.failures += len(job.failed) - len(job.left)
         if job.before is not None:
             progress.failures -= len(job.before.failed)
             return
@@ -308,6 +316,10 @@ class Worker:
                 await self._links.renew(job)
             by_link = reply if guess is None else None
             fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for, by_link)
+        self._keep(job, fetched)
+
+    def _keep(self, job: Job, fetched: Fetched) -> None:
+        """Count a file in, and hold its bytes until the item is staged."""
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
         if fetched.body is None:
@@ -316,7 +328,7 @@ class Worker:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body
             job.held_bytes += len(fetched.body)
-            if job.held_bytes > crew.held_max_bytes:
+            if job.held_bytes > self._crew.held_max_bytes:
                 self._stage(job)
                 job.label_bodies.clear()
 
@@ -341,7 +353,8 @@ class Worker:
             return False
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
-        job.failed.append(Failed(key, error.kind, _words(error), transfer.attempts, permanent=error.kind in _FOR_GOOD))
+        permanent = error.kind in _FOR_GOOD
+        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=permanent, host=error.host))
         return True
 
     def _is_put_off(self, transfer: Transfer, error: TransferError) -> bool:
@@ -355,12 +368,6 @@ class Worker:
         self._crew.progress.retries += 1
         transfer.not_before_s = now_s + policy.backoff_s(min(transfer.put_off, _PUT_OFF_MAX), error, self._crew.random)
         return True
-
-
-def _words(error: TransferError) -> str:
-    """Return what went wrong, and at which host."""
-    named = not error.host or error.host.partition("://")[2] in error.message
-    return error.message if named else f"{error.message} ({error.host})"
 
 
 def _sources_of(bundle: Bundle, job: Job) -> tuple[ItemKey, ...]:
