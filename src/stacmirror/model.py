@@ -419,7 +419,11 @@ class AbsentKey(Struct, frozen=True):
 
 
 class FailedAsset(Struct, frozen=True):
-    """One asset that the mirror lacks, and why. `at_s` is the wall clock of the last attempt."""
+    """One asset that the mirror lacks, and why. `at_s` is the wall clock of the last of the `attempts` of that pass.
+
+    `host` is the origin that let it down, "" where nobody was asked. `again`: this run's sweeps would try it again; the
+    next run does in any case.
+    """
 
     collection: str
     item: str
@@ -428,6 +432,8 @@ class FailedAsset(Struct, frozen=True):
     message: str
     attempts: int
     at_s: float
+    host: str = ""
+    again: bool = True
 
 
 class Adopted(Struct):
