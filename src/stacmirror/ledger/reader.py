@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -230,7 +231,8 @@ class LedgerReader:
             after,
         ):
             for row in rows:
-                yield FailedAsset(*row[:7], host=str(row[7]), again=bool(row[8]))  # type: ignore[arg-type]
+                values: tuple[Any, ...] = (*row[:8], bool(row[8]))
+                yield FailedAsset(*values)
             after = rows[-1][9], rows[-1][2]
 
     def absences(self) -> list[AbsentKey]:
