@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 
@@ -14,7 +15,9 @@ from stacmirror import __version__
 from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
 from stacmirror.catalogs.parse import label_classes
 from stacmirror.clock import LoopLoad, SystemClock
-from stacmirror.interfaces import SeveralTransport, Transport
+from stacmirror.errors import UsageError
+from stacmirror.health import Change
+from stacmirror.interfaces import Clock, SeveralTransport, Transport
 from stacmirror.layout import PRESETS, make_layout
 from stacmirror.limits import HostLimits
 from stacmirror.model import START, CollectionInfo
@@ -23,6 +26,7 @@ from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.task import Adopt
 from stacmirror.pipeline.transfer import Fetcher
+from stacmirror.redact import redact_url
 from stacmirror.retry import RetryPolicy
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
@@ -31,6 +35,7 @@ from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
 from stacmirror.transports.wire import WireTransport
+from stacmirror.units import format_duration
 
 USER_AGENT = f"stacmirror/{__version__}"
 
@@ -38,13 +43,19 @@ USER_AGENT = f"stacmirror/{__version__}"
 def retry_policy(settings: Settings) -> RetryPolicy:
     """Return the policy that the settings ask for."""
     limit = settings.limit
-    return RetryPolicy(limit.retries, limit.backoff_s, limit.backoff_max_s, limit.retry_after_max_s)
+    return RetryPolicy(limit.retries, limit.backoff_s, limit.backoff_max_s, limit.retry_after_max_s, limit.max_outage_s)
 
 
 def make_router(
-    settings: Settings, clock: SystemClock, make_allowance: Callable[[], Allowance] | None = None
+    settings: Settings,
+    clock: SystemClock,
+    make_allowance: Callable[[], Allowance] | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Router:
-    """Return the way to open any href, with every host's budget; `make_allowance` takes the place of the pace."""
+    """Return the way to open any href, with every host's budget; `make_allowance` takes the place of the pace.
+
+    `note` hears of hosts that go down and come back.
+    """
     limit, s3 = settings.limit, settings.s3
     http = _make_http(settings)
     several = http if isinstance(http, WireTransport) else None
@@ -71,13 +82,22 @@ def make_router(
             clock.sleep,
             busy=None if limit.fixed_pace else LoopLoad(),
             make_allowance=make_allowance,
+            outage_max_s=limit.max_outage_s,
+            retry_after_max_s=limit.retry_after_max_s,
+            on_change=lambda origin, change: note(_outage_words(origin, change)),
         ),
         redirects_max=settings.catalog.redirects_max,
         small_max_bytes=_small_max_bytes(settings),
-        retry_after_max_s=limit.retry_after_max_s,
         wall=clock.wall,
         several=can_several,
     )
+
+
+def _outage_words(origin: str, change: Change) -> str:
+    host = redact_url(origin)
+    if change.down:
+        return f"{host} is down ({change.reason}): waiting for it, {format_duration(change.at_most_s)} at most"
+    return f"{host} answers again, after {format_duration(change.seconds)}"
 
 
 def _small_max_bytes(settings: Settings) -> int:
@@ -98,13 +118,14 @@ def make_pipelining(settings: Settings, router: Router, note: Callable[[str], No
 
 
 def _make_http(settings: Settings) -> Transport:
-    limit, proxies = settings.limit, _proxies()
+    limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
     if limit.http_client == "wire" and not {"http", "https", "all"} & proxies.keys():
         return WireTransport(
             user_agent=USER_AGENT,
             connect_timeout_s=limit.connect_timeout_s,
             stall_timeout_s=limit.stall_timeout_s,
             kept_max=limit.per_host,
+            tls=tls,
             slowest_bytes_per_s=limit.lowest_speed_bytes,
         )
     from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
@@ -114,8 +135,22 @@ def _make_http(settings: Settings) -> Transport:
         connect_timeout_s=limit.connect_timeout_s,
         stall_timeout_s=limit.stall_timeout_s,
         proxies=proxies,
+        tls=tls,
         slowest_bytes_per_s=limit.lowest_speed_bytes,
     )
+
+
+def _tls_maker(ca_file: str) -> Callable[[], ssl.SSLContext]:
+    """Return what makes a TLS context that trusts `ca_file` besides the system's CAs. Raises: UsageError."""
+    if not ca_file:
+        return ssl.create_default_context  # not made before it is needed: it reads 150 certificates
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca_file)
+    except (OSError, ssl.SSLError) as error:  # an SSLError is an OSError, whose words are no help
+        reason = "no certificates in PEM in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(f"--ca-file {ca_file}: {reason}", hint="name a PEM file with the CA's certificate") from error
+    return lambda: context
 
 
 def _proxies() -> Mapping[str, str]:
@@ -127,9 +162,7 @@ def _proxies() -> Mapping[str, str]:
     return getproxies()
 
 
-def make_catalog(
-    settings: Settings, api_key: str, router: Router, clock: SystemClock, progress: Progress
-) -> MlhubCatalog:
+def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock, progress: Progress) -> MlhubCatalog:
     """Return the catalog that `settings.source` names. Raises: UsageError for a source of no known form."""
     dialect, collection = parse_source(settings.source, needs_collection=False)
 

@@ -8,6 +8,7 @@
     │   │   └── CursorRefused                   a page's cursor is not taken (any more)
     │   ├── SourceUnreadable                an answer that is no page, item or collection
     │   └── ListingLoop                     pages without end
+    ├── SourceLost                      5   a host that answered does so no more, for longer than an outage may last
     ├── TargetUnwritable                6   space, inodes, quota, EIO, read-only
     ├── LimitReached                    8   a limit that the user set
     ├── TargetInUse                     9   another run, or a foreign or unreadable ledger
@@ -67,6 +68,12 @@ class ListingLoop(SourceError):
     """The pages repeat, or go on without new items."""
 
 
+class SourceLost(StacmirrorError):
+    """A host that answered in this run is down for longer than `--max-outage`: no item's failure, but the run's end."""
+
+    exit_code = 5
+
+
 class TargetUnwritable(StacmirrorError):
     """The target took no more: space, inodes, quota, I/O error, read-only."""
 
@@ -94,6 +101,7 @@ KINDS = {
     "status": "another status that is no answer",
     "connect": "no connection",
     "dns": "no such host",
+    "proxy": "no connection to the proxy that the environment names",
     "tls": "no trust in the server's certificate, or no TLS",
     "reset": "the connection broke before an answer",
     "short": "fewer bytes than promised",
@@ -125,7 +133,8 @@ class TransferError(StacmirrorError):
 
     `kind` is a short word for tables and `retry --only` (`connect`, `timeout`, `short`, `5xx`, `gone` ...).
     `status` is the HTTP status, or 0. `retryable` says whether asking again can help. `retry_after_s` is what
-    the server asked for, in seconds, or None. `host` is the origin that was asked, where the adapter knew it.
+    the server asked for, in seconds, or None. `host` is the origin that was asked, or "". `by_host`: the host is to
+    blame, as in an outage or a storm of 503, so that it counts as no attempt of the one who asked.
     """
 
     def __init__(
@@ -143,3 +152,4 @@ class TransferError(StacmirrorError):
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.host = ""
+        self.by_host = False

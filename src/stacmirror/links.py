@@ -39,6 +39,12 @@ def issued_at_s(href: str) -> float | None:
     return _plausible(float(int.from_bytes(token[1:9], "big")))
 
 
+def age_s(href: str, read_at_s: float, now_s: float) -> float:
+    """Return how old a link is: since it was issued, where it says so, else since it was read."""
+    issued_s = issued_at_s(href)
+    return now_s - (read_at_s if issued_s is None else issued_s)
+
+
 def expires_at_s(href: str, life_s: float, read_at_s: float) -> float:
     """Return when `href` stops working; infinity for a plain URL.
 

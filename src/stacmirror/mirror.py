@@ -5,6 +5,7 @@ The only module that knows all adapters. `Mirror(settings, api_key=…).run()` i
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -35,6 +36,7 @@ from stacmirror.model import (
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.ahead import Ahead
+from stacmirror.pipeline.caps import EXIT_CODE, Caps
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.learn import Learner
@@ -42,8 +44,10 @@ from stacmirror.pipeline.leftovers import drop_parts_of_known, drop_parts_of_unl
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.renewal import Renewal
 from stacmirror.pipeline.room import Room
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
+from stacmirror.pipeline.server_clock import ServerClock
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.task import Adopt, Retry, Task
@@ -54,6 +58,7 @@ from stacmirror.record import STATE_FOLDER, refuse_other_mirror, write_record
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.transports.router import Router
+from stacmirror.units import format_duration, parse_allowed
 from stacmirror.verdict import adoption_verdict, citation_lines, peak_rss_mib, verdict_of
 
 _UNWRITTEN_MAX = 1024
@@ -85,7 +90,7 @@ class Mirror:
         self._task = task
         self._adopter: Adopter | None = None
         self._observer: Observer = observer or _Silent()
-        self._clock = SystemClock()
+        self._clock = ServerClock(SystemClock())
         self.progress = Progress()
         self.progress.items_wanted = settings.limit.max_items
         self.stop: Stop = Stop()
@@ -145,7 +150,8 @@ class Mirror:
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> _Outcome:
         settings = fit_open_files(self._settings, self._observer.note)
-        router = make_router(settings, self._clock)
+        router = make_router(settings, SystemClock(), note=self._observer.note)
+        router.on_date = self._clock.heard
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
@@ -168,6 +174,7 @@ class Mirror:
                     )
             room.check(start)
             error: StacmirrorError | None = None
+            ending = self._end_in_time()
             try:
                 await run.execute(start, staged)
                 error = run.error
@@ -177,6 +184,9 @@ class Mirror:
                     drop_parts_of_unlisted(sink, ledger)
             except StacmirrorError as ended_by:
                 error = ended_by
+            finally:
+                if ending is not None:
+                    ending.cancel()
             if self._task is None and not self.stop.asked.is_set() and not (error and error.exit_code == 6):
                 try:
                     await unless_stopped(self._describe(catalog, sink, ledger), self.stop)
@@ -185,6 +195,13 @@ class Mirror:
             return _Outcome(error, walk, before)
         finally:
             await router.close()
+
+    def _end_in_time(self) -> asyncio.TimerHandle | None:
+        seconds = self._settings.limit.max_duration_s
+        if seconds is None:
+            return None
+        reason = f"--max-duration {format_duration(seconds)} is over"
+        return asyncio.get_running_loop().call_later(seconds, self.stop.ask, EXIT_CODE, reason)
 
     def _build(
         self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog, room: Room
@@ -251,10 +268,11 @@ class Mirror:
             policy=retry_policy(settings),
             clock=clock,
             random=random.random,
-            link_life_s=settings.catalog.link_life_s,
+            links=Renewal(catalog, clock, settings.catalog.link_life_s, self._observer.note),
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
             large_at_once=limit.large_at_once,
             shortcut=shortcut,
+            caps=Caps(parse_allowed(limit.max_failures), limit.max_transfer_bytes, progress, missing, self.stop),
             ahead=None if several is None else Ahead(several, missing, shortcut),
             shows_at_once=self._adopter is not None and write.incomplete == "show",
         )

@@ -100,6 +100,11 @@ class Transfer(Struct):
     name: str
     attempts: int = 0
     not_before_s: float = 0.0
+    put_off: int = 0
+    """Requests that brought nothing because of the host, since `put_off_since_s`: these are no attempts."""
+    put_off_since_s: float = 0.0
+    refused_age_s: float = 0.0
+    """How old the link was that was refused before its time, and that the one in `asset` stands for; 0.0: none was."""
 
 
 class Receipt(Struct, frozen=True):
@@ -414,7 +419,11 @@ class AbsentKey(Struct, frozen=True):
 
 
 class FailedAsset(Struct, frozen=True):
-    """One asset that the mirror lacks, and why. `at_s` is the wall clock of the last attempt."""
+    """One asset that the mirror lacks, and why. `at_s` is the wall clock of the last of the `attempts` of that pass.
+
+    `host` is the origin that let it down, "" where nobody was asked. `again`: this run's sweeps would try it again; the
+    next run does in any case.
+    """
 
     collection: str
     item: str
@@ -423,6 +432,8 @@ class FailedAsset(Struct, frozen=True):
     message: str
     attempts: int
     at_s: float
+    host: str = ""
+    again: bool = True
 
 
 class Adopted(Struct):

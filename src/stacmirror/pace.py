@@ -58,6 +58,10 @@ class Allowance(Protocol):
         """
         ...
 
+    def outage(self) -> None:
+        """Hear that the refusals of late were an outage: they say nothing of how many at once are too many."""
+        ...
+
 
 class Fixed:
     """An allowance that nothing changes."""
@@ -73,13 +77,17 @@ class Fixed:
     def answered(self, place: int, seconds: float, refusal: int = 0) -> None:
         """See `Allowance.answered`."""
 
+    def outage(self) -> None:
+        """See `Allowance.outage`."""
+
 
 class Pace:
     """`limit` is the allowance now: from 1 to `ceiling`."""
 
     __slots__ = (
         "_before", "_busy", "_ceiling", "_doubted", "_edge", "_edge_until_s", "_evidence", "_flat_until_s", "_full",
-        "_heard", "_hold_s", "_lowest", "_now", "_old", "_since_s", "_starting", "_took_before_s", "_took_s", "limit",
+        "_heard", "_hold_s", "_lowest", "_now", "_old", "_refused", "_since_s", "_starting", "_took_before_s",
+        "_took_s", "_well", "limit",
     )  # fmt: skip
 
     def __init__(self, ceiling: int, now: Callable[[], float], busy: Callable[[], float]) -> None:
@@ -100,6 +108,10 @@ class Pace:
         """Until then growth is known to bring nothing."""
         self._heard, self._evidence, self._lowest = 0, 0, sys.maxsize
         """Answers of late, what they say of too many at once, and the lowest place that was refused."""
+        self._refused = False
+        """Whether the last answers were refusals, with no good one since."""
+        self._well = (self.limit, 0, 0.0, _HOLD_FIRST_S, True)
+        """What was known before those: allowance, edge, its times, and whether it is still the start."""
         self._open_window(now(), 0)
 
     def _open_window(self, now_s: float, old: int) -> None:
@@ -119,9 +131,13 @@ class Pace:
         """See `Allowance.answered`."""
         self._heard += 1
         if refusal:
+            if not self._refused:
+                self._refused = True
+                self._well = (self.limit, self._edge, self._edge_until_s, self._hold_s, self._starting)
             if place <= self.limit:  # else it was asked before the last shrink, which has answered it already
                 self._hear_refusal(place, refusal)
             return
+        self._refused = False
         if self._heard >= _EVIDENCE_ANSWERS:
             self._forget_evidence()
         if self._old:
@@ -134,6 +150,15 @@ class Pace:
             least_s = _WINDOW_MIN_S * (1 + self._doubted) if answers >= self.limit else _WINDOW_MAX_S
             if now_s - self._since_s >= least_s:
                 self._step(now_s)
+
+    def outage(self) -> None:
+        """See `Allowance.outage`."""
+        if self._refused:
+            self.limit, self._edge, self._edge_until_s, self._hold_s, self._starting = self._well
+            self._refused = False
+            self._took_before_s = 0.0
+            self._forget_evidence()
+            self._open_window(self._now(), 0)
 
     def _hear_refusal(self, place: int, refusal: int) -> None:
         """Shrink once there is more than a stray refusal now and then, which some hosts give whatever is asked."""

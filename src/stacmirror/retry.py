@@ -18,6 +18,9 @@ GONE_STATUSES = frozenset({404, 410})
 LINK_DEAD_STATUSES = frozenset({401, 403, 404, 410})
 """What an expired link answers, depending on the server."""
 
+_PUT_OFF_MAX = 4
+"""Doublings of the wait for a host that is to blame: when it is back nobody should sleep for a minute."""
+
 T = TypeVar("T")
 
 
@@ -29,6 +32,8 @@ class RetryPolicy:
     first_s: float = 0.5
     max_s: float = 60.0
     retry_after_max_s: float = 600.0
+    outage_max_s: float = 1800.0
+    """For so long one who asks puts up with a host that is to blame, without its counting as an attempt."""
 
     def wait_s(self, attempt: int, error: TransferError, random: Callable[[], float]) -> float | None:
         """Return seconds to wait after failed attempt `attempt` (from 1), or None to give up.
@@ -39,7 +44,11 @@ class RetryPolicy:
         """
         if not error.retryable or attempt > self.retries:
             return None
-        jitter_s = random() * min(self.max_s, self.first_s * 2.0 ** (attempt - 1))
+        return self.backoff_s(attempt, error, random)
+
+    def backoff_s(self, times: int, error: TransferError, random: Callable[[], float]) -> float:
+        """Return seconds to wait after the `times`-th failure (from 1), whether it counts as an attempt or not."""
+        jitter_s = random() * min(self.max_s, self.first_s * 2.0 ** min(times - 1, 64))
         if error.retry_after_s is None:
             return jitter_s
         return min(error.retry_after_s, self.retry_after_max_s) + jitter_s
@@ -52,13 +61,19 @@ def parse_retry_after(value: str | None, now_wall_s: float) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])
-    import email.utils  # here: it takes 20 ms to load, and few servers send a date
+    then_s = parse_date(value)
+    return None if then_s is None else max(0.0, then_s - now_wall_s)
+
+
+def parse_date(value: str) -> float | None:
+    """Return the seconds since the epoch of an HTTP date, or None."""
+    import email.utils  # here: it takes 20 ms to load
 
     parsed = email.utils.parsedate_tz(value)
     if parsed is None:
         return None
     try:
-        return max(0.0, email.utils.mktime_tz(parsed) - now_wall_s)
+        return float(email.utils.mktime_tz(parsed))
     except (OverflowError, ValueError):
         return None
 
@@ -67,7 +82,10 @@ def error_for_status(status: int, headers: Mapping[str, str], what: str, now_wal
     """Return the TransferError for an answer that is not the wanted one. `what` is redacted text."""
     if status in RETRYABLE_STATUSES:
         kind = "429" if status == 429 else "5xx" if status >= 500 else "timeout"
-        wait_s = parse_retry_after(headers.get("retry-after"), now_wall_s)
+        asked_for = headers.get("retry-after", "")
+        if asked_for and not asked_for.isdigit():  # a date: by the clock of who wrote it, not by ours
+            now_wall_s = parse_date(headers.get("date", "")) or now_wall_s
+        wait_s = parse_retry_after(asked_for, now_wall_s)
         return TransferError(kind, f"{status} from {what}", status=status, retry_after_s=wait_s)
     kind = "gone" if status in GONE_STATUSES else "refused" if status in (401, 403) else "status"
     return TransferError(kind, f"{status} from {what}", status=status, retryable=False)
@@ -82,16 +100,22 @@ async def with_retries(
 ) -> T:
     """Return what `ask` returns, asking again after each retryable TransferError.
 
+    What the host is to blame for is no attempt, until the waits amount to more than an outage may last.
     Raises: the last TransferError.
     Cancel: safe; between attempts nothing is held.
     """
-    attempt = 0
+    attempt, put_off, waited_s = 0, 0, 0.0
     while True:
-        attempt += 1
         try:
             return await ask()
         except TransferError as error:
-            wait_s = policy.wait_s(attempt, error, random)
+            if error.by_host and error.retryable and waited_s < policy.outage_max_s:
+                put_off += 1
+                wait_s: float | None = policy.backoff_s(min(put_off, _PUT_OFF_MAX), error, random)
+                waited_s += wait_s or 0.0
+            else:
+                attempt += 1
+                wait_s = policy.wait_s(attempt, error, random)
             if wait_s is None:
                 raise
             on_retry(error, wait_s)

@@ -38,6 +38,8 @@ class SourceSettings:
     """How long an asset link lives after it was issued."""
     redirects_max: Annotated[int, Range(1, 50)] = 10
     """Hops from a link to its bytes."""
+    ca_file: str = ""
+    """File with certificates (PEM) to trust besides the system's."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,14 @@ class LimitSettings:
     """Upper bound of any wait that the server did not ask for."""
     retry_after_max_s: Annotated[float, Range("1ms", "7d")] = 600.0
     """Upper bound of a wait that the server asked for."""
+    max_outage_s: Annotated[float, Range("1s", "365d")] = 1800.0
+    """How long a host that has answered before may be down, before the run ends."""
+    max_failures: str = ""
+    """Assets that may fail in a run, as a number (`1000`) or as a share (`5%`)."""
+    max_transfer_bytes: Annotated[int | None, Range(1, "1000TiB")] = None
+    """Bytes of files that a run may bring."""
+    max_duration_s: Annotated[float | None, Range("1s", "365d")] = None
+    """How long a run may take."""
     sweeps: Annotated[int, Range(0, 100)] = 2
     """Passes at the end over what has not arrived."""
     connect_timeout_s: Annotated[float, Range("1ms", "1h")] = 10.0

@@ -58,6 +58,9 @@ class _Gauge:
         else:
             self.took_s.append(seconds)
 
+    def outage(self) -> None:
+        """See `pace.Allowance.outage`."""
+
 
 class _Work(NamedTuple):
     """An asset's address, or an item that has to be read first."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from stacmirror.errors import UsageError
 from stacmirror.settings import Range, Settings
-from stacmirror.units import parse_duration, parse_rate, parse_size, typed_size
+from stacmirror.units import parse_allowed, parse_duration, parse_rate, parse_size, typed_size
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,9 @@ def _to_type(option: Option, value: object) -> object:
         return parse_duration(value)
     if get_origin(wanted) is tuple:
         return _strings(value, splits=option.key not in _NOT_SPLIT)
+    if option.key == "max_failures":
+        allowed = parse_allowed(value)
+        return allowed.text if allowed is not None else ""
     if wanted is bool:
         return _boolean(value)
     if wanted is int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*$")
 _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*$", re.IGNORECASE)
 _SIZE_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_ALLOWED = re.compile(r"^(\d{1,12}(?:\.\d{1,6})?)\s*(%?)$")
 _RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)\s*$")
 
 
@@ -50,6 +52,27 @@ def parse_rate(value: object) -> float:
     if match is None:
         raise ValueError("must be a rate such as 500/s or 5000/h")
     return float(match[1]) / _DURATION_S[match[2]]
+
+
+class Allowed(NamedTuple):
+    """So many of something, or such a share of it (0 to 1); `text` as typed."""
+
+    text: str
+    number: int
+    share: float | None
+
+
+def parse_allowed(value: object) -> Allowed | None:
+    """Return what `1000` or `"5%"` allows; None for "". Raises: ValueError."""
+    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else "?"
+    if not text:
+        return None
+    match = _ALLOWED.match(text)
+    if match is None or (match[2] and float(match[1]) > 100) or (not match[2] and "." in match[1]):
+        raise ValueError("must be a number such as 1000, or a share such as 5%")
+    if match[2]:
+        return Allowed(text, 0, float(match[1]) / 100)
+    return Allowed(text, int(match[1]), None)
 
 
 def format_size(size_bytes: float) -> str:

@@ -387,7 +387,6 @@ class Bench:
             self.limits,
             redirects_max=redirects_max,
             small_max_bytes=SMALL,
-            retry_after_max_s=600.0,
             wall=self.clock.wall,
         )
 

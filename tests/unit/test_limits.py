@@ -125,8 +125,8 @@ async def test_pause_holds_requests_back() -> None:
     assert time.slept == [pytest.approx(10.0)]
 
 
-async def test_place_of_a_task_cancelled_in_a_pause_comes_back() -> None:
-    """A task cancelled while the host is paused gives its place back."""
+async def test_a_task_cancelled_in_a_pause_leaves_no_place_taken() -> None:
+    """A task that waits for the end of a pause takes no place before it, and leaves none when it is cancelled."""
     never = asyncio.Event()
 
     async def forever(_: float) -> None:
@@ -136,7 +136,7 @@ async def test_place_of_a_task_cancelled_in_a_pause_comes_back() -> None:
     host.pause(10.0)
     task = asyncio.create_task(host.acquire())
     await settle()
-    assert host.in_flight == 1
+    assert host.in_flight == 0
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

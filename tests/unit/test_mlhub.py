@@ -254,14 +254,14 @@ async def test_bad_redirects_end_the_listing(answer: Answer) -> None:
 
 
 async def test_one_refused_item_is_its_own_trouble_while_the_key_is_good() -> None:
-    """After a page was given, a 403 on an item fails that item; twenty in a row mean the key after all."""
+    """After a page was given, a 403 on an item fails that item; with the twentieth in a row it is the key."""
     item = ItemKey("c", "x")
     with pytest.raises(LoginRefused):
         await catalog(FakeAsker((403, b""))).item(item)
     asker = FakeAsker(page("a"), *[(403, b"")] * 25)
     source = catalog(asker)
     await source.page(START)
-    for _ in range(20):
+    for _ in range(19):
         with pytest.raises(SourceUnreachable, match="403") as failed:
             await source.item(item)
         assert "other items" in failed.value.hint
@@ -455,3 +455,20 @@ def test_unknown_sources_are_refused(source: str) -> None:
         parse_source(source)
     assert "mlhub:COLLECTION" in caught.value.hint
     assert "abc" not in caught.value.message
+
+
+async def test_the_third_401_in_a_row_is_the_key_and_ends_all_asking() -> None:
+    """Two items refused are theirs to tell; with the third it is the key, and nothing more is asked with it."""
+    asker = FakeAsker(page("a"), *[(401, b"")] * 25)
+    source = catalog(asker)
+    await source.page(START)
+    for _ in range(2):
+        with pytest.raises(SourceUnreachable, match="401"):
+            await source.item(ItemKey("c", "x"))
+    with pytest.raises(LoginRefused):
+        await source.item(ItemKey("c", "x"))
+    asked = len(asker.asked)
+    for ask in (source.item(ItemKey("c", "x")), source.page(START), source.describe("c")):
+        with pytest.raises(LoginRefused):
+            await ask
+    assert len(asker.asked) == asked == 4

@@ -58,7 +58,6 @@ class Way:
             limits,
             redirects_max=5,
             small_max_bytes=SMALL_MAX,
-            retry_after_max_s=60.0,
             wall=self.clock.wall,
             several={"https": server},
         )

@@ -12,7 +12,7 @@ import pytest
 
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, SourceUnreachable, StacmirrorError, TargetUnwritable, TransferError
-from stacmirror.interfaces import Reply
+from stacmirror.interfaces import Clock, Opener, Reply
 from stacmirror.layout import make_layout
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.mirror import recover
@@ -21,6 +21,7 @@ from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.renewal import Renewal
 from stacmirror.pipeline.run import Run, Shape, keys_of
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.transfer import Fetcher
@@ -52,14 +53,17 @@ class Bench:
         backoff_s: float = 0.0,
         layout: str = "item",
         queue_size: int = 8,
+        opener: Opener | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.target = target
         self.sink = DirectorySink(str(target))
         self.ledger = LedgerStore(str(target / ".stacmirror/ledger.sqlite"))
         self.catalog = FakeCatalog(pages, items or {})
         self.opener = FakeOpener(answers)
+        opens: Opener = opener or self.opener
         self.stop, self.notes, self.progress = Stop(), Notes(), Progress()
-        clock = SystemClock()
+        clock = clock or SystemClock()
         self.staged = recover(self.sink, self.ledger)
         self.start = self.ledger.resume_point()
         self.committer = Committer(
@@ -85,9 +89,9 @@ class Bench:
         )
         crew = Crew(
             catalog=self.catalog,
-            opener=self.opener,
+            opener=opens,
             sink=self.sink,
-            fetcher=Fetcher(self.opener, self.sink, clock, self.progress),
+            fetcher=Fetcher(opens, self.sink, clock, self.progress),
             planner=Planner(made, lambda key: True, self.ledger.run),
             missing=missing,
             committer=self.committer,
@@ -95,7 +99,7 @@ class Bench:
             policy=RetryPolicy(retries, backoff_s, 1000.0),
             clock=clock,
             random=lambda: 1.0,
-            link_life_s=3600.0,
+            links=Renewal(self.catalog, clock, 3600.0),
             held_max_bytes=1 << 20,
         )
         shape = Shape(workers, queue_size, sweeps, grace_s, show_incomplete)

@@ -30,8 +30,11 @@ _KEY_HINT = "put the key in MLHUB_API_KEY, in ~/.mlhub/profiles, or in a file na
 _UNREADABLE = "unreadable"
 _CURSOR_STATUSES = frozenset({400, 404, 410, 422})
 """What servers say to a cursor that they did not give, or not lately."""
-_REFUSALS_MAX = 20
-"""Items refused one after another, after which the key itself counts as refused."""
+_REFUSALS_MAX = {401: 3, 403: 20}
+"""Items refused one after another, by status, with which the key itself counts as refused.
+
+A 401 is about the key; a 403 may be about an item, and forbidden items can stand side by side.
+"""
 
 T = TypeVar("T")
 
@@ -64,6 +67,8 @@ class MlhubCatalog:
         self._page_max_bytes = page_max_bytes
         self._refusals: int | None = None
         """Refusals since the key was last good for something; None before it was."""
+        self._ended: LoginRefused | None = None
+        """Once the key counts as refused nothing more is asked with it."""
 
     @property
     def collection(self) -> str:
@@ -160,6 +165,8 @@ class MlhubCatalog:
 
     def _attempt(self, url: str, read: Callable[[Reply], T], one_of_many: bool) -> Callable[[], Awaitable[T]]:
         async def attempt() -> T:
+            if self._ended is not None:
+                raise LoginRefused(self._ended.message, hint=self._ended.hint)
             reply = await ask_by_hand(self._asker, url, self._root, self._key, _HEADERS, self._page_max_bytes)
             if reply.status in (401, 403) and self._root.may_see_key(reply.url or url):
                 raise self._refused(reply.status, url, one_of_many)
@@ -208,14 +215,15 @@ class MlhubCatalog:
         )
 
     def _refused(self, status: int, url: str, one_of_many: bool) -> LoginRefused | TransferError:
-        if one_of_many and self._refusals is not None and self._refusals < _REFUSALS_MAX:
+        if self._refusals is not None:
             self._refusals += 1
+        if one_of_many and self._refusals is not None and self._refusals < _REFUSALS_MAX[status]:
             error = TransferError("refused", f"{status} from {redact_url(url)}", status=status, retryable=False)
             error.hint = "the key was good for other items: ask the catalog's owner about this one"
             return error
-        if not self._key:
-            return LoginRefused(f"{self._root.url} wants an API key ({status})", hint=_KEY_HINT)
-        return LoginRefused(f"{self._root.url} refused the API key ({status})", hint=_KEY_HINT)
+        said = "refused the API key" if self._key else "wants an API key"
+        self._ended = LoginRefused(f"{self._root.url} {said} ({status})", hint=_KEY_HINT)
+        return self._ended
 
 
 def _require_ok(reply: Reply, url: str, clock: Clock) -> None:

@@ -110,6 +110,10 @@ TUNING = Group(
             negative_help="Start it all the same, and fill what there is.",
         ),
         Flag("grace", "Time to finish after Ctrl-C.", "TIME"),
+        Flag("max_outage", "How long a host may be down before the run ends.", "TIME"),
+        Flag("max_failures", "Stop when more assets fail: 1000, or 5%.", "N"),
+        Flag("max_transfer", "Stop after so many bytes of files.", "SIZE"),
+        Flag("max_duration", "Stop after so long.", "TIME"),
         Flag("sweeps", "Passes at the end over failures.", "N"),
         Flag("missing_ok", "Asset keys that the source may lack; repeat.", "GLOB"),
     ),
@@ -119,6 +123,7 @@ ACCESS = Group(
     (
         Flag("api_url", "Root of the API, such as https://host/mlhub/v1.", "URL"),
         Flag("key_file", "File whose first line is the API key.", "FILE"),
+        Flag("ca_file", "Certificates (PEM) to trust besides the system's.", "FILE"),
         Flag("s3_endpoint", "S3 service other than AWS, for s3:// links.", "URL"),
         Flag("s3_unsigned", "Ask S3 without credentials."),
         Flag("s3_region", "Region, where no profile names one.", "NAME"),

@@ -6,6 +6,7 @@ the time at which it can go on, and takes another.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,10 @@ class Job:
     """Wall clock at which its links stop working."""
     renewed_at_s: float = -1.0e18
     """Wall clock of the last renewal of its links."""
+    renewing: asyncio.Lock | None = None
+    """Held while its links are renewed, from the first time on."""
+    held_up_by: str = ""
+    """The host behind the links that let the last request down: its pause holds for all of the item's assets."""
     done: bool = False
 
     def lacked(self, key: str) -> bool:

@@ -133,6 +133,14 @@ class MissingKeys:
                 state.absent += not absence.assumed
         return failures, absences
 
+    def undecided(self) -> int:
+        """Return how many failures are of keys that may yet turn out to be missing everywhere."""
+        return sum(
+            state.failed
+            for (collection, _), state in self._keys.items()
+            if state.missing == state.seen and not state.tripped and collection in self._found
+        )
+
     def listing_ended(self) -> None:
         """Decide on keys of collections too small for the breaker: missing on all of at least three items."""
         for (collection, key), state in self._keys.items():

@@ -1,32 +1,48 @@
 """Links that expire: renewed shortly before they die, or when one proves dead; one request for all of an item's links.
 
-Called by the workers. It reads from a link when it dies (`links`), and asks the catalog for the item again.
+Called by the workers, one for all of them. It reads from a link when it dies (`links`), and asks the catalog for the
+item again. How long links live may be other than the settings say: it is learned from links that were refused and good
+again once they were renewed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
+from collections.abc import Callable
 
 from stacmirror.errors import SourceError
 from stacmirror.interfaces import Catalog, Clock
-from stacmirror.links import expires_at_s
+from stacmirror.limits import origin_of
+from stacmirror.links import age_s, expires_at_s
 from stacmirror.model import Transfer
 from stacmirror.pipeline.bundle import Job
+from stacmirror.units import format_duration
 
 _EXPIRY_MARGIN = 0.1
 """Links are renewed when less than a tenth of their life is left, at most a minute."""
+_DOUBTS_MAX = 20
+"""Links refused before their time that are renewed in vain, before such refusals are taken at their word."""
+_YOUNG_S = 1.0
+"""A link younger than that is not refused for its age."""
+_AGES = 3
+"""Links that must have died before their time until that is their life."""
 
 
 class Renewal:
     """Of the links of any job. `life_s` is how long a link lives that does not say it itself, in seconds."""
 
-    def __init__(self, catalog: Catalog, clock: Clock, life_s: float) -> None:
+    def __init__(
+        self, catalog: Catalog, clock: Clock, life_s: float, note: Callable[[str], None] = lambda line: None
+    ) -> None:
         self._catalog = catalog
         self._clock = clock
+        self._note = note
         self._life_s = life_s
-        self._renewing = asyncio.Lock()
         self._margin_s = min(60.0, life_s * _EXPIRY_MARGIN)
+        self._doubts_left = _DOUBTS_MAX
+        self._ages_s: deque[float] = deque(maxlen=_AGES)
 
     def note_expiry(self, job: Job) -> None:
         """Work out when the item's links die. They were issued together: one speaks for all."""
@@ -38,20 +54,48 @@ class Renewal:
         """Return whether the item's links die soon: to renew them is cheaper than to learn it from refusals."""
         return job.expires_s - self._clock.wall() < self._margin_s
 
-    async def mend(self, job: Job, transfer: Transfer, href: str) -> bool:
-        """After `href` was refused: if it had expired by our reckoning, renew; True when there is another to ask."""
-        if job.item is None:
-            return False
-        if transfer.asset.href != href:  # renewed for another of its files meanwhile
-            return True
-        if expires_at_s(href, self._life_s, job.item.read_at_s) > self._clock.wall():
-            return False
-        await self.renew(job)
-        return transfer.asset.href != href
+    async def mend(self, job: Job, transfer: Transfer, href: str, host: str) -> bool:
+        """After `href` was refused by `host`: renew it if it has expired; True when there is another one to ask.
+
+        By our reckoning, or perhaps: where the host of the link itself refuses one that should be good, and such
+        doubts have paid off before, or have not been tried often.
+        """
+        async with _lock_of(job):
+            if job.item is None:
+                return False
+            if transfer.asset.href != href:  # renewed for another of its files meanwhile
+                return True
+            now_s = self._clock.wall()
+            expires_s = expires_at_s(href, self._life_s, job.item.read_at_s)
+            if expires_s > now_s:
+                link_age_s = age_s(href, job.item.read_at_s, now_s)
+                if math.isinf(expires_s) or link_age_s < _YOUNG_S or host != origin_of(href) or not self._doubts_left:
+                    return False
+                self._doubts_left -= 1
+                transfer.refused_age_s = link_age_s
+                job.renewed_at_s = -math.inf
+            await self._renew(job)
+            return transfer.asset.href != href
+
+    def proved_good(self, transfer: Transfer) -> None:
+        """Hear that an asset came: if its link before was refused, that was for its age."""
+        refused_s, transfer.refused_age_s = transfer.refused_age_s, 0.0
+        if not refused_s:
+            return
+        self._doubts_left = _DOUBTS_MAX
+        self._ages_s.append(refused_s)
+        if len(self._ages_s) == _AGES and max(self._ages_s) < self._life_s:
+            said_s, self._life_s = self._life_s, max(self._ages_s)
+            self._margin_s = min(60.0, self._life_s * _EXPIRY_MARGIN)
+            if self._life_s < 0.5 * said_s:
+                self._note(
+                    f"links die after {format_duration(self._life_s)} or less, not {format_duration(said_s)}:"
+                    " renewed in time from here on"
+                )
 
     async def renew(self, job: Job) -> None:
         """Ask for the item again, once in half a link's life, and give every waiting transfer its new link."""
-        async with self._renewing:  # large files are several at once: the others wait for the same new links
+        async with _lock_of(job):  # large files are several at once: the others wait for the same new links
             await self._renew(job)
 
     async def _renew(self, job: Job) -> None:
@@ -70,3 +114,9 @@ class Renewal:
         for transfer in job.todo:
             transfer.asset = assets.get(transfer.asset.key, transfer.asset)
         self.note_expiry(job)
+
+
+def _lock_of(job: Job) -> asyncio.Lock:
+    if job.renewing is None:
+        job.renewing = asyncio.Lock()
+    return job.renewing

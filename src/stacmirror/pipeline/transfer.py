@@ -14,6 +14,7 @@ from stacmirror.model import AssetKey, ItemKey, Receipt, Transfer, Unit
 from stacmirror.pipeline.check import Checks
 from stacmirror.pipeline.large import Errand, Fetched, LargeBodies
 from stacmirror.pipeline.progress import Progress
+from stacmirror.redact import redact_url
 from stacmirror.retry import error_for_status
 
 
@@ -73,7 +74,7 @@ class Fetcher:
                 return self._take_small(transfer, name_for, reply, reply.body)
             return await self._take(Errand(item, transfer, unit, name_for), reply)
         except TransferError as error:
-            error.host = error.host or origin_of(reply.url)
+            error.host = error.host or redact_url(origin_of(reply.url))
             raise
 
     async def _take(self, errand: Errand, reply: Reply) -> Fetched:
@@ -81,7 +82,9 @@ class Fetcher:
         if reply.status != 200:
             if reply.stream is not None:
                 reply.stream.close()
-            raise error_for_status(reply.status, reply.headers, "the asset's address", self._clock.wall())
+            error = error_for_status(reply.status, reply.headers, redact_url(reply.url), self._clock.wall())
+            error.host = redact_url(origin_of(reply.url))
+            raise error
         if reply.body is not None:
             return self._take_small(errand.transfer, errand.name_for, reply, reply.body)
         return await self._large.receive(errand, reply, lambda found: self._take(errand, found))

@@ -17,6 +17,7 @@ from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, T
 from stacmirror.pipeline.abreast import settle_abreast
 from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
 from stacmirror.pipeline.bundle import Bundle, Job
+from stacmirror.pipeline.caps import Caps
 from stacmirror.pipeline.check import digest_of
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
@@ -31,6 +32,8 @@ from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
 
 _WAIT_IN_PLACE_S = 1.0
+_PUT_OFF_MAX = 4
+"""Doublings of the wait for a host that is to blame: when it is back nobody should sleep for a minute."""
 _FOR_GOOD = frozenset({"gone", "too-large"})
 """Failures that are the same when asked again in this run."""
 
@@ -49,13 +52,14 @@ class Crew(NamedTuple):
     policy: RetryPolicy
     clock: Clock
     random: Callable[[], float]
-    link_life_s: float
+    links: Renewal
     held_max_bytes: int
     """Small bodies one worker may hold before it stages them."""
     large_at_once: int = 4
     """Large files of one item on their way at once."""
     shortcut: Shortcut | None = None
     """Where redirects are learned: the way past them."""
+    caps: Caps | None = None
     ahead: Ahead | None = None
     """Where several requests are sent at once: the way to do it."""
 
@@ -69,7 +73,7 @@ class Worker:
     def __init__(self, crew: Crew, dispatch: Dispatch) -> None:
         self._crew = crew
         self._dispatch = dispatch
-        self._links = Renewal(crew.catalog, crew.clock, crew.link_life_s)
+        self._links = crew.links
 
     async def work(self) -> None:
         """Cancel: safe; what is staged without a ledger row is removed at the next start."""
@@ -225,6 +229,8 @@ class Worker:
         outcome.fetched = sum(job.fetched for job in bundle.jobs)
         outcome.fetched_bytes = sum(job.fetched_bytes for job in bundle.jobs)
         self._crew.committer.add(outcome)
+        if self._crew.caps is not None:
+            self._crew.caps.check()
 
     def _count_files(self, job: Job, files: int, size_bytes: int) -> None:
         job.fetched += files
@@ -276,6 +282,8 @@ class Worker:
                 if answered.guess is None and self._links.is_due(job):
                     await self._links.renew(job)
                 pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
+                if job.held_up_by and (held_up_s := crew.opener.wait_s(job.held_up_by)) > pause_s:
+                    pause_s = held_up_s  # to ask for redirects to a host that is down helps nobody
                 if pause_s > _WAIT_IN_PLACE_S:
                     transfer.not_before_s = now_s + pause_s
                     return False
@@ -288,6 +296,7 @@ class Worker:
             return await self._failed(job, transfer, href, error)
         finally:
             crew.progress.end(token)
+        self._links.proved_good(transfer)
         crew.missing.found(job.key.collection, key)
         return True
 
@@ -326,11 +335,15 @@ class Worker:
     async def _failed(self, job: Job, transfer: Transfer, href: str, error: TransferError) -> bool:
         """Decide what a failed attempt at `href` means: renew the link, ask later, an absence, or a failure."""
         crew, key = self._crew, transfer.asset.key
+        job.held_up_by = error.host
         if error.kind == "paused":  # nobody was asked: no attempt
             transfer.attempts -= 1
             transfer.not_before_s = crew.clock.monotonic() + (error.retry_after_s or 0.0)
             return False
-        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer, href):
+        if error.by_host and error.retryable and self._is_put_off(transfer, error):
+            transfer.attempts -= 1
+            return False
+        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer, href, error.host):
             transfer.attempts -= 1
             return False
         wait_s = crew.policy.wait_s(transfer.attempts, error, crew.random)
@@ -342,6 +355,18 @@ class Worker:
             crew.missing.gone(job.key.collection, key)
         permanent = error.kind in _FOR_GOOD
         job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=permanent, host=error.host))
+        return True
+
+    def _is_put_off(self, transfer: Transfer, error: TransferError) -> bool:
+        """Let a transfer wait for a host that is to blame, without an attempt; False when that lasts too long."""
+        policy, now_s = self._crew.policy, self._crew.clock.monotonic()
+        if not transfer.put_off:
+            transfer.put_off_since_s = now_s
+        elif now_s - transfer.put_off_since_s > policy.outage_max_s:
+            return False
+        transfer.put_off += 1
+        self._crew.progress.retries += 1
+        transfer.not_before_s = now_s + policy.backoff_s(min(transfer.put_off, _PUT_OFF_MAX), error, self._crew.random)
         return True
 
 

@@ -19,6 +19,7 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "500": "answers 500",
         "502": "answers 502",
         "504": "answers 504",
+        "401": "answers 401",
         "403": "answers 403",
         "404": "answers 404",
         "410": "answers 410",

@@ -18,7 +18,9 @@ from yarl import URL
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
+from stacmirror.redact import redact_url
 from stacmirror.transports.address import parse_origin, split
+from stacmirror.transports.tls import certificate_error
 
 _CHUNK_BYTES = 1 << 18
 _HEADER_MAX_BYTES = 32 << 10
@@ -71,12 +73,11 @@ class AiohttpTransport:
         """See `interfaces.Transport.fetch`."""
         if self._session is None:
             self._session = self._open_session()
+        proxy = self._proxy_for(url)
         try:
-            response = await self._session.get(
-                _as_sent(url), headers=headers, allow_redirects=False, proxy=self._proxy_for(url)
-            )
+            response = await self._session.get(_as_sent(url), headers=headers, allow_redirects=False, proxy=proxy)
         except Exception as error:
-            raise map_error(error) from error
+            raise _of_proxy(map_error(error), proxy) from error
         try:
             return await _reply(url, response, small_max_bytes, self._pace)
         except BaseException:
@@ -96,6 +97,16 @@ class AiohttpTransport:
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
+
+
+def _of_proxy(error: TransferError, proxy: str | None) -> TransferError:
+    """Return the error that names the proxy, where there is one: whoever does not connect is the proxy then."""
+    if proxy is None or error.kind not in ("connect", "dns", "proxy"):
+        return error
+    said = error.message if error.kind == "proxy" else f"no connection to the proxy ({error.message})"
+    found = TransferError("proxy", f"{said}: {redact_url(proxy)}", retryable=error.retryable)
+    found.hint = "HTTPS_PROXY and HTTP_PROXY name it; NO_PROXY names hosts to ask without it"
+    return found
 
 
 def _as_sent(url: str) -> URL:
@@ -181,8 +192,15 @@ def map_error(error: Exception) -> TransferError:
         return TransferError(kind, "no connection in time" if kind == "connect" else "no byte in time")
     if isinstance(error, aiohttp.InvalidURL):
         return TransferError("url", "not a URL that can be asked", retryable=False)
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
-        return TransferError("tls", "the server's certificate is not trusted", retryable=False)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return certificate_error(cause, error.host)
+        return TransferError("tls", f"the certificate of {error.host} is not trusted", retryable=False)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return certificate_error(error, "the server")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return TransferError("proxy", f"the proxy answered {error.status}", retryable=error.status >= 500)
     if isinstance(error, ssl.SSLError):
         return TransferError("tls", "the TLS handshake failed")
     if isinstance(error, aiohttp.ClientConnectorDNSError):

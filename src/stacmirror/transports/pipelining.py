@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply, SeveralTransport
-from stacmirror.limits import HostBudget, origin_of
+from stacmirror.limits import REFUSALS, HostBudget, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES
-from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, REFUSALS, Router, target_of
+from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router, target_of
 
 SEVERAL_MAX = 32
 """Requests in one write: an item's assets, not a file list; answers to all of them are held at once."""
@@ -117,7 +117,7 @@ class Pipelining:
         """Ask for `urls` in one write; None for what got no answer of use."""
         transport = self._transport(origin)
         budget = self._router.budget(urls[0])
-        if transport is None:
+        if transport is None or budget.health.down:
             return [None] * len(urls)
         try:
             place = budget.try_acquire() or await budget.acquire(_PAUSE_IN_PLACE_S)
@@ -129,6 +129,7 @@ class Pipelining:
             answers = await transport.fetch_several([(url, ASSET_HEADERS) for url in urls], self._small_max_bytes)
             self._heard(host, budget, place, asked_s, answers)
         except TransferError as error:
+            budget.broke(asked_s, urls[0], error)
             self._broke(origin, host, refused=error.kind == "protocol")
             return [None] * len(urls)
         finally:

@@ -17,19 +17,15 @@ from urllib.parse import urljoin
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
 from stacmirror.limits import HostBudget, HostLimits, origin_of
-from stacmirror.pace import REFUSED, UNAVAILABLE
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
-_PAUSE_WITHOUT_HINT_S = 1.0
 _PAUSE_IN_PLACE_S = 1.0
 """A longer pause of a host is the caller's to wait out: it has other work meanwhile."""
 _ROUTES_MAX = 1000
-REFUSALS = {429: REFUSED, 503: UNAVAILABLE}
-"""What hosts say when too much is asked at once; a 503 may mean other things as well."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -43,7 +39,6 @@ class Router:
         *,
         redirects_max: int,
         small_max_bytes: int,
-        retry_after_max_s: float,
         wall: Callable[[], float],
         several: Mapping[str, SeveralTransport] | None = None,
     ) -> None:
@@ -53,12 +48,11 @@ class Router:
         self._limits = limits
         self._redirects_max = redirects_max
         self._small_max_bytes = small_max_bytes
-        self._retry_after_max_s = retry_after_max_s
         self._wall = wall
         self._routes: dict[str, tuple[Transport, HostBudget]] = {}
         """By origin: who asks it, and its budget."""
-        self._paused = False
-        """Whether any host ever asked for a pause."""
+        self.on_date: Callable[[str], None] = _ignore
+        """Hears of the `Date` of the catalog's answers."""
         self.requests = 0
         self.requests_max = sys.maxsize
         """Where requests end, for who must not ask for more: TransferError, kind `cap`, nothing sent."""
@@ -97,6 +91,7 @@ class Router:
         Raises: TransferError, kind `too-large` above `max_bytes`.
         """
         reply = await self._ask_once(url, {"Accept-Encoding": "gzip", **headers}, max_bytes)
+        self.on_date(reply.headers.get("date", ""))
         if reply.stream is not None:
             reply.stream.close()
             raise TransferError("too-large", f"more than {max_bytes} bytes from {redact_url(url)}", retryable=False)
@@ -110,7 +105,7 @@ class Router:
 
     def wait_s(self, href: str) -> float:
         """See `interfaces.Opener.wait_s`."""
-        return self._limits.of(origin_of(href)).wait_s() if self._paused else 0.0
+        return self._limits.of(origin_of(href)).wait_s()
 
     def useful_at_once(self) -> int:
         """See `interfaces.Opener.useful_at_once`."""
@@ -126,26 +121,72 @@ class Router:
     ) -> Reply:
         origin = origin_of(url)
         transport, budget = self._routes.get(origin) or self._route(url, origin)
-        place = budget.try_acquire() or await budget.acquire(pause_max_s)
+        try:
+            while True:
+                place = budget.try_acquire() or await budget.acquire(pause_max_s)
+                if not (budget.health.down and budget.witness) or await self._is_back(budget, place, transport):
+                    break
+            return await self._ask_in(budget, place, transport, url, headers, small_max_bytes)
+        except TransferError as error:
+            error.host = error.host or redact_url(origin)
+            raise
+
+    async def _is_back(self, budget: HostBudget, place: int, transport: Transport) -> bool:
+        """Ask a host that was down for what it had before; True when it answers. Else the place is given back."""
+        url, asked_s, back = budget.witness, budget.now(), False
+        try:
+            self.requests += 1
+            reply = await transport.fetch(url, ASSET_HEADERS, self._small_max_bytes)
+            if reply.stream is not None:
+                reply.stream.close()
+            back = reply.status not in RETRYABLE_STATUSES
+            if back:
+                budget.answered(place, asked_s)
+            else:
+                error = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
+                budget.refused(place, asked_s, url, error)
+        except TransferError as error:
+            budget.broke(asked_s, url, error)
+        finally:
+            if not back:
+                budget.release()
+        return back
+
+    async def _ask_in(
+        self,
+        budget: HostBudget,
+        place: int,
+        transport: Transport,
+        url: str,
+        headers: Mapping[str, str],
+        small_max_bytes: int,
+    ) -> Reply:
+        """Ask in a place that the host has given, and tell its budget what came."""
         streaming = False
         try:
             if self.requests >= self.requests_max:
                 raise TransferError("cap", f"{self.requests_max} requests were sent", retryable=False)
             self.requests += 1
             asked_s = budget.now()
-            reply = await transport.fetch(url, headers, small_max_bytes)
+            try:
+                reply = await transport.fetch(url, headers, small_max_bytes)
+            except TransferError as error:
+                budget.broke(asked_s, url, error)
+                raise
             if reply.status in RETRYABLE_STATUSES:
-                budget.answered(place, asked_s, REFUSALS.get(reply.status, 0))
-                raise self._later(reply, url, budget)
+                if reply.stream is not None:
+                    reply.stream.close()
+                later = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
+                budget.refused(place, asked_s, url, later)
+                raise later
             if reply.stream is not None:
                 reply.stream = _Budgeted(reply.stream, budget, place, asked_s)
                 streaming = True
+                budget.streams()
             else:
                 budget.answered(place, asked_s)
+            budget.witness = url
             return reply
-        except TransferError as error:
-            error.host = error.host or origin
-            raise
         finally:
             if not streaming:
                 budget.release()
@@ -161,17 +202,9 @@ class Router:
         route = self._routes[origin] = (transport, self._limits.of(origin))
         return route
 
-    def _later(self, reply: Reply, url: str, budget: HostBudget) -> TransferError:
-        if reply.stream is not None:
-            reply.stream.close()
-        error = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
-        self._paused = self._paused or error.retry_after_s is not None or reply.status == 429
-        if error.retry_after_s is not None:
-            # The server speaks for the host, not for this one asset: everyone waits.
-            budget.pause(min(error.retry_after_s, self._retry_after_max_s))
-        elif reply.status == 429:
-            budget.pause(_PAUSE_WITHOUT_HINT_S)
-        return error
+
+def _ignore(date: str) -> None:
+    pass
 
 
 def target_of(reply: Reply, url: str) -> str:
@@ -196,6 +229,7 @@ class _Budgeted:
         self._body.close()
         if self._budget is not None:
             self._budget.answered(self._place, self._asked_s)
+            self._budget.stream_ended()
             self._budget.release()
             self._budget = None
 

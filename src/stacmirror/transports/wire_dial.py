@@ -14,6 +14,7 @@ from typing import Any
 
 from stacmirror.errors import TransferError
 from stacmirror.transports.address import Origin
+from stacmirror.transports.tls import certificate_error
 from stacmirror.transports.wire_connection import Connection, Keeper
 
 _DNS_LIFE_S = 300.0
@@ -42,8 +43,7 @@ class Dialer:
             async with asyncio.timeout(self._connect_timeout_s) as deadline:
                 return await self._try_each(origin, keeper, deadline.when() or 0.0)
         except ssl.SSLCertVerificationError as error:
-            message = f"the server's certificate is not trusted: {origin.name}"
-            raise TransferError("tls", message, retryable=False) from error
+            raise certificate_error(error, origin.name) from error
         except ssl.SSLError as error:
             raise TransferError("tls", f"the TLS handshake failed: {origin.name}") from error
         except OSError as error:  # a TimeoutError is one
