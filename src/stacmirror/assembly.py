@@ -71,6 +71,7 @@ def make_router(
         retry_after_max_s=limit.retry_after_max_s,
         wall=clock.wall,
         several=can_several,
+        allow_http=settings.catalog.allow_http,
     )
 
 
@@ -138,6 +139,7 @@ def make_catalog(
         random.random,
         on_retry,
         settings.walk.page_max_bytes,
+        allow_http=settings.catalog.allow_http,
     )
 
 

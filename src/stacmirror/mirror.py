@@ -156,6 +156,7 @@ class Mirror:
             self._observer.note,
             progress,
         )
+        choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
         walk = Walk(
             catalog,
             ledger,
@@ -165,9 +166,10 @@ class Mirror:
             prefetch=settings.walk.page_prefetch,
             items_max=limit.max_items,
             one_to_one=self._layout.one_to_one,
+            wants=choice.chooses,
+            note=self._observer.note,
         )
-        choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
-        fetcher = Fetcher(router, sink, clock)
+        fetcher = Fetcher(router, sink, clock, any_content=settings.catalog.any_content)
         shortcut = None
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)

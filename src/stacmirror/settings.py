@@ -38,6 +38,10 @@ class SourceSettings:
     """How long an asset link lives after it was issued."""
     redirects_max: Annotated[int, Range(1, 50)] = 10
     """Hops from a link to its bytes."""
+    allow_http: bool = False
+    """Follow a redirect from https to http, where anyone on the way can read and change what comes."""
+    any_content: bool = False
+    """Take an asset whatever it begins with, also where its media type says otherwise."""
 
 
 @dataclass(frozen=True)

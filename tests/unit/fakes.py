@@ -141,6 +141,9 @@ class FakeLedger:
     def known(self, keys: Sequence[ItemKey]) -> dict[ItemKey, KnownItem]:
         return {key: self.rows[key] for key in keys if key in self.rows}
 
+    def asset_keys(self, key: ItemKey) -> frozenset[str]:
+        return frozenset()
+
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
         return [item for item in self.lacks if item.row > after_row][:rows_max]
 
@@ -275,7 +278,7 @@ def a_reply(
     body: bytes | None = b"",
     stream: Body | None = None,
 ) -> Reply:
-    return Reply(url, status, headers or {}, body, stream)
+    return Reply(url, status, headers or {}, body, stream, framed=True)
 
 
 class Notes:

@@ -26,7 +26,7 @@ class Way:
         self.answers: dict[str, bytes | Reply | BaseException] = {"": b""}
         self.opener = FakeOpener(self.answers)
         self.learner = Learner(self.notes.note, after=3)
-        fetcher = Fetcher(self.opener, self.sink, SystemClock())
+        fetcher = Fetcher(self.opener, self.sink, SystemClock(), any_content=True)
         self.way = Shortcut(self.learner, self.opener, fetcher, self.progress)
 
     async def learned(self) -> Way:

@@ -193,6 +193,8 @@ def _assets(assets: AssetCounts) -> str:
     parts = [f"{format_count(assets.stored)} stored"]
     if assets.skipped:
         parts.append(f"{format_count(assets.skipped)} there already")
+    if assets.unverified:
+        parts.append(f"{format_count(assets.unverified)} unverified")
     parts.append(f"{format_count(assets.failed)} failed")
     return ", ".join(parts)
 

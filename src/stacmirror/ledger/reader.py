@@ -94,6 +94,21 @@ class LedgerReader:
                     found[key] = KnownItem(row[0] == UNMET, row[0] is not None, row[1], row[2])
         return found
 
+    def asset_keys(self, key: ItemKey) -> frozenset[str]:
+        """See `interfaces.Ledger.asset_keys`."""
+        rows = self._rows(
+            "SELECT i.n, i.receipts FROM item i JOIN collection c ON c.n = i.collection"
+            " WHERE i.hash = ? AND i.id = ? AND c.id = ?",
+            (schema.key_hash(key), key.id, key.collection),
+        )
+        found: set[str] = set()
+        for n, blob in rows:
+            stored, absent = schema.unpack(blob)  # type: ignore[arg-type]
+            found.update(receipt.key for receipt in stored)
+            found.update(outcome.key for outcome in absent)
+            found.update(str(failed) for (failed,) in self._rows("SELECT key FROM failure WHERE item = ?", (n,)))
+        return frozenset(name for name in found if not name.startswith("@"))
+
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
         """See `interfaces.Ledger.lacking`."""
         with self._reading() as connection:
@@ -224,10 +239,19 @@ class LedgerReader:
                 items.complete += int(count)  # type: ignore[call-overload]
             elif walked and state == HELD:
                 items.incomplete += int(count)  # type: ignore[call-overload]
+        assets.unverified = self._unverified(where, values)
         lacking_sources = self._complete_but_for_sources(where, values)
         items.complete -= lacking_sources
         items.incomplete += lacking_sources
         return Counts(items=items, assets=assets, bytes=size_bytes)
+
+    def _unverified(self, where: str, values: Sequence[object]) -> int:
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'unverified'"):
+            return 0  # a ledger that no run has opened since there is such a table
+        rows = self._rows(
+            "SELECT coalesce(sum(u.assets), 0) FROM unverified u JOIN item ON item.n = u.item WHERE " + where, values
+        )
+        return int(rows[0][0])  # type: ignore[call-overload, no-any-return]
 
     def _complete_but_for_sources(self, where: str, values: Sequence[object]) -> int:
         """Count items that have all their own assets but name a linked item that lacks some."""

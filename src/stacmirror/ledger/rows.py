@@ -103,9 +103,18 @@ class ItemRows:
                 "INSERT INTO failure VALUES(?,?,?,?,?,?,?,?)",
                 [(n, f.key, f.kind, f.message, f.attempts, int(f.permanent), self.run, now_s) for f in record.failed],
             )
+        self._put_unverified(n, record.stored, is_new=row is None)
         if record.document:
             self._documents.append((n, record.document))
         return place
+
+    def _put_unverified(self, n: int, stored: Sequence[Receipt], *, is_new: bool) -> None:
+        """Count those that nothing showed to be whole: a row for the few items that have some."""
+        assets = sum(not receipt.verified for receipt in stored)
+        if assets:
+            self._db.execute("INSERT OR REPLACE INTO unverified VALUES(?,?)", (n, assets))
+        elif not is_new:
+            self._db.execute("DELETE FROM unverified WHERE item = ?", (n,))
 
     def put_documents(self) -> None:
         """Write the documents of the items put since the last call, in compressed blocks."""
@@ -137,6 +146,7 @@ class ItemRows:
                 n,
             ),
         )
+        self._put_unverified(n, stored, is_new=False)
 
     def forgive(self, entry: Forgiven) -> dict[str, Unit]:
         """Turn the failures of a key that exists nowhere into absences; return the held units this touches."""

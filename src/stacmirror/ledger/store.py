@@ -59,6 +59,7 @@ class LedgerStore(LedgerReader):
                 schema.create(self._db)
             refuse_foreign(self._db, path)  # before the first pragma that changes the file
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
+            self._db.execute(schema.UNVERIFIED)  # ledgers of earlier builds have none
         except sqlite3.Error as error:
             raise _unusable(error, path) from error
 

@@ -13,6 +13,8 @@ from stacmirror.interfaces import Clock, Opener, Reply, Sink
 from stacmirror.limits import origin_of
 from stacmirror.model import Receipt, Transfer, Unit
 from stacmirror.pipeline.check import Checks, Expected
+from stacmirror.pipeline.signatures import WINDOW_BYTES, Form, form_of, refuse_other
+from stacmirror.pipeline.unpack import unpacked
 from stacmirror.retry import error_for_status
 
 
@@ -26,11 +28,13 @@ class Fetched(NamedTuple):
 class Fetcher:
     """One for the run, used by all workers."""
 
-    def __init__(self, opener: Opener, sink: Sink, clock: Clock) -> None:
+    def __init__(self, opener: Opener, sink: Sink, clock: Clock, *, any_content: bool = False) -> None:
+        """`any_content`: take a body whatever it begins with."""
         self._opener = opener
         self._sink = sink
         self._clock = clock
         self._checks = Checks()
+        self._any_content = any_content
 
     async def fetch(
         self, transfer: Transfer, unit: Unit, name_for: Callable[[str], str], reply: Reply | None = None
@@ -50,32 +54,47 @@ class Fetcher:
                 reply.stream.close()
             raise error_for_status(reply.status, reply.headers, "the asset's address", self._clock.wall())
         name = transfer.name or name_for(reply.url)
-        expected = self._checks.expected(origin_of(reply.url), reply.headers, reply.length_bytes)
+        form = None if self._any_content else form_of(transfer.asset, reply.url)
+        origin = origin_of(reply.url)
+        expected = self._checks.expected(origin, reply.headers, reply.length_bytes)
+        if "content-encoding" in reply.headers:
+            reply = unpacked(reply, form_of(transfer.asset, reply.url), expected)
+            expected = self._checks.expected(origin, reply.headers, reply.length_bytes)
         if reply.body is not None:
             hasher = expected.hasher()
             hasher.update(reply.body)
             digest = hasher.digest()
             expected.check(len(reply.body), digest)
-            return Fetched(Receipt(transfer.asset.key, name, len(reply.body), expected.kind, digest), reply.body)
-        return await self._fetch_large(transfer, unit, name, reply, expected)
+            refuse_other(form, reply.body[:WINDOW_BYTES])
+            verified = reply.framed or expected.proven
+            receipt = Receipt(transfer.asset.key, name, len(reply.body), expected.kind, digest, verified)
+            return Fetched(receipt, reply.body)
+        return await self._fetch_large(transfer, unit, name, reply, expected, form)
 
     async def _fetch_large(
-        self, transfer: Transfer, unit: Unit, name: str, reply: Reply, expected: Expected
+        self, transfer: Transfer, unit: Unit, name: str, reply: Reply, expected: Expected, form: Form | None
     ) -> Fetched:
         stream = reply.stream
         if stream is None:
             raise TransferError("protocol", "an answer without a body")
         hasher = expected.hasher()
         size_bytes = 0
+        start = b""
         try:
             async with self._sink.part(unit, name) as part:
                 async for chunk in stream.chunks():
+                    if len(start) < WINDOW_BYTES and form is not None:
+                        start += chunk[:WINDOW_BYTES]
+                        if len(start) >= WINDOW_BYTES:
+                            refuse_other(form, start)  # now: what is of another kind may be long
                     hasher.update(chunk)
                     size_bytes += len(chunk)
                     await part.write(chunk)
                 digest = hasher.digest()
                 expected.check(size_bytes, digest)
+                refuse_other(form, start)
                 await part.keep()
         finally:
             stream.close()
-        return Fetched(Receipt(transfer.asset.key, name, size_bytes, expected.kind, digest), None)
+        verified = reply.framed or expected.proven
+        return Fetched(Receipt(transfer.asset.key, name, size_bytes, expected.kind, digest, verified), None)

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from stacmirror.errors import ListingLoop, SourceError, StacmirrorError, UsageError
+from stacmirror.errors import (
+    ListingLoop,
+    SourceError,
+    SourceUnreachable,
+    SourceUnreadable,
+    StacmirrorError,
+    UsageError,
+)
 from stacmirror.interfaces import Catalog, Filter, Ledger
 from stacmirror.model import (
     Cursor,
@@ -31,6 +38,9 @@ _STALE_PAGES_MAX = 3
 """Pages in a row that hold only items seen before: the listing goes in circles."""
 _EMPTY_PAGES_MAX = 100
 """Empty pages in a row that all name a next one."""
+_CONFLICTS_MAX = 10
+"""Items listed twice with different assets that are said one by one."""
+_UNKNOWN = 0
 _LOOP_HINT = "what was listed so far is mirrored; tell the catalog's owner"
 
 
@@ -52,7 +62,10 @@ class Walk:
         prefetch: int,
         items_max: int | None,
         one_to_one: bool,
+        wants: Callable[[str], bool] = lambda key: True,
+        note: Callable[[str], None] = lambda message: None,
     ) -> None:
+        """`wants` says which asset keys are fetched; `note` hears of items that the catalog lists in two ways."""
         self._catalog = catalog
         self._ledger = ledger
         self._filters = filters
@@ -61,8 +74,10 @@ class Walk:
         self._prefetch = prefetch
         self._items_max = items_max
         self._one_to_one = one_to_one
-        self._claimed: set[ItemKey] = set()
-        """Items lined up, in hand or met again, of which the ledger does not know yet."""
+        self._wants = wants
+        self._note = note
+        self._claimed: dict[ItemKey, int] = {}
+        """Items lined up, in hand or met again, of which the ledger does not know yet; each with its assets' mark."""
         self._cursors_seen: set[int] = set()
         self._stale = 0
         self._rejected: deque[set[ItemKey]] = deque(maxlen=_STALE_PAGES_MAX)
@@ -74,13 +89,16 @@ class Walk:
         self.listed = 0
         self.filtered = 0
         self.duplicate = 0
+        self.conflicts = 0
+        """Items that came again with other assets; what came first is what is mirrored."""
         self.queued = 0
         self.there = 0
         """Items met again that the ledger had already, on a page that an earlier run did not settle."""
 
     def release(self, keys: Sequence[ItemKey]) -> None:
         """Hear that these items have a row in the ledger now, where `known` finds them."""
-        self._claimed.difference_update(keys)
+        for key in keys:
+            self._claimed.pop(key, None)
 
     async def feed(self, dispatch: Dispatch, start: ResumePoint) -> None:
         """Line up all that is wanted, from `start` on.
@@ -113,12 +131,12 @@ class Walk:
         try:
             while True:
                 self._refuse_loop(cursor)
-                page = await self._catalog.page(cursor)
+                page = await self._read_page(number, cursor)
                 self._progress.pages += 1
                 empty = 0 if page.items else empty + 1
                 if empty > _EMPTY_PAGES_MAX:
                     raise ListingLoop(
-                        f"{empty} empty pages in a row, and still a next one: page {number}", hint=_LOOP_HINT
+                        f"{empty} empty pages in a row, and still a next one: page {number + 1}", hint=_LOOP_HINT
                     )
                 await pages.put((number, cursor, page))
                 if page.next is None:
@@ -130,6 +148,12 @@ class Walk:
             await pages.put(None)
             raise
         await pages.put(None)
+
+    async def _read_page(self, number: int, cursor: Cursor) -> Page:
+        try:
+            return await self._catalog.page(cursor)
+        except (SourceUnreachable, SourceUnreadable) as error:
+            raise type(error)(f"page {number + 1} of the listing: {error.message}", hint=error.hint) from error
 
     def _refuse_loop(self, cursor: Cursor) -> None:
         mark = hash(cursor.value)
@@ -153,7 +177,8 @@ class Walk:
         record = PageRecord(
             number, cursor, listed=0, filtered=0, duplicate=0, queued=0, next=page.next, total=page.total
         )
-        met: set[ItemKey] = set()
+        met: dict[ItemKey, int] = {}
+        again: list[Item] = []
         rejected: set[ItemKey] = set()
         there: list[ItemKey] = []
         linked_there: list[ItemKey] = []
@@ -168,6 +193,7 @@ class Walk:
                 rejected.add(item.key)
             elif item.key in met or item.key in claimed_before or _is_duplicate(known.get(item.key)):
                 record.duplicate += 1
+                again.append(item)
             elif item.key in known:
                 matched += 1
                 there.append(item.key)
@@ -175,8 +201,9 @@ class Walk:
             else:
                 matched += 1
                 bundles.append(self._bundle(item, number, known, claimed_before))
-            met.add(item.key)
-        self._claimed.update(there)
+            met.setdefault(item.key, _mark(item))
+        await self._report_conflicts(again, met)
+        self._claimed.update((key, met[key]) for key in there)
         record.known, record.known_linked = tuple(there), tuple(linked_there)
         record.queued = len(bundles)
         if page.next is None and not record.partial:
@@ -202,9 +229,25 @@ class Walk:
                     )
                 continue
             links.append(link)
-            self._claimed.add(link.key)
-        self._claimed.add(item.key)
+            self._claimed[link.key] = _UNKNOWN
+        self._claimed[item.key] = _mark(item)
         return bundle_of(item, number, links)
+
+    async def _report_conflicts(self, again: Sequence[Item], met: Mapping[ItemKey, int]) -> None:
+        """Say which items came before with other assets: whichever is right, a person should know."""
+        for item in again:
+            if self.conflicts >= _CONFLICTS_MAX:
+                return
+            mark = _mark(item)
+            before = self._claimed.get(item.key, met[item.key])
+            other = before not in (mark, _UNKNOWN)
+            if not other and item.key not in self._claimed:
+                kept = await asyncio.to_thread(self._ledger.asset_keys, item.key)
+                other = bool(kept) and kept != {asset.key for asset in item.assets if self._wants(asset.key)}
+            if other:
+                self.conflicts += 1
+                more = "; more such items are not said" if self.conflicts == _CONFLICTS_MAX else ""
+                self._note(f"{item.key} is listed twice, with different assets: the first one is kept{more}")
 
     def _count(self, record: PageRecord) -> None:
         self.listed += record.listed
@@ -225,9 +268,14 @@ class Walk:
             self._rejected.append(rejected)
         if self._stale >= _STALE_PAGES_MAX and record.next is not None:
             raise ListingLoop(
-                f"{self._stale} pages in a row without a new item, up to page {number}: the listing goes in circles",
+                f"{self._stale} pages in a row without a new item, up to page {number + 1}: a listing in circles",
                 hint=_LOOP_HINT,
             )
+
+
+def _mark(item: Item) -> int:
+    """Return a number that tells an item's set of asset keys from another. Never 0 (`_UNKNOWN`)."""
+    return hash(frozenset(asset.key for asset in item.assets)) or 1
 
 
 def _is_duplicate(row: KnownItem | None) -> bool:

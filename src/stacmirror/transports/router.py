@@ -46,6 +46,7 @@ class Router:
         retry_after_max_s: float,
         wall: Callable[[], float],
         several: Mapping[str, SeveralTransport] | None = None,
+        allow_http: bool = False,
     ) -> None:
         self._transports = transports
         self.several = several or {}
@@ -55,6 +56,8 @@ class Router:
         self._small_max_bytes = small_max_bytes
         self._retry_after_max_s = retry_after_max_s
         self._wall = wall
+        self.allow_http = allow_http
+        """Whether a redirect may lead from https to http."""
         self._routes: dict[str, tuple[Transport, HostBudget]] = {}
         """By origin: who asks it, and its budget."""
         self._paused = False
@@ -65,8 +68,9 @@ class Router:
 
     async def open(self, href: str) -> Reply:
         """See `interfaces.Opener.open`."""
-        url = href
+        url, secure = href, False
         for _ in range(self._redirects_max + 1):
+            secure = secure or is_secure(url)
             reply = await self._ask_once(url, ASSET_HEADERS, self._small_max_bytes, _PAUSE_IN_PLACE_S)
             if reply.status not in REDIRECT_STATUSES:
                 return reply
@@ -75,6 +79,8 @@ class Router:
             target = target_of(reply, url)
             if not target:
                 raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
+            if secure and is_plain(target) and not self.allow_http:
+                raise TransferError("redirect", f"{redact_url(url)} leads down to http", retryable=False)
             url = target
         raise TransferError(
             "redirect", f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False
@@ -168,6 +174,16 @@ def target_of(reply: Reply, url: str) -> str:
     """Return where a redirect from `url` leads, byte for byte where it is absolute; "" when it does not say."""
     location = reply.headers.get("location", "")
     return location if not location or _ABSOLUTE.match(location) else urljoin(url, location)
+
+
+def is_secure(url: str) -> bool:
+    """Return whether `url` is https."""
+    return url[:6].lower() == "https:"
+
+
+def is_plain(url: str) -> bool:
+    """Return whether `url` is http without TLS."""
+    return url[:5].lower() == "http:"
 
 
 class _Budgeted:
