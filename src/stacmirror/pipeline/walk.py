@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from stacmirror.errors import (
     ListingLoop,
     SourceError,
@@ -80,6 +82,8 @@ class Walk:
         """Items lined up, in hand or met again, of which the ledger does not know yet; each with its assets' mark."""
         self._cursors_seen: set[int] = set()
         self._stale = 0
+        self._stale_first: PageRecord | None = None
+        """The first of the last pages, if they held nothing new."""
         self._rejected: deque[set[ItemKey]] = deque(maxlen=_STALE_PAGES_MAX)
         """What filters rejected on the last pages: the ledger has no row of it."""
         self.ended = False
@@ -123,6 +127,9 @@ class Walk:
             await asyncio.gather(reader, return_exceptions=True)
             if self.limited:
                 self.error = None  # of a page read ahead that nobody needed
+            if isinstance(self.error, ListingLoop) and self._stale_first is not None:
+                # What a listing in circles said last is not to be passed over by the run that finds it mended.
+                self._record(msgspec.structs.replace(self._stale_first, partial=True))
             dispatch.close()
 
     async def _read_pages(self, start: ResumePoint, pages: asyncio.Queue[tuple[int, Cursor, Page] | None]) -> None:
@@ -261,9 +268,9 @@ class Walk:
         self._progress.items_filtered += record.filtered
 
     def _refuse_stale(self, number: int, record: PageRecord, rejected: set[ItemKey]) -> None:
+        old = record.filtered + record.duplicate == record.listed and rejected <= set().union(*self._rejected)
+        self._stale_first = (self._stale_first or record) if old else None
         if record.listed:  # an empty page says nothing, either way
-            unwanted = record.filtered + record.duplicate
-            old = unwanted == record.listed and rejected <= set().union(*self._rejected)
             self._stale = self._stale + 1 if old else 0
             self._rejected.append(rejected)
         if self._stale >= _STALE_PAGES_MAX and record.next is not None:
