@@ -31,9 +31,9 @@ CONTEXT = Context("page 7", "c", 1.0, lambda key: f"https://h/collections/{key.c
 
 TOKENS = [
     b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"9" * 5000, b"-0", b'""', b'"\\ud800"', b'"\\u0000"', b"[]",
-    b"{}",b"[" * 2000, b'{"a":' * 2000, b'"id":', b'"id":7,', b'"features":[],', b'"assets":{"x":null},', 
-    b'"links":[null],', b'{"rel":"next","href":"//[x"}', b'"href":"http://[::1/%zz"', b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\0",
-    b",", b"}", b"]", b'"', b"\\", b'"type":"FeatureCollection",', b'{"rel":"source","href":"/collections/s/items/%ff"}',
+    b"{}", b"[" * 2000, b'{"a":' * 2000, b'"id":', b'"id":7,', b'"features":[],', b'"assets":{"x":null},', b"]", b"}",
+    b'"links":[null],', b'{"rel":"next","href":"//[x"}', b'"href":"http://[::1/%zz"', b"\xff", b"\xed\xa0\x80", b",",
+    b"\xef\xbb\xbf", b"\0", b'"', b"\\", b'"type":"X",', b'{"rel":"source","href":"/collections/s/items/%ff"}',
 ]  # fmt: skip
 
 

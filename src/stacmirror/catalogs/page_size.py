@@ -2,8 +2,8 @@
 
 Used by the dialects, for one walk. A page that is refused as too large (413, or above our own cap), or twice in a row
 not given in time (502, 504, timeouts), is asked for at half its size, and so are the pages after it. After a long
-run of good pages a larger size is tried once more, and never again where that fails: pages of one item are 590,326
-requests. Pure: it hears of answers and says a number.
+run of good pages twice the size is tried, and where that fails only after a run twice as long: pages of one item would
+be 590,326 requests. Pure: it hears of answers and says a number.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ class PageSize:
 
     def __init__(self, wanted: int) -> None:
         self.now = wanted
-        self._most = wanted
-        """The largest size that has not failed since a smaller one was good."""
+        self._wanted = wanted
         self._good = 0
         self._bad = 0
+        self._patience = GROWS_AFTER
         self._grown = False
+        """Whether this size is on trial."""
 
     def failed(self, error: TransferError) -> bool:
         """Hear that a page was not given; return whether the next attempt asks for fewer items."""
@@ -40,19 +41,15 @@ class PageSize:
         """Hear that a page was given. `may_grow`: its cursor means the same at any size."""
         self._bad = 0
         self._good += 1
-        if self._good >= GROWS_AFTER:
-            self._good = 0
-            if self._grown:
-                self._grown = False  # the larger size has held
-            if may_grow and self.now < self._most:
-                self.now = min(self._most, 2 * self.now)
-                self._grown = True
+        if self._grown and self._good >= GROWS_AFTER:
+            self._grown, self._patience = False, GROWS_AFTER  # the larger size has held
+        if may_grow and not self._grown and self._good >= self._patience and self.now < self._wanted:
+            self.now, self._good, self._grown = min(self._wanted, 2 * self.now), 0, True
 
     def _halve(self) -> bool:
         if self.now == 1:
             return False
-        half = max(1, self.now // 2)
         if self._grown:
-            self._most = half
-        self.now, self._good, self._bad, self._grown = half, 0, 0, False
+            self._patience *= 2
+        self.now, self._good, self._bad, self._grown = max(1, self.now // 2), 0, 0, False
         return True
