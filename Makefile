@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-slow clean
+.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow clean faults fuzz
 
 help:
 	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
@@ -12,7 +12,9 @@ help:
 	@echo "make unit         only the quick tests: no whole runs, no command line"
 	@echo "make lint types   ruff; mypy --strict"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
+	@echo "make faults       every fault, both HTTP clients, 1, 16 and 256 workers; make fuzz: 100,000 pages at random"
 	@echo "make bench        stacmirror and its peers in turn; bench-quick: under 3 minutes; bench-growth: 1,000 to 100,000 items"
+	@echo "make bench-resume from the command to the first request, with a ledger of 590,326 items (10 minutes)"
 	@echo "make bench-slow   an origin 80 ms away that refuses more than 128 at once: fixed settings, and none (10 minutes)"
 
 $(BIN)/python:
@@ -39,6 +41,13 @@ test: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow" tests/unit tests/contract tests/simulator tests/test_architecture.py
+
+# CI has both in small: the default client at 16 workers, 1,200 pages.
+faults: $(VENV)/.installed-test
+	STACMIRROR_FAULTS=full $(PYTEST) tests/faults tests/contract
+
+fuzz: $(VENV)/.installed-test
+	STACMIRROR_FUZZ=100000 $(PYTEST) tests/faults/test_fuzz_pages.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -67,6 +76,9 @@ bench-quick: $(VENV)/.installed
 
 bench-growth: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.growth $(ARGS)
+
+bench-resume: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.resume $(ARGS)
 
 bench-slow: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.slow_world $(ARGS)

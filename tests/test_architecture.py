@@ -18,17 +18,17 @@ SOURCE = Path(__file__).parents[1] / "src" / "stacmirror"
 BASE = {"model", "errors", "units"}
 SUPPORT = {
     "settings", "typed", "layout", "names", "links", "retry", "limits", "pace", "interfaces", "redact", "clock",
-    "open_files", "ramp",
+    "open_files", "ramp", "findings",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
-ROOTS = {"mirror", "tune", "assembly", "verdict", "status", "record"}
+ROOTS = {"mirror", "tune", "assembly", "verdict", "status", "record", "verify", "strays", "manifest"}
 LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 """From the bottom up; a part imports what is in layers below its own."""
 
 WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("open_files", "settings"),
     ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"),
-    ("status", "record"),
+    ("status", "record"), ("verify", "record"), ("verify", "strays"), ("strays", "record"), ("manifest", "record"),
 }  # fmt: skip
 """Imports inside one layer that are meant."""
 

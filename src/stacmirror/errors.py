@@ -5,6 +5,7 @@
     ├── LoginRefused                    4   the credential's own origin said no
     ├── SourceError                     5
     │   ├── SourceUnreachable               no answer, after all attempts
+    │   │   └── CursorRefused                   a page's cursor is not taken (any more)
     │   ├── SourceUnreadable                an answer that is no page, item or collection
     │   └── ListingLoop                     pages without end
     ├── TargetUnwritable                6   space, inodes, quota, EIO, read-only
@@ -52,6 +53,10 @@ class SourceError(StacmirrorError):
 
 class SourceUnreachable(SourceError):
     """No usable answer after all attempts."""
+
+
+class CursorRefused(SourceUnreachable):
+    """The source does not take the cursor of a page: it may have expired since it was given."""
 
 
 class SourceUnreadable(SourceError):

@@ -240,6 +240,10 @@ class Sink(Protocol):
         """Return whether each of `names` is still staged (keys), or in place under its final name since earlier."""
         ...
 
+    def read(self, unit: Unit, name: str) -> bytes | None:
+        """Return a file of `unit`, staged or in place under that name since earlier; None when there is none."""
+        ...
+
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:
         """Remove what a kill left: all that is staged but the `units` (by id) and their names."""
         ...
@@ -275,8 +279,12 @@ class Ledger(Protocol):
         """Return those of `keys` that have a row."""
         ...
 
-    def asset_keys(self, key: ItemKey) -> frozenset[str]:
-        """Return the asset keys that an item's row speaks of; none where there is no row."""
+    def rows(self, keys: Sequence[ItemKey]) -> dict[ItemKey, LackingItem]:
+        """Return what is there of those of `keys` that have a row, and what each lacks."""
+        ...
+
+    def documents(self, keys: Sequence[ItemKey]) -> dict[ItemKey, bytes]:
+        """Return the JSON that is kept of those of `keys` that have one."""
         ...
 
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:

@@ -81,6 +81,8 @@ class Layout:
     """A label's folder also holds its source: fit only where each label has one source and each source one label."""
     names_from_target: bool = False
     """Names follow from where a link leads, so they are "" until then."""
+    derives: bool = False
+    """Files are made from a walked item's small assets: whoever makes them again needs all of those."""
 
     def __init__(self, name: str, parts: Sequence[_Part]) -> None:
         self.name = name
@@ -190,6 +192,7 @@ class _BigEarthNet(Layout):
     """
 
     one_to_one = True
+    derives = True
 
     def derived(self, item: Item, label_bytes: Mapping[str, bytes]) -> list[tuple[str, str, bytes]]:
         metadata = next(filter(None, map(_official_metadata, label_bytes.values())), None)

@@ -13,11 +13,12 @@ from contextlib import suppress
 from stacmirror.assembly import make_catalog, make_pipelining, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.errors import LoginRefused, StacmirrorError, TargetInUse, TargetUnwritable, UsageError
 from stacmirror.filters import AssetChoice, make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
-from stacmirror.ledger.lock import RunLock
+from stacmirror.ledger.home import LEDGER, take_home
+from stacmirror.ledger.network import network_file_system
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
 from stacmirror.open_files import fit_open_files
@@ -62,6 +63,7 @@ class Mirror:
         if os.path.exists(settings.target) and not os.path.isdir(settings.target):
             raise UsageError(f"{settings.target} is a file, not a folder", hint="name a folder as DEST")
         self._settings = settings
+        self._own_folder = os.path.join(os.path.abspath(settings.target), STATE_FOLDER)
         self._api_key = api_key
         self._observer: Observer = observer or _Silent()
         self._clock = SystemClock()
@@ -80,16 +82,19 @@ class Mirror:
         """
         started_s, cpu_s = time.monotonic(), time.process_time()
         target = self._settings.target
-        state = os.path.join(target, STATE_FOLDER)
-        lock = RunLock(state)
         refuse_other_mirror(self._settings)
-        lock.take()
+        state, lock = take_home(self._own_folder, self._settings.write.state_dir)
         try:
-            write_record(self._settings)
+            if kind := network_file_system(state):
+                self._observer.note(
+                    f"warning: the ledger in {state} is on a network file system ({kind}), where locks and power cuts"
+                    " are not what they are on a disk; --state-dir DIR moves it to a local one"
+                )
             sink = DirectorySink(target)
             try:
-                ledger = LedgerStore(os.path.join(state, "ledger.sqlite"))
+                ledger = LedgerStore(os.path.join(state, LEDGER), lock.check)
                 try:
+                    self._begin(ledger)
                     outcome = await self._run_with(sink, ledger)
                     return self._summary(outcome, ledger, time.monotonic() - started_s, time.process_time() - cpu_s)
                 finally:
@@ -99,13 +104,34 @@ class Mirror:
         finally:
             lock.release()
 
+    def _begin(self, ledger: LedgerStore) -> None:
+        """Keep how this mirror is made; where pages must be walked again for it, the ledger knows that first."""
+        settings = self._settings
+        change = refuse_other_mirror(settings)
+        if settings.run.refresh or change.more_items or change.more_assets:
+            ledger.begin_walk(refresh=settings.run.refresh, widen=change.more_assets)
+        if change.words:
+            what = (
+                "walking again from the start for what is wanted more"
+                if change.more_items or change.more_assets
+                else "nothing more is wanted"
+            )
+            self._observer.note(f"the filter has changed: {change.words}; {what}; what is here stays")
+        write_record(settings)
+
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> _Outcome:
         settings = fit_open_files(self._settings, self._observer.note)
         router = make_router(settings, self._clock)
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
+            ledger.on_damaged = self._observer.note
             start, staged = recover(sink, ledger)
+            if start.again:
+                self._observer.note(
+                    "this source's pages are numbered, and shift: walking again from the start;"
+                    " what is here is skipped by its id"
+                )
             run, walk = self._build(sink, ledger, router, catalog)
             error: StacmirrorError | None = None
             try:
@@ -212,9 +238,11 @@ class Mirror:
         self.progress.phase = "done"
         mirror = ledger.counts()
         run = self._run_counts(outcome.walk, ledger)
-        with suppress(TargetUnwritable):  # a full disk is in the verdict already, and must not cost it
+        with suppress(TargetUnwritable, TargetInUse):  # what is wrong is in the verdict already, and must not cost it
             ledger.set_ended()
         unlisted = ledger.unknown_ids(self._settings.filter.item) if outcome.walk.ended else []
+        if self._settings.run.refresh and outcome.walk.ended:
+            self._observer.note(f"refresh: items fetched again, as the source has changed them: {outcome.walk.changed}")
         verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror, unlisted)
         return Summary(
             verdict=verdict,

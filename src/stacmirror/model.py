@@ -185,6 +185,8 @@ class PageRecord(Struct):
     """Items of this page that the ledger already has from an earlier walk over it."""
     known_linked: tuple[ItemKey, ...] = ()
     """Linked items of those."""
+    again: tuple[ItemKey, ...] = ()
+    """Queued items that the ledger has, to be fetched again: they have changed, or more of them is wanted."""
     next: Cursor | None = None
     total: int | None = None
     partial: bool = False
@@ -227,7 +229,13 @@ class MissingKey(Struct, frozen=True):
     tripped: bool
 
 
-LedgerEntry = PageRecord | ItemOutcome | Forgiven | Doubted | MissingKey
+class WalkAgain(Struct, frozen=True):
+    """An entry for the ledger: the walk begins at the start again, with its pages numbered from `first` on."""
+
+    first: int
+
+
+LedgerEntry = PageRecord | ItemOutcome | Forgiven | Doubted | MissingKey | WalkAgain
 """What commit writes, in the order it came."""
 
 
@@ -245,21 +253,38 @@ class KnownItem(Struct, frozen=True):
     listed: bool
     assets: int
     lacking: int
+    page: int = 0
+    """The page that listed it, where it is listed."""
+    run: int = 0
+    """The run that met or wrote it last."""
 
 
 class ResumePoint(Struct, frozen=True):
-    """Where the walk goes on: a page's number (from 0), its cursor, and the matching items of pages before it."""
+    """Where the walk goes on: a page's number, its cursor, and the matching items of this walk's pages before it."""
 
     number: int
     cursor: Cursor
     matched: int
+    first: int = 0
+    """The number of this walk's first page: an item of an older page has not been met by this walk."""
+    listed: int = 0
+    """Items that the page held when it was walked before."""
+    again: bool = False
+    """This walk begins at the start again, over pages that were walked before."""
+    refresh: bool = False
+    """Items that are there are held against what the catalog lists now."""
+    widen: bool = False
+    """Items that are there may lack assets that are wanted since."""
+    began: int = 0
+    """The run that began this walk."""
 
 
 class LackingItem(Struct):
     """An item of the ledger that lacks assets, for a sweep. `row` orders sweeps; `held`: its unit is unrevealed.
 
     `earlier`: something of it failed in an earlier run, and was not asked for in this one. `documented`: its JSON is
-    kept. `probe`: it lacks nothing but an absent asset, which is asked for once more.
+    kept. `probe`: it lacks nothing but an absent asset, which is asked for once more. `widen`: whatever is wanted of it
+    and has no outcome is to be fetched.
     """
 
     row: int
@@ -274,6 +299,7 @@ class LackingItem(Struct):
     earlier: bool = False
     documented: bool = False
     probe: bool = False
+    widen: bool = False
 
 
 class ItemCounts(Struct):
@@ -302,10 +328,14 @@ class AssetCounts(Struct):
 
 
 class ListingState(Struct):
-    """The listing's own proof: was its last page seen, and how many items does the server say there are."""
+    """The listing's own proof: was its last page seen, and how many items does the server say there are.
+
+    `gone` items of the mirror are no longer listed; they are kept, and counted as listed.
+    """
 
     ended: bool = False
     server_total: int | None = None
+    gone: int = 0
 
 
 class Counts(Struct):

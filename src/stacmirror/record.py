@@ -9,7 +9,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from stacmirror.errors import TargetInUse, TargetUnwritable, UsageError
@@ -21,6 +21,17 @@ STATE_FOLDER = ".stacmirror"
 _FILE = "settings.toml"
 _FIXED = ("filter", "place")
 """Sections that say what a mirror is: other values make another mirror."""
+_ONCE = ("refresh", "change_filter", "state_dir")
+"""Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere."""
+
+
+@dataclass(frozen=True)
+class FilterChange:
+    """How a mirror's filters differ from those of the runs before: in words, and whether they want more."""
+
+    words: str = ""
+    more_items: bool = False
+    more_assets: bool = False
 
 
 def write_record(settings: Settings) -> None:
@@ -55,15 +66,18 @@ def read_record(target: str) -> dict[str, Any]:
         raise TargetInUse(f"{path} cannot be read: {error}", hint="restore it, or start anew elsewhere") from error
 
 
-def refuse_other_mirror(settings: Settings) -> None:
-    """Refuse to mix two mirrors in one target: another source, filter, or layout.
+def refuse_other_mirror(settings: Settings) -> FilterChange:
+    """Refuse to mix two mirrors in one target: another source, layout, or filter unless it is to change.
 
     Raises: UsageError with each difference.
     """
     if not os.path.exists(os.path.join(settings.target, STATE_FOLDER, _FILE)):
-        return
+        return FilterChange()
     before = read_record(settings.target)
     differences = []
+    filters: list[str] = []
+    changes: list[str] = []
+    wider: set[str] = set()
     if before.get("source") != settings.source:
         differences.append(f"source is {before.get('source')}, not {settings.source}")
     now = _tables(settings)
@@ -71,12 +85,34 @@ def refuse_other_mirror(settings: Settings) -> None:
         for key, value in now[section].items():
             was = before.get(section, {}).get(key, _default(key))
             if was != value:
-                differences.append(f"{key} is {json.dumps(was)}, not {json.dumps(value)}")
-    if differences:
+                (filters if section == "filter" else differences).append(
+                    f"{key} is {json.dumps(was)}, not {json.dumps(value)}"
+                )
+                if section == "filter":
+                    changes.append(f"{key} was {_said(was)}, is {_said(value)}")
+                    if not _is_narrower(key, was, value):
+                        wider.add(key)
+    if differences or (filters and not settings.run.change_filter):
+        change = "" if differences else "--change-filter lets it have other filters from now on; "
         raise UsageError(
-            f"{settings.target} is a mirror made otherwise: {'; '.join(differences)}",
-            hint=f"`stacmirror resume {settings.target}` goes on as it was; or choose another target",
+            f"{settings.target} is a mirror made otherwise: {'; '.join(differences + filters)}",
+            hint=f"{change}`stacmirror resume {settings.target}` goes on as it was; or choose another target",
         )
+    assets = {"asset", "exclude_asset"}
+    return FilterChange("; ".join(changes), bool(wider - assets), bool(wider & assets))
+
+
+def _said(value: object) -> str:
+    return "not set" if value in (None, []) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_narrower(key: str, was: object, now: object) -> bool:
+    """Return whether nothing passes a filter now that did not pass before. When in doubt, something does."""
+    if not isinstance(was, list) or not isinstance(now, list):
+        return was is None
+    if key.startswith("exclude_"):
+        return set(now) >= set(was)
+    return not was or (bool(now) and set(now) <= set(was))
 
 
 def _default(key: str) -> object:
@@ -89,6 +125,8 @@ def _tables(settings: Settings) -> dict[str, dict[str, object]]:
     values: Mapping[str, Any] = asdict(settings)
     tables: dict[str, dict[str, object]] = {}
     for key, option in options().items():
+        if key in _ONCE:
+            continue
         value = values[option.section][option.field_name]
         if key == "api_url":
             value = redact_url(value)

@@ -58,7 +58,7 @@ class WalkSettings:
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """Which items and assets are wanted. Part of what a mirror is: it cannot change between runs."""
+    """Which items and assets are wanted. Part of what a mirror is: only `change_filter` changes it."""
 
     label_class: tuple[str, ...] = ()
     """Keep items whose `properties.labels` has any of these."""
@@ -138,6 +138,8 @@ class PlaceSettings:
 class WriteSettings:
     """How bytes reach the disk."""
 
+    state_dir: str = ""
+    """Folder for the ledger and the lock, where DEST's file system is no place for them; DEST remembers it."""
     incomplete: str = "show"
     """Items that lack assets at the end: `show` reveals what there is, `hide` keeps it staged."""
     small_file_max_bytes: Annotated[int, Range(1, "1GiB")] = MIB
@@ -166,10 +168,14 @@ class S3Settings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a run ends."""
+    """How a run goes on, and how it ends."""
 
     grace_s: Annotated[float, Range(0, "1d")] = 5.0
     """After Ctrl-C, how long items in hand may take to finish."""
+    refresh: bool = False
+    """Walk from the start again: find new items wherever they stand, and fetch changed ones again."""
+    change_filter: bool = False
+    """Let this run have other filters than the mirror had."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from stacmirror.ledger.home import LEDGER, ledger_path, state_folder
 from stacmirror.ledger.lock import owner
 from stacmirror.ledger.reader import LedgerReader
 from stacmirror.model import AbsentKey, Counts, FailedAsset, FailureCount
@@ -32,8 +33,8 @@ def read_status(target: str) -> MirrorStatus:
     Raises: UsageError when there is none; TargetInUse when its ledger is foreign or unreadable.
     """
     record = read_record(target)
-    folder = os.path.join(target, STATE_FOLDER)
-    ledger = LedgerReader(os.path.join(folder, "ledger.sqlite"))
+    folder = state_folder(os.path.join(target, STATE_FOLDER))
+    ledger = LedgerReader(os.path.join(folder, LEDGER))
     try:
         return MirrorStatus(
             source=str(record.get("source", "")),
@@ -52,7 +53,7 @@ def read_status(target: str) -> MirrorStatus:
 def read_failed(target: str) -> Iterator[FailedAsset]:
     """Give every asset that the mirror in `target` lacks. Raises: as `read_status`."""
     read_record(target)
-    ledger = LedgerReader(os.path.join(target, STATE_FOLDER, "ledger.sqlite"))
+    ledger = LedgerReader(ledger_path(os.path.join(target, STATE_FOLDER)))
     try:
         yield from ledger.failed_assets()
     finally:

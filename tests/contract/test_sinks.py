@@ -190,3 +190,31 @@ async def test_two_parts_of_one_name_do_not_meet(make: Callable[[], Sink], tmp_p
     for unit in (UNIT, other):
         sink.reveal(unit, {"C.tif": "C.tif"})
     assert tree(tmp_path) == {"labels/a/C.tif": b"one", "labels/b/C.tif": b"two"}
+
+
+def test_a_file_can_be_read_staged_or_in_place(make: Callable[[], Sink]) -> None:
+    """What is staged comes first, then what is visible under that name; None where there is neither."""
+    sink = make()
+    assert sink.read(UNIT, "A.tif") is None
+    sink.stage(UNIT, FILES)
+    assert sink.read(UNIT, "deep/er/B.tif") == b"the second"
+    publish(sink, UNIT, NAMES)
+    assert sink.read(Unit("other", UNIT.folder), "A.tif") == b"the first"
+    again = Unit("1-9", UNIT.folder)
+    sink.stage(again, [("A.tif", b"anew")])
+    assert sink.read(again, "A.tif") == b"anew"
+
+
+def test_a_visible_file_is_replaced_by_one_that_is_staged_again(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """A folder that is visible keeps its other files; the one that was staged again is there whole, in one step."""
+    sink = make()
+    sink.stage(UNIT, FILES)
+    publish(sink, UNIT, NAMES)
+    (tmp_path / "labels" / "a" / "A.tif").write_bytes(b"cut")
+    held_open = (tmp_path / "labels" / "a" / "A.tif").open("rb")
+    again = Unit("1-9", UNIT.folder)
+    sink.stage(again, [("A.tif", b"the first")])
+    publish(sink, again, NAMES)
+    assert tree(tmp_path) == EXPECTED
+    assert held_open.read() == b"cut"  # replaced, not written over
+    held_open.close()

@@ -195,7 +195,7 @@ class Bench:
             "sweeps": 1,
             "sync_every": 0.02,
             "connect_timeout": 5,
-            "stall_timeout": 0.4,
+            "stall_timeout": 10,
             "missing_after": 1000,
         }
         chosen.update(values)

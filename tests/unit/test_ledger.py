@@ -147,7 +147,7 @@ def test_an_item_costs_at_most_600_bytes(tmp_path: Path, capsys: pytest.CaptureF
             for n in range(start, start + 500):
                 name = f"bigearthnet_v1_source_S2A_MSIL2A_20170613T101031_{n // 90}_{n % 90}"
                 unit = Unit(f"1-{n:x}", f"bigearthnet_v1_source/{name}")
-                entries.append(ItemOutcome(None, [linked(name, unit=unit, stored=BANDS)]))
+                entries.append(outcome(record(name, collection="bigearthnet_v1_source", unit=unit, stored=BANDS)))
             commit(store, *entries)
     bytes_an_item = (tmp_path / "ledger.sqlite").stat().st_size / items
     with capsys.disabled():
@@ -264,7 +264,7 @@ def test_a_listing_by_position_is_walked_again_from_its_start(tmp_path: Path) ->
         at = Cursor("offset=1", "position")
         commit(store, a_page(0, 1, next=at), outcome(record("a")), a_page(1, 1, cursor=at))
         point = store.resume_point()
-        assert (point.number, point.cursor, point.matched) == (0, START, 0)
+        assert (point.number, point.first, point.cursor, point.matched, point.again) == (2, 2, START, 0, True)
         assert store.known([ItemKey("labels", "a")])[ItemKey("labels", "a")].unmet
 
 

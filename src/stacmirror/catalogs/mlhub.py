@@ -13,7 +13,14 @@ from urllib.parse import unquote
 from stacmirror.catalogs.page_size import PageSize
 from stacmirror.catalogs.parse import OWNERS, Context, parse_collection, parse_collections, parse_item, parse_page
 from stacmirror.catalogs.stac_api import ApiRoot, Asker, ask_by_hand, cursor_of, resolve, set_parameters
-from stacmirror.errors import LoginRefused, SourceError, SourceUnreachable, SourceUnreadable, TransferError
+from stacmirror.errors import (
+    CursorRefused,
+    LoginRefused,
+    SourceError,
+    SourceUnreachable,
+    SourceUnreadable,
+    TransferError,
+)
 from stacmirror.interfaces import Clock, Reply
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page
 from stacmirror.redact import redact_url
@@ -22,6 +29,8 @@ from stacmirror.retry import GONE_STATUSES, RetryPolicy, error_for_status, with_
 _HEADERS = {"accept": "application/geo+json, application/json"}
 _KEY_HINT = "put the key in MLHUB_API_KEY, in ~/.mlhub/profiles, or in a file named by --key-file"
 _UNREADABLE = "unreadable"
+_CURSOR_STATUSES = frozenset({400, 404, 410, 422})
+"""What servers say to a cursor that they did not give, or not lately."""
 _REFUSALS_MAX = 20
 """Items refused one after another, after which the key itself counts as refused."""
 
@@ -72,7 +81,8 @@ class MlhubCatalog:
         An empty page with a `next` is a page like others; a `next` without an href ends the listing. Where the server
         cannot give so many items at once, fewer are asked for, from then on.
 
-        Raises: LoginRefused; SourceUnreachable and SourceUnreadable after the last attempt, naming the page.
+        Raises: LoginRefused; SourceUnreachable and SourceUnreadable after the last attempt, naming the page;
+                CursorRefused where it is the cursor that the server does not take.
         Cancel: safe at any await.
         """
         items_url = self._root.items_url(self._collection)
@@ -98,7 +108,13 @@ class MlhubCatalog:
             next_cursor = self._next(parsed.next_href, parsed.next_method, parsed.next_token, url)
             return Page(parsed.items, next_cursor, parsed.total)
 
-        return await self._ask(url_now, read, shrinks=shrinks)
+        try:
+            return await self._ask(url_now, read, shrinks=shrinks)
+        except SourceUnreachable as error:
+            cause = error.__cause__
+            if cursor != START and isinstance(cause, TransferError) and cause.status in _CURSOR_STATUSES:
+                raise CursorRefused(error.message, hint=error.hint) from error
+            raise
 
     async def item(self, key: ItemKey, href: str = "") -> Item | None:
         """Return one item with fresh links: by `href` where that is the API's own, else by the URL of its key.

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from stacmirror import __version__
-from stacmirror.cli import config_show, demo, listings, mirror, simulate, status, tune
+from stacmirror.cli import config_show, demo, listings, manifest, mirror, simulate, status, tune, verify
 from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.screen import without_secrets
 from stacmirror.cli.session import Session, emit, emit_json, say
@@ -51,6 +51,7 @@ def stacmirror(
     stacmirror mirror mlhub:bigearthnet_v1_labels DEST --api-url URL
     stacmirror resume DEST           go on where it stopped
     stacmirror status DEST           what is there, what is not
+    stacmirror verify DEST           is it whole? against the ledger, by size or --deep by digest
     """
     if ctx.invoked_subcommand is None:
         sys.stdout.write(ctx.get_help() + "\n")
@@ -62,6 +63,8 @@ app.command("demo", epilog=epilog())(demo.demo)
 app.command("mirror", epilog=epilog())(mirror.mirror)
 app.command("resume", epilog=epilog())(mirror.resume)
 app.command("status", epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
+app.command("verify", epilog=epilog("all is there, and whole", 1, 2, 6, 7, 9, 130, 143))(verify.verify)
+app.command("manifest", epilog=epilog("listed", 1, 2, 6, 7, 9, 130, 143))(manifest.manifest)
 app.command("collections", epilog=_LISTED)(listings.collections)
 app.command("classes", epilog=_LISTED)(listings.classes)
 app.command("tune", epilog=epilog("measured, or a cap was reached", 1, 2, 4, 5, 130))(tune.tune)

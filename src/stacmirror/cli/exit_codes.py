@@ -16,9 +16,13 @@ EXIT_CODES = {
     143: "terminated (SIGTERM); resumable",
 }
 
+_OTHER_CODES = {7: "damage was found"}
+"""Codes that no run ends with."""
+
 
 def epilog(zero: str = "", *others: int) -> str:
-    """Return the exit codes as one block for a help page: all, or what 0 means there, and those of `others`."""
-    codes = {0: zero, **{code: EXIT_CODES[code] for code in others}} if zero else EXIT_CODES
+    """Return the exit codes as one block for a help page: a run's, or what 0 means there, and those of `others`."""
+    known = EXIT_CODES | _OTHER_CODES
+    codes = {0: zero, **{code: known[code] for code in others}} if zero else EXIT_CODES
     lines = [f"  {code:>3}  {meaning}" for code, meaning in codes.items()]
     return "Exit codes:\n" + "\n".join(lines)

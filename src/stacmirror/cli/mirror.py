@@ -11,7 +11,19 @@ from stacmirror.cli import access, config
 from stacmirror.cli.checks import check_settings
 from stacmirror.cli.config import Resolved
 from stacmirror.cli.opening import Warnings, open_run
-from stacmirror.cli.options import ACCESS, FILTERS, LOOK, PLACE, TUNING, ConfigFile, Json, Quiet, Verbose, takes
+from stacmirror.cli.options import (
+    ACCESS,
+    FILTERS,
+    GOING_ON,
+    LOOK,
+    PLACE,
+    TUNING,
+    ConfigFile,
+    Json,
+    Quiet,
+    Verbose,
+    takes,
+)
 from stacmirror.cli.session import Look, Session, session_of
 from stacmirror.settings import Settings
 
@@ -19,7 +31,7 @@ Source = Annotated[str, typer.Argument(metavar="SOURCE", help="What to mirror: m
 Dest = Annotated[str, typer.Argument(metavar="DEST", help="The mirror's folder.", show_default=False)]
 
 
-@takes(FILTERS, PLACE, TUNING, ACCESS, LOOK)
+@takes(FILTERS, PLACE, GOING_ON, TUNING, ACCESS, LOOK)
 def mirror(
     ctx: typer.Context,
     source: Source,
@@ -48,7 +60,8 @@ def mirror(
 
 @takes(
     FILTERS.only("max_items"),
-    PLACE.only("incomplete"),
+    PLACE.only("incomplete", "state_dir"),
+    GOING_ON,
     TUNING,
     ACCESS,
     LOOK,
@@ -65,6 +78,7 @@ def resume(
     """Go on with a mirror where it stopped, with the settings it was started with. Nothing is fetched twice.
 
     stacmirror resume ben
+    stacmirror resume ben --refresh
     stacmirror resume ben --workers 128 --rate 200/s
     """
     look = Look(json, quiet, verbose)

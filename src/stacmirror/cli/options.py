@@ -43,7 +43,7 @@ class Group:
 
 
 FILTERS = Group(
-    "Filters (what is mirrored; fixed for a mirror)",
+    "Filters (what is mirrored; fixed for a mirror, but for --change-filter)",
     (
         Flag("label_class", "Items with any of these labels; repeat.", "NAME"),
         Flag(
@@ -60,6 +60,7 @@ FILTERS = Group(
         Flag("asset", "Fetch only asset keys like B0*; repeat.", "GLOB"),
         Flag("exclude_asset", "Leave out asset keys like this; repeat.", "GLOB"),
         Flag("item", "Keep only the item with this id; repeat.", "ID"),
+        Flag("change_filter", "Other filters than before: fetches what more they want; what is here stays."),
     ),
 )
 PLACE = Group(
@@ -71,8 +72,13 @@ PLACE = Group(
             "Path with {collection} {item_id} {asset_key} {ext} {hash2}; implies --layout template.",
             "PATH",
         ),
+        Flag("state_dir", "Keep the ledger in this folder (a local disk); DEST remembers it.", "DIR"),
         Flag("incomplete", "show or hide items that lack assets at the end.", "HOW"),
     ),
+)
+GOING_ON = Group(
+    "Going on",
+    (Flag("refresh", "Walk from the start again: new items wherever they are listed, and changed ones."),),
 )
 TUNING = Group(
     "Tuning",

@@ -118,13 +118,14 @@ def listing_words(counts: Counts) -> str:
     """Return whether the listing was read to its end, and what the server says there is."""
     state: ListingState = counts.listing
     words = "read to its end" if state.ended else "not read to its end"
+    gone = f"; {format_count(state.gone)} of the items here are listed no more: kept" if state.gone else ""
     if state.server_total is None:
-        return f"{words}; the server names no total"
+        return f"{words}; the server names no total{gone}"
     words += f"; the server says {format_count(state.server_total)} items"
-    missing = state.server_total - (counts.items.listed - counts.items.duplicate)
+    missing = state.server_total - (counts.items.listed - counts.items.duplicate - state.gone)
     if state.ended and missing:
         words += f", {format_count(abs(missing))} {'more' if missing > 0 else 'fewer'} than it listed"
-    return words
+    return words + gone
 
 
 def aligned(rows: Sequence[tuple[str, str]]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -17,8 +17,10 @@ import msgspec
 
 from stacmirror.errors import TargetInUse
 from stacmirror.ledger import schema
+from stacmirror.ledger.documents import read_documents
 from stacmirror.ledger.samples import ITEM_ROWS, sampled_rows
 from stacmirror.ledger.schema import COMMITTED, HELD, UNMET
+from stacmirror.ledger.whole import refuse_cut_short
 from stacmirror.model import (
     AbsentKey,
     AssetCounts,
@@ -36,6 +38,8 @@ from stacmirror.model import (
     Unit,
 )
 
+_FAILED_AT_ONCE = 1000
+
 
 class LedgerReader:
     """What a ledger says.
@@ -47,12 +51,17 @@ class LedgerReader:
         self.path = path
         self._lock = threading.Lock()
         self.run = 0
+        self.on_damaged: Callable[[str], None] = _say_nothing
+        """Hears once of each row whose checksum is wrong: its item is fetched again."""
+        self._damaged: set[ItemKey] = set()
+        refuse_cut_short(path)
         try:
             self._read = sqlite3.connect(
                 f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
         except sqlite3.Error as error:
             raise _unreadable(error, path) from error
+        self._read.text_factory = schema.text
         try:
             refuse_foreign(self._read, path)
         except BaseException:
@@ -81,33 +90,31 @@ class LedgerReader:
         return str(rows[0][0]) if rows else None
 
     def known(self, keys: Sequence[ItemKey]) -> dict[ItemKey, KnownItem]:
-        """See `interfaces.Ledger.known`."""
+        """See `interfaces.Ledger.known`. A damaged row is none: its item is fetched again, and the row rewritten."""
         found: dict[ItemKey, KnownItem] = {}
         with self._reading() as connection:
+            first = _walk_first(connection)
             for key in keys:
                 row = connection.execute(
-                    "SELECT i.page, i.stored + i.absent + i.assumed, i.failed FROM item i JOIN collection c"
-                    " ON c.n = i.collection WHERE i.hash = ? AND i.id = ? AND c.id = ?",
+                    "SELECT i.page, i.stored + i.absent + i.assumed, i.failed, i.run, i.receipts, i.sources, i.crc"
+                    " FROM item i JOIN collection c ON c.n = i.collection WHERE i.hash = ? AND i.id = ? AND c.id = ?",
                     (schema.key_hash(key), key.id, key.collection),
                 ).fetchone()
-                if row is not None:
-                    found[key] = KnownItem(row[0] == UNMET, row[0] is not None, row[1], row[2])
+                if row is not None and self._is_sound(key, *row[4:]):
+                    page = UNMET if row[0] is None else row[0]
+                    found[key] = KnownItem(
+                        row[0] is not None and page < first, row[0] is not None, row[1], row[2], page, row[3]
+                    )
         return found
 
-    def asset_keys(self, key: ItemKey) -> frozenset[str]:
-        """See `interfaces.Ledger.asset_keys`."""
-        rows = self._rows(
-            "SELECT i.n, i.receipts FROM item i JOIN collection c ON c.n = i.collection"
-            " WHERE i.hash = ? AND i.id = ? AND c.id = ?",
-            (schema.key_hash(key), key.id, key.collection),
-        )
-        found: set[str] = set()
-        for n, blob in rows:
-            stored, absent = schema.unpack(blob)  # type: ignore[arg-type]
-            found.update(receipt.key for receipt in stored)
-            found.update(outcome.key for outcome in absent)
-            found.update(str(failed) for (failed,) in self._rows("SELECT key FROM failure WHERE item = ?", (n,)))
-        return frozenset(name for name in found if not name.startswith("@"))
+    def _is_sound(self, key: ItemKey, receipts: object, sources: object, crc: object) -> bool:
+        """Hold a row against its checksum, and say it once where that is wrong."""
+        if schema.is_sound(key, receipts, sources, crc):
+            return True
+        if key not in self._damaged:
+            self._damaged.add(key)
+            self.on_damaged(f"the ledger's row of {key} is damaged: the item is fetched again")
+        return False
 
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
         """See `interfaces.Ledger.lacking`."""
@@ -118,6 +125,25 @@ class LedgerReader:
             ).fetchall()
             names = dict(connection.execute("SELECT n, id FROM collection"))
             return [self._lacking_item(row, names) for row in rows]
+
+    def rows(self, keys: Sequence[ItemKey]) -> dict[ItemKey, LackingItem]:
+        """See `interfaces.Ledger.rows`."""
+        found: dict[ItemKey, LackingItem] = {}
+        with self._reading() as connection:
+            names = dict(connection.execute("SELECT n, id FROM collection"))
+            for key in keys:
+                row = connection.execute(
+                    f"{ITEM_ROWS} WHERE i.hash = ? AND i.id = ? AND c.id = ?",
+                    (schema.key_hash(key), key.id, key.collection),
+                ).fetchone()
+                if row is not None:
+                    found[key] = self._lacking_item(row, names)
+        return found
+
+    def documents(self, keys: Sequence[ItemKey]) -> dict[ItemKey, bytes]:
+        """See `interfaces.Ledger.documents`."""
+        with self._reading() as connection:
+            return read_documents(connection, keys)
 
     def samples(self, collection: str, key: str) -> list[LackingItem]:
         """See `interfaces.Ledger.samples`."""
@@ -134,9 +160,10 @@ class LedgerReader:
         return item
 
     def _lacking_item(self, row: tuple[object, ...], names: dict[int, str]) -> LackingItem:
-        n, collection, id_, unit, folder, exclusive, state, page, blob, sources, documented = row
+        n, collection, id_, unit, folder, exclusive, state, page, blob, sources, documented, crc = row
         key = ItemKey(str(collection), str(id_))
-        stored, absent = schema.unpack(blob)  # type: ignore[arg-type]
+        sound = self._is_sound(key, blob, sources, crc)
+        stored, absent = schema.unpack(blob) if sound else ([], [])  # type: ignore[arg-type]
         failures = self._read.execute(
             "SELECT key, kind, message, attempts, permanent, run FROM failure WHERE item = ?", (n,)
         ).fetchall()
@@ -148,9 +175,11 @@ class LedgerReader:
             page=page if isinstance(page, int) else None,
             stored=stored,
             absent=absent,
-            failed=[Failed(key, kind, message, n, bool(permanent)) for key, kind, message, n, permanent, _ in failures],
-            sources=tuple(ItemKey(names[number], id_) for number, id_ in source_pairs(sources)),
-            earlier=any(run < self.run for *_, run in failures),
+            failed=[Failed(key, kind, message, n, bool(permanent)) for key, kind, message, n, permanent, _ in failures]
+            if sound
+            else [Failed("@item", schema.DAMAGED, schema.DAMAGED_ROW, 0)],
+            sources=tuple(ItemKey(names[number], id_) for number, id_ in source_pairs(sources)) if sound else (),
+            earlier=not sound or any(run < self.run for *_, run in failures),
             documented=bool(documented),
         )
 
@@ -179,22 +208,28 @@ class LedgerReader:
         return [FailureCount(str(key), str(kind), int(count)) for key, kind, count in rows]  # type: ignore[call-overload]
 
     def failed_assets(self) -> Iterator[FailedAsset]:
-        """Give every asset that is missing now, by item; holds one row at a time."""
-        with self._reading() as connection:
-            for row in connection.execute(
-                "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at FROM failure f"
-                " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection ORDER BY f.item, f.key"
-            ):
-                yield FailedAsset(*row)
+        """Give every asset that is missing now, by item; a reader that stops to look holds nothing open."""
+        after: tuple[object, object] = (0, "")
+        while rows := self._rows(
+            "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at, f.item FROM failure f"
+            " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection"
+            f" WHERE (f.item, f.key) > (?, ?) ORDER BY f.item, f.key LIMIT {_FAILED_AT_ONCE}",
+            after,
+        ):
+            for row in rows:
+                yield FailedAsset(*row[:7])  # type: ignore[arg-type]
+            after = rows[-1][7], rows[-1][2]
 
     def absences(self) -> list[AbsentKey]:
         """Return the keys that items list and the source does not have. Reads every row that lacks one."""
         counts: dict[tuple[str, str], list[int]] = {}
         with self._reading() as connection:
-            for collection, blob in connection.execute(
-                "SELECT c.id, i.receipts FROM item i JOIN collection c ON c.n = i.collection"
+            for collection, id_, blob, sources, crc in connection.execute(
+                "SELECT c.id, i.id, i.receipts, i.sources, i.crc FROM item i JOIN collection c ON c.n = i.collection"
                 " WHERE i.absent + i.assumed > 0"
             ):
+                if not schema.is_sound(ItemKey(collection, id_), blob, sources, crc):
+                    continue  # nobody knows what it lacks
                 for index, keys in enumerate(schema.unpack_absent(blob)):
                     for key in keys:
                         counts.setdefault((collection, key), [0, 0])[index] += 1
@@ -207,14 +242,20 @@ class LedgerReader:
             "SELECT coalesce(sum(listed), 0), coalesce(sum(filtered), 0), coalesce(sum(duplicate), 0) FROM page"
         )[0]
         # Rows whose page waits to be walked again: a page that was walked for fewer items does not unlist the others.
-        unmet = self._count(f"SELECT count(*) FROM item WHERE page = {UNMET}")
+        unmet = self._count(f"SELECT count(*) FROM item WHERE page < {self._walk_first()}")
         items = counts.items
         items.listed, items.filtered, items.duplicate = (int(value) for value in pages)  # type: ignore[call-overload]
         items.listed += unmet
         items.pending = items.listed - items.filtered - items.duplicate - items.complete - items.incomplete
         total = self.meta("server_total")
-        counts.listing = ListingState(self.meta("listing_ended") == "1", int(total) if total else None)
+        ended = self.meta("listing_ended") == "1"
+        walked = not self._count("SELECT count(*) FROM page WHERE settled = 0")
+        counts.listing = ListingState(ended, int(total) if total else None, unmet if ended and walked else 0)
         return counts
+
+    def _walk_first(self) -> int:
+        with self._reading() as connection:
+            return _walk_first(connection)
 
     def run_counts(self) -> Counts:
         """See `interfaces.Ledger.run_counts`: complete and incomplete items, and their assets, of this run's rows."""
@@ -288,6 +329,10 @@ class LedgerReader:
         self._read.close()
 
 
+def _say_nothing(message: str) -> None:
+    pass
+
+
 def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
     """Refuse what is no ledger of this version, before anything is written. Raises: TargetInUse."""
     try:
@@ -297,14 +342,25 @@ def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
         raise _unreadable(error, path) from error
     if application != schema.APPLICATION_ID:
         raise TargetInUse(f"{path} is not a ledger of stacmirror", hint="choose another target folder")
-    if version != schema.VERSION:
+    if version > schema.VERSION:
         raise TargetInUse(
             f"{path} has version {version}, this program knows {schema.VERSION}", hint="use the newer stacmirror"
+        )
+    if version != schema.VERSION:
+        raise TargetInUse(
+            f"{path} has version {version}, this program reads {schema.VERSION}",
+            hint="`stacmirror resume` brings it up to date",
         )
 
 
 def _unreadable(error: Exception, path: str) -> TargetInUse:
     return TargetInUse(f"{path} is not a readable ledger: {error}", hint="is it another program's, or damaged?")
+
+
+def _walk_first(connection: sqlite3.Connection) -> int:
+    """Return the number of the first page of the walk under way: items of pages below it are unmet."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'walk_first'").fetchone()
+    return int(row[0]) if row is not None else 0
 
 
 def source_pairs(packed: object) -> list[tuple[int, str]]:

@@ -49,6 +49,15 @@ class ItemRows:
         self._collections: dict[str, int] = {id_: n for n, id_ in db.execute("SELECT n, id FROM collection")}
         self._documents: list[tuple[int, bytes]] = []
 
+    def remembered(self) -> dict[str, int]:
+        """Return what is kept in memory, for `restore` when a transaction fails."""
+        return dict(self._collections)
+
+    def restore(self, remembered: dict[str, int]) -> None:
+        """Go back to what `remembered` returned."""
+        self._collections = remembered
+        self._documents = []
+
     def put_item(self, record: ItemRecord, place_new: Callable[[], Place] | None = None) -> Place | None:
         """Write one item's row, new or again; its document waits for `put_documents`.
 
@@ -148,15 +157,31 @@ class ItemRows:
         )
         self._put_unverified(n, stored, is_new=False)
 
+    def put_damaged(self, n: int) -> None:
+        """Make a row whose checksum is wrong one of an item that was never fetched: a sweep brings all of it again."""
+        self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
+        self._db.execute(
+            "INSERT INTO failure VALUES(?,?,?,?,?,?,?,?)",
+            (n, "@item", schema.DAMAGED, schema.DAMAGED_ROW, 0, 0, self.run - 1, time.time()),
+        )
+        self._db.execute(
+            "UPDATE item SET sources = NULL, state = ?, unit = NULL WHERE n = ?",
+            (INCOMPLETE, n),
+        )
+        self.put_receipts(n, [], [])
+
     def forgive(self, entry: Forgiven) -> dict[str, Unit]:
         """Turn the failures of a key that exists nowhere into absences; return the held units this touches."""
         touched: dict[str, Unit] = {}
         rows = self._db.execute(
-            "SELECT i.n, i.receipts, i.unit, i.exclusive FROM failure f JOIN item i ON i.n = f.item"
+            "SELECT i.n, i.id, i.receipts, i.sources, i.crc, i.unit, i.exclusive FROM failure f"
+            " JOIN item i ON i.n = f.item"
             f" WHERE f.key = ? AND f.kind IN {_ABSENT_KINDS} AND i.collection = ?",
             (entry.key, self.collection(entry.collection)),
         ).fetchall()
-        for n, blob, unit_id, exclusive in rows:
+        for n, id_, blob, sources, crc, unit_id, exclusive in rows:
+            if not schema.is_sound(ItemKey(entry.collection, id_), blob, sources, crc):
+                continue  # a sweep fetches all of it again
             stored, absent = schema.unpack(blob)
             self._db.execute("DELETE FROM failure WHERE item = ? AND key = ?", (n, entry.key))
             self.put_receipts(n, stored, [*absent, Absent(entry.key)])
@@ -169,10 +194,16 @@ class ItemRows:
     def doubt(self, entry: Doubted) -> None:
         """Turn the absences of a key that does exist into failures of an earlier run: a sweep asks again."""
         rows = self._db.execute(
-            "SELECT n, receipts FROM item WHERE absent + assumed > 0 AND collection = ?",
+            "SELECT n, id, receipts, sources, crc FROM item WHERE absent + assumed > 0 AND collection = ?",
             (self.collection(entry.collection),),
         )
-        for n in [n for n, blob in rows if any(entry.key in keys for keys in schema.unpack_absent(blob))]:
+        doubted = [
+            n
+            for n, id_, blob, sources, crc in rows
+            if schema.is_sound(ItemKey(entry.collection, id_), blob, sources, crc)
+            and any(entry.key in keys for keys in schema.unpack_absent(blob))
+        ]
+        for n in doubted:
             self._doubt_row(n, entry.key)
 
     def _doubt_row(self, n: int, key: str) -> None:

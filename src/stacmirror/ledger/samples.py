@@ -11,10 +11,11 @@ import sqlite3
 from collections.abc import Iterator
 
 from stacmirror.ledger import schema
+from stacmirror.model import ItemKey
 
 ITEM_ROWS = (
     "SELECT i.n, c.id, i.id, i.unit, i.folder, i.exclusive, i.state, i.page, i.receipts, i.sources,"
-    " i.document IS NOT NULL FROM item i JOIN collection c ON c.n = i.collection"
+    " i.document IS NOT NULL, i.crc FROM item i JOIN collection c ON c.n = i.collection"
 )
 """What an item of the ledger is read from."""
 
@@ -34,6 +35,14 @@ def sampled_rows(connection: sqlite3.Connection, collection: str, key: str) -> I
             f" AND i.unit IS NULL AND c.id = ? ORDER BY i.n {order} LIMIT {_LOOK_AT_MAX}",
             (start, collection),
         )
-        row = next((row for row in rows if key in schema.unpack_absent(row[8])[kind == "assumed"]), None)
+        row = next((row for row in rows if _is_sound(row) and _has_absent(row, key, kind)), None)
         if row is not None:
             yield row
+
+
+def _is_sound(row: tuple[object, ...]) -> bool:
+    return schema.is_sound(ItemKey(str(row[1]), str(row[2])), row[8], row[9], row[11])
+
+
+def _has_absent(row: tuple[object, ...], key: str, kind: str) -> bool:
+    return key in schema.unpack_absent(row[8])[kind == "assumed"]  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """What the ledger file holds: tables, version, and the packed form of an item's receipts.
 
-Used by `store` only. Changing anything here means a new VERSION and a step in `upgrade`.
+Used by the ledger only. Changing anything here means a new VERSION and a step in `migrate`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from stacmirror.errors import TargetInUse
 from stacmirror.model import Absent, ItemKey, Receipt
 
 APPLICATION_ID = 0x53744D72  # "StMr": tells our files from other SQLite files
-VERSION = 1
+VERSION = 2
 
 HELD, STAGED, COMMITTED, INCOMPLETE = range(4)
 """States of an item's row: assets failed, bytes stay staged; about to be revealed; there; there but for some assets."""
 
 UNMET = -1
 """`item.page` of an item whose page must be walked again; NULL is an item that no page listed (a linked one)."""
+
+DAMAGED = "damaged"
+"""The kind of failure of what was there and is not whole any more: files that `verify` found, rows with a wrong sum."""
+DAMAGED_ROW = "its row in the ledger was damaged"
 
 TABLES = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -52,7 +56,7 @@ CREATE INDEX item_hash ON item(hash);
 CREATE INDEX item_place ON item(place) WHERE place IS NOT NULL;
 CREATE INDEX item_unit ON item(unit) WHERE unit IS NOT NULL;
 CREATE INDEX item_lacking ON item(n) WHERE failed > 0;
-CREATE INDEX item_unmet ON item(n) WHERE page = -1;
+CREATE INDEX item_page ON item(page) WHERE page IS NOT NULL;
 CREATE TABLE path(hash INTEGER PRIMARY KEY, item_hash INTEGER NOT NULL);  -- files outside folders of their own
 CREATE TABLE failure(
   item INTEGER NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
@@ -63,7 +67,6 @@ CREATE TABLE page(
   number INTEGER PRIMARY KEY, cursor TEXT NOT NULL, kind TEXT NOT NULL,
   listed INTEGER NOT NULL, filtered INTEGER NOT NULL, duplicate INTEGER NOT NULL, queued INTEGER NOT NULL,
   partial INTEGER NOT NULL, settled INTEGER NOT NULL,
-  first_item INTEGER NOT NULL,  -- rows of this page's items are above this number
   last INTEGER NOT NULL         -- 1: it has no next page
 );
 CREATE INDEX page_open ON page(number) WHERE settled = 0;
@@ -191,6 +194,18 @@ def checksum(key: ItemKey, receipts: bytes, sources: str | None) -> int:
     """Return the row's checksum: it covers the identity too, so that no blob passes under another item's id."""
     crc = zlib.crc32(f"{key.collection}\0{key.id}\0{sources or ''}".encode("utf-8", "surrogatepass"))
     return zlib.crc32(receipts, crc)
+
+
+def text(content: bytes) -> str:
+    """Return a text of the ledger; one that is damaged must not hide the rows behind it."""
+    return content.decode("utf-8", "replace")
+
+
+def is_sound(key: ItemKey, receipts: object, sources: object, crc: object) -> bool:
+    """Return whether a row is as it was written. SQLite's pages have no checksum of their own."""
+    if not isinstance(receipts, bytes) or not (sources is None or isinstance(sources, str)):
+        return False
+    return checksum(key, receipts, sources) == crc
 
 
 def _damaged() -> TargetInUse:

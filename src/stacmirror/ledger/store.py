@@ -7,21 +7,26 @@ folders that differ only by case are both given out.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
+from stacmirror.ledger.migrate import migrate
 from stacmirror.ledger.pages import Pages
 from stacmirror.ledger.places import Places
 from stacmirror.ledger.reader import LedgerReader, refuse_foreign
+from stacmirror.ledger.reserve import Reserve
 from stacmirror.ledger.rows import ItemRows
 from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
+from stacmirror.ledger.whole import refuse_cut_short
 from stacmirror.model import (
     Doubted,
     Forgiven,
+    ItemKey,
     ItemOutcome,
     ItemRecord,
     LedgerEntry,
@@ -30,13 +35,21 @@ from stacmirror.model import (
     ResumePoint,
     Reveal,
     Unit,
+    WalkAgain,
 )
+
+_WAL_MAX_BYTES = 8 << 20
+"""SQLite folds the WAL at 4 MiB by itself, but begins it anew only at a moment without readers."""
 
 
 class LedgerStore(LedgerReader):
     """Implements `interfaces.Ledger`. Make it in one thread and `write` from one thread; read from any."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, still_ours: Callable[[], None] = lambda: None) -> None:
+        """Open or make the ledger at `path`. `still_ours` is asked before each write, and raises where it is not."""
+        self._still_ours = still_ours
+        self._reserve = Reserve(os.path.dirname(path))
+        refuse_cut_short(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -49,6 +62,7 @@ class LedgerStore(LedgerReader):
             self._items = ItemRows(self._db, self.run)
             self._pages = Pages(self._db, self._items)
             self._places = Places(self._db, self._items)
+            self._reserve.keep()
         except BaseException:
             self._db.close()
             raise
@@ -57,6 +71,7 @@ class LedgerStore(LedgerReader):
         try:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 schema.create(self._db)
+            migrate(self._db)
             refuse_foreign(self._db, path)  # before the first pragma that changes the file
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
             self._db.execute(schema.UNVERIFIED)  # ledgers of earlier builds have none
@@ -67,11 +82,25 @@ class LedgerStore(LedgerReader):
 
     def staged(self) -> list[Reveal]:
         """Return the units whose rows are `staged`: their bytes were synced, only the reveal may be missing."""
+        self._mend_units()
         return self._reveals("state = ?", (STAGED,))
 
     def held(self) -> list[Reveal]:
         """Return every held unit with its names: what a sweep builds on."""
+        self._mend_units()
         return self._reveals("state = ?", (HELD,))
+
+    def _mend_units(self) -> None:
+        """Let go of unrevealed rows whose checksum is wrong: which files they have staged cannot be known."""
+        rows = self._rows(
+            "SELECT i.n, c.id, i.id, i.receipts, i.sources, i.crc FROM item i JOIN collection c ON c.n = i.collection"
+            " WHERE i.unit IS NOT NULL"
+        )
+        damaged = [row[0] for row in rows if not self._is_sound(ItemKey(str(row[1]), str(row[2])), *row[3:])]
+        if damaged:
+            with self._transaction():
+                for n in damaged:
+                    self._items.put_damaged(int(n))  # type: ignore[call-overload]
 
     def forget_unit(self, unit_id: str) -> None:
         """Turn the receipts of a held unit whose staged files are gone into failures, to be fetched again."""
@@ -90,6 +119,11 @@ class LedgerStore(LedgerReader):
         with self._transaction():
             return self._pages.resume_point()
 
+    def begin_walk(self, *, refresh: bool = False, widen: bool = False) -> None:
+        """Make the next walk start anew: to hold items against the catalog, or to fetch more of each (`widen`)."""
+        with self._transaction():
+            self._pages.begin_walk(refresh=refresh, widen=widen)
+
     def set_listing(self, listing: ListingState) -> None:
         """Remember whether the last page was seen and what total the server says."""
         self._set_meta("listing_ended", "1" if listing.ended else "0")
@@ -103,7 +137,21 @@ class LedgerStore(LedgerReader):
     # -- groups --------------------------------------------------------------------------------------------
 
     def write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
-        """See `interfaces.Ledger.write`."""
+        """See `interfaces.Ledger.write`. On a full disk the reserve is given up for this last group."""
+        before = self._items.remembered(), self._pages.remembered()
+        try:
+            reveals = self._write(entries, in_place)
+        except TargetUnwritable as error:
+            self._items.restore(before[0])
+            self._pages.restore(before[1])
+            full = getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_FULL"
+            if not full or not self._reserve.free():
+                raise
+            reveals = self._write(entries, in_place)
+        self._fold_wal()
+        return reveals
+
+    def _write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
         touched: dict[str, Unit] = {}
         reveals: list[Reveal] = []
         # A doubt may turn a row of this very group into one that lacks an asset: then all is decided at the end.
@@ -123,6 +171,8 @@ class LedgerStore(LedgerReader):
                         self._pages.count_off(entry.page)
                 elif isinstance(entry, PageRecord):
                     self._pages.put_page(entry)
+                elif isinstance(entry, WalkAgain):
+                    self._pages.walk_again(entry.first)
                 elif isinstance(entry, Forgiven):
                     touched.update(self._items.forgive(entry))
                 elif isinstance(entry, Doubted):
@@ -161,6 +211,17 @@ class LedgerStore(LedgerReader):
             [(unit.id,) for unit in units],
         )
 
+    def _fold_wal(self) -> None:
+        """Begin the WAL anew where readers have kept SQLite from it. Waits for readers for a moment at most."""
+        try:
+            if os.stat(f"{self.path}-wal").st_size > _WAL_MAX_BYTES:
+                self._db.execute("PRAGMA busy_timeout = 500")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (OSError, sqlite3.Error):
+            return  # what was written is durable in the WAL as well
+        finally:
+            self._db.execute("PRAGMA busy_timeout = 5000")
+
     # -- transactions --------------------------------------------------------------------------------------
 
     def _set_meta(self, key: str, value: str) -> None:
@@ -169,14 +230,16 @@ class LedgerStore(LedgerReader):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._still_ours()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk may have ended it already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise _unusable(error, self.path) from error
 
@@ -184,6 +247,7 @@ class LedgerStore(LedgerReader):
         """Fold the WAL into the file and close. May be called twice."""
         super().close()
         self._db.close()
+        self._reserve.free()
 
 
 def _unusable(error: sqlite3.Error, path: str) -> TargetUnwritable | TargetInUse:

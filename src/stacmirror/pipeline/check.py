@@ -30,6 +30,11 @@ class Hasher(Protocol):
     def digest(self) -> bytes: ...
 
 
+def digest_of(kind: DigestKind, body: bytes) -> bytes:
+    """Return the digest that a receipt of `kind` has for `body`."""
+    return hashlib.md5(body, usedforsecurity=False).digest() if kind == "md5" else xxhash.xxh3_128_digest(body)
+
+
 class Expected:
     """What the headers of one answer promise of its body."""
 

@@ -40,9 +40,13 @@ class Planner:
         self.give_unit(bundle, job)
         wanted = [asset for asset in job.item.assets if self._chooses(asset.key)]
         names = self._layout.names(job.item, wanted)
-        if job.before is not None and any(failed.key != "@item" for failed in job.before.failed):
+        if job.before is not None and (job.before.widen or any(failed.key != "@item" for failed in job.before.failed)):
             job.stored, job.absent = list(job.before.stored), list(job.before.absent)
-            lacking = {failed.key for failed in job.before.failed}
+            # What filters do not want by now is no failure any more.
+            lacking = {failed.key for failed in job.before.failed if self._chooses(failed.key)}
+            if job.before.widen:
+                has = {receipt.key for receipt in job.stored} | {absent.key for absent in job.absent}
+                lacking |= {asset.key for asset in wanted} - has
             unlisted = lacking - {asset.key for asset in wanted}
             job.failed += [
                 Failed(key, "unlisted", "the catalog no longer lists it", 1, permanent=True)
@@ -73,6 +77,11 @@ class Planner:
         """Return the file's name where the layout takes it from the redirect's target."""
         taken = {receipt.name for receipt in job.stored}
         return self._layout.name_for_target(url, key, taken)
+
+    @property
+    def derives(self) -> bool:
+        """Whether files are made from what is fetched."""
+        return self._layout.derives
 
     def derive(self, job: Job) -> list[Receipt]:
         """Add the files that the layout makes from the item itself; return their receipts."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from stacmirror.errors import (
+    CursorRefused,
     ListingLoop,
     SourceError,
     SourceUnreachable,
@@ -22,6 +23,7 @@ from stacmirror.errors import (
 )
 from stacmirror.interfaces import Catalog, Filter, Ledger
 from stacmirror.model import (
+    START,
     Cursor,
     Item,
     ItemKey,
@@ -31,8 +33,11 @@ from stacmirror.model import (
     PageRecord,
     ResumePoint,
     SourceLink,
+    WalkAgain,
 )
+from stacmirror.pipeline.again import Again
 from stacmirror.pipeline.bundle import Bundle, bundle_of
+from stacmirror.pipeline.conflicts import Conflicts
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.progress import Progress
 
@@ -40,14 +45,18 @@ _STALE_PAGES_MAX = 3
 """Pages in a row that hold only items seen before: the listing goes in circles."""
 _EMPTY_PAGES_MAX = 100
 """Empty pages in a row that all name a next one."""
-_CONFLICTS_MAX = 10
-"""Items listed twice with different assets that are said one by one."""
-_UNKNOWN = 0
 _LOOP_HINT = "what was listed so far is mirrored; tell the catalog's owner"
+
+
+class _StartAgain(Exception):
+    """The page where this walk was to go on is not there any more: only a walk from the start finds the rest."""
 
 
 class Walk:
     """One walk over the listing, from a resume point to its end, `items_max`, or a cancellation.
+
+    Where the source no longer takes the cursor to go on from (it refuses it, or answers with pages from the start),
+    the walk begins at the start again, and skips by its id what the ledger has.
 
     After `feed` returned: `ended` says whether the last page was seen, `limited` whether `items_max` stopped it,
     `error` what broke the listing; `listed` and its like count the items of this walk.
@@ -65,9 +74,15 @@ class Walk:
         items_max: int | None,
         one_to_one: bool,
         wants: Callable[[str], bool] = lambda key: True,
-        note: Callable[[str], None] = lambda message: None,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`wants` says which asset keys are fetched; `note` hears of items that the catalog lists in two ways."""
+        """`wants` says which asset keys are fetched; `note` hears what a person should know of the listing."""
+        self._note = note
+        self._conflicts = Conflicts(ledger, wants, note)
+        self._again = Again(ledger)
+        self._start = ResumePoint(0, START, 0)
+        self._resumed = False
+        """On from an earlier run's page, and no page has shown yet that the source understood its cursor."""
         self._catalog = catalog
         self._ledger = ledger
         self._filters = filters
@@ -76,10 +91,8 @@ class Walk:
         self._prefetch = prefetch
         self._items_max = items_max
         self._one_to_one = one_to_one
-        self._wants = wants
-        self._note = note
-        self._claimed: dict[ItemKey, int] = {}
-        """Items lined up, in hand or met again, of which the ledger does not know yet; each with its assets' mark."""
+        self._claimed: set[ItemKey] = set()
+        """Items lined up, in hand or met again, of which the ledger does not know yet."""
         self._cursors_seen: set[int] = set()
         self._stale = 0
         self._stale_first: PageRecord | None = None
@@ -93,22 +106,40 @@ class Walk:
         self.listed = 0
         self.filtered = 0
         self.duplicate = 0
-        self.conflicts = 0
-        """Items that came again with other assets; what came first is what is mirrored."""
         self.queued = 0
+        self.changed = 0
+        """Items that were lined up again since the source has other versions of them."""
         self.there = 0
         """Items met again that the ledger had already, on a page that an earlier run did not settle."""
+        self._pages_lined_up = 0
 
     def release(self, keys: Sequence[ItemKey]) -> None:
         """Hear that these items have a row in the ledger now, where `known` finds them."""
-        for key in keys:
-            self._claimed.pop(key, None)
+        self._claimed.difference_update(keys)
+        self._conflicts.release(keys)
 
     async def feed(self, dispatch: Dispatch, start: ResumePoint) -> None:
         """Line up all that is wanted, from `start` on.
 
         Cancel: safe; a page that is not wholly lined up does not settle.
         """
+        try:
+            try:
+                await self._walk(dispatch, start)
+            except _StartAgain as reason:
+                await self._walk(dispatch, self._begin_again(str(reason)))
+        finally:
+            if self.limited:
+                self.error = None  # of a page read ahead that nobody needed
+            if isinstance(self.error, ListingLoop) and self._stale_first is not None:
+                # What a listing in circles said last is not to be passed over by the run that finds it mended.
+                self._record(msgspec.structs.replace(self._stale_first, partial=True))
+            dispatch.close()
+
+    async def _walk(self, dispatch: Dispatch, start: ResumePoint) -> None:
+        self._start = start
+        self._again.begin(start)
+        self._resumed = start.cursor != START
         pages: asyncio.Queue[tuple[int, Cursor, Page] | None] = asyncio.Queue(max(1, self._prefetch))
         reader = asyncio.create_task(self._read_pages(start, pages), name="pages")
         try:
@@ -119,18 +150,33 @@ class Walk:
                     break
             if not self.limited:
                 await reader
+            if self._resumed and isinstance(self.error, CursorRefused):
+                raise _StartAgain("the source no longer takes the cursor of the page to go on from")
         except SourceError as error:
             # What is lined up goes on to its end; the run's verdict says that the listing did not.
             self.error = error
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            if self.limited:
-                self.error = None  # of a page read ahead that nobody needed
-            if isinstance(self.error, ListingLoop) and self._stale_first is not None:
-                # What a listing in circles said last is not to be passed over by the run that finds it mended.
-                self._record(msgspec.structs.replace(self._stale_first, partial=True))
-            dispatch.close()
+
+    def _begin_again(self, reason: str) -> ResumePoint:
+        """Forget what this walk has seen, and return the start. The ledger hears of it before any of its pages."""
+        self._note(f"{reason}: walking again from the start; what is here is skipped by its id")
+        first = self._start.number + self._pages_lined_up + 1
+        self._record(WalkAgain(first))
+        self._cursors_seen.clear()
+        self._stale = 0
+        self._stale_first = None
+        self._rejected.clear()
+        self._progress.items_listed -= self.listed
+        self._progress.items_filtered -= self.filtered
+        self.listed = self.filtered = self.duplicate = self.queued = 0
+        self.ended = False
+        self.error = None
+        start = self._start
+        return ResumePoint(
+            first, START, 0, first=first, again=True, refresh=start.refresh, widen=start.widen, began=start.began
+        )
 
     async def _read_pages(self, start: ResumePoint, pages: asyncio.Queue[tuple[int, Cursor, Page] | None]) -> None:
         number, cursor = start.number, start.cursor
@@ -143,7 +189,8 @@ class Walk:
                 empty = 0 if page.items else empty + 1
                 if empty > _EMPTY_PAGES_MAX:
                     raise ListingLoop(
-                        f"{empty} empty pages in a row, and still a next one: page {number + 1}", hint=_LOOP_HINT
+                        f"{empty} empty pages in a row, and still a next one: page {self._ordinal(number)}",
+                        hint=_LOOP_HINT,
                     )
                 await pages.put((number, cursor, page))
                 if page.next is None:
@@ -160,7 +207,12 @@ class Walk:
         try:
             return await self._catalog.page(cursor)
         except (SourceUnreachable, SourceUnreadable) as error:
-            raise type(error)(f"page {number + 1} of the listing: {error.message}", hint=error.hint) from error
+            message = f"page {self._ordinal(number)} of the listing: {error.message}"
+            raise type(error)(message, hint=error.hint) from error
+
+    def _ordinal(self, number: int) -> int:
+        """Return a page's number as people count: from 1, within this walk over the listing."""
+        return number - self._start.first + 1
 
     def _refuse_loop(self, cursor: Cursor) -> None:
         mark = hash(cursor.value)
@@ -173,6 +225,9 @@ class Walk:
 
     async def _line_up(self, dispatch: Dispatch, number: int, cursor: Cursor, page: Page, matched: int) -> int:
         """Sort a page's items, record the page, line its bundles up; return the matched items so far."""
+        first_of_walk = number == self._start.number
+        if self._resumed and first_of_walk and not page.items and page.next is None and self._start.listed:
+            raise _StartAgain("the source has nothing where this mirror is to go on")
         if page.total is not None:
             self.server_total = self._progress.items_total = page.total
         keys = [item.key for item in page.items]
@@ -180,27 +235,37 @@ class Walk:
         # What is claimed now is in the ledger or still claimed after the query: never neither.
         claimed_before = {key for key in (*keys, *linked) if key in self._claimed}
         known = await asyncio.to_thread(self._ledger.known, [*keys, *linked]) if keys else {}
+        self._refuse_start(page, known)
+        again = await asyncio.to_thread(self._again.find, page.items, known, claimed_before)
 
         record = PageRecord(
             number, cursor, listed=0, filtered=0, duplicate=0, queued=0, next=page.next, total=page.total
         )
-        met: dict[ItemKey, int] = {}
-        again: list[Item] = []
+        met: set[ItemKey] = set()
         rejected: set[ItemKey] = set()
         there: list[ItemKey] = []
         linked_there: list[ItemKey] = []
         bundles: list[Bundle] = []
+        repeated: list[Item] = []
         for item in page.items:
             if self._items_max is not None and matched >= self._items_max:
                 record.partial = self.limited = True
                 break
             record.listed += 1
-            if not all(wanted.keeps(item) for wanted in self._filters):
+            # What is here stays, whatever the filters say by now.
+            if item.key not in known and not self._is_wanted(item):
                 record.filtered += 1
                 rejected.add(item.key)
-            elif item.key in met or item.key in claimed_before or _is_duplicate(known.get(item.key)):
+            elif item.key in met or item.key in claimed_before or self._is_duplicate(known.get(item.key)):
                 record.duplicate += 1
-                again.append(item)
+                repeated.append(item)
+            elif item.key in again:
+                matched += 1
+                bundle = again[item.key].bundle(number)
+                self._claimed.update(job.key for job in bundle.jobs)
+                bundles.append(bundle)
+                record.again += (item.key,)
+                self.changed += again[item.key].changed
             elif item.key in known:
                 matched += 1
                 there.append(item.key)
@@ -208,21 +273,41 @@ class Walk:
             else:
                 matched += 1
                 bundles.append(self._bundle(item, number, known, claimed_before))
-            met.setdefault(item.key, _mark(item))
-        await self._report_conflicts(again, met)
-        self._claimed.update((key, met[key]) for key in there)
+            if item.key not in met and item.key not in claimed_before and item.key not in known:
+                self._conflicts.met(item)
+            met.add(item.key)
+        if repeated:
+            await asyncio.to_thread(self._conflicts.look, repeated)
+        self._claimed.update(there)
         record.known, record.known_linked = tuple(there), tuple(linked_there)
         record.queued = len(bundles)
         if page.next is None and not record.partial:
             self.ended = True
         if self._items_max is not None and matched >= self._items_max and page.next is not None:
             self.limited = True
+        self._pages_lined_up = number - self._start.number + 1
         self._count(record)
         self._record(record)
         for bundle in bundles:
             await dispatch.put(bundle)
         self._refuse_stale(number, record, rejected)
         return matched
+
+    def _refuse_start(self, page: Page, known: dict[ItemKey, KnownItem]) -> None:
+        """Find out whether the source understood the cursor to go on from: else it answers with earlier pages."""
+        if not self._resumed:
+            return
+        wanted = [item for item in page.items if item.key in known or self._is_wanted(item)]
+        if wanted and all(self._is_duplicate(known.get(item.key)) for item in wanted):
+            raise _StartAgain("the source answers with earlier pages where this mirror is to go on")
+        self._resumed = not wanted
+
+    def _is_wanted(self, item: Item) -> bool:
+        return all(wanted.keeps(item) for wanted in self._filters)
+
+    def _is_duplicate(self, row: KnownItem | None) -> bool:
+        """An item that this walk has met on an earlier page."""
+        return row is not None and row.listed and not row.unmet and row.page >= self._start.first
 
     def _bundle(self, item: Item, number: int, known: dict[ItemKey, KnownItem], claimed_before: set[ItemKey]) -> Bundle:
         links: list[SourceLink] = []
@@ -236,25 +321,9 @@ class Walk:
                     )
                 continue
             links.append(link)
-            self._claimed[link.key] = _UNKNOWN
-        self._claimed[item.key] = _mark(item)
+            self._claimed.add(link.key)
+        self._claimed.add(item.key)
         return bundle_of(item, number, links)
-
-    async def _report_conflicts(self, again: Sequence[Item], met: Mapping[ItemKey, int]) -> None:
-        """Say which items came before with other assets: whichever is right, a person should know."""
-        for item in again:
-            if self.conflicts >= _CONFLICTS_MAX:
-                return
-            mark = _mark(item)
-            before = self._claimed.get(item.key, met[item.key])
-            other = before not in (mark, _UNKNOWN)
-            if not other and item.key not in self._claimed:
-                kept = await asyncio.to_thread(self._ledger.asset_keys, item.key)
-                other = bool(kept) and kept != {asset.key for asset in item.assets if self._wants(asset.key)}
-            if other:
-                self.conflicts += 1
-                more = "; more such items are not said" if self.conflicts == _CONFLICTS_MAX else ""
-                self._note(f"{item.key} is listed twice, with different assets: the first one is kept{more}")
 
     def _count(self, record: PageRecord) -> None:
         self.listed += record.listed
@@ -275,15 +344,7 @@ class Walk:
             self._rejected.append(rejected)
         if self._stale >= _STALE_PAGES_MAX and record.next is not None:
             raise ListingLoop(
-                f"{self._stale} pages in a row without a new item, up to page {number + 1}: a listing in circles",
+                f"{self._stale} pages in a row without a new item, up to page {self._ordinal(number)}:"
+                " the listing goes in circles",
                 hint=_LOOP_HINT,
             )
-
-
-def _mark(item: Item) -> int:
-    """Return a number that tells an item's set of asset keys from another. Never 0 (`_UNKNOWN`)."""
-    return hash(frozenset(asset.key for asset in item.assets)) or 1
-
-
-def _is_duplicate(row: KnownItem | None) -> bool:
-    return row is not None and row.listed and not row.unmet

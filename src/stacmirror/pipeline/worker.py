@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from stacmirror.errors import SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Sink
-from stacmirror.model import Absent, Failed, ItemOutcome, ItemRecord, Transfer
+from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
 from stacmirror.pipeline.bundle import Bundle, Job
+from stacmirror.pipeline.check import digest_of
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
@@ -127,12 +128,26 @@ class Worker:
 
     def _end_job(self, bundle: Bundle, job: Job) -> None:
         """Stage what is held, with the files derived from it."""
+        if self._crew.planner.derives and _is_mended(job) and not job.failed:
+            self._recall(job)
         if job.item is not None and job.key == bundle.walked and not job.failed:
             derived = self._crew.planner.derive(job)
             self._count_files(job, len(derived), sum(receipt.size_bytes for receipt in derived))
         self._stage(job)
         job.label_bodies.clear()
         job.done = True
+
+    def _recall(self, job: Job) -> None:
+        """Read the small files that an earlier run stored: what is derived from an item needs all of them, whole."""
+        for receipt in [receipt for receipt in job.stored if not receipt.key.startswith("@")]:
+            if receipt.key in job.label_bodies or receipt.size_bytes > self._crew.held_max_bytes or job.unit is None:
+                continue
+            body = self._crew.sink.read(job.unit, receipt.name)
+            if body is not None and digest_of(receipt.digest_kind, body) == receipt.digest:
+                job.label_bodies[receipt.key] = body
+                continue
+            job.stored.remove(receipt)
+            job.failed.append(Failed(receipt.key, "damaged", "its file is not what was stored", 0))
 
     def _stage(self, job: Job) -> None:
         if job.bodies and job.unit is not None:
@@ -158,7 +173,7 @@ class Worker:
                     stored=job.stored,
                     absent=job.absent,
                     failed=job.failed,
-                    sources=bundle.sources if job.key == bundle.walked else (),
+                    sources=_sources_of(bundle, job),
                     page=bundle.page if job.key == bundle.walked else None,
                     document=redact_document(job.item.document) if job.item and not job.documented else b"",
                 )
@@ -271,3 +286,17 @@ class Worker:
             crew.missing.gone(job.key.collection, key)
         job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind == "gone"))
         return True
+
+
+def _sources_of(bundle: Bundle, job: Job) -> tuple[ItemKey, ...]:
+    """Return which items the walked item names; read from it again where the ledger's row of it was lost."""
+    if job.key != bundle.walked:
+        return ()
+    if bundle.sources or job.item is None or not _is_mended(job):
+        return bundle.sources
+    return tuple(link.key for link in job.item.sources)
+
+
+def _is_mended(job: Job) -> bool:
+    """Return whether a sweep has read a walked item again."""
+    return job.item is not None and job.before is not None and job.before.page is not None

@@ -95,6 +95,16 @@ class DirectorySink:
             for name, final_name in names.items()
         )
 
+    def read(self, unit: Unit, name: str) -> bytes | None:
+        """See `interfaces.Sink.read`. For small files only: it blocks."""
+        for folder in (os.path.join(self._staging, unit.id), os.path.join(self._target, unit.folder)):
+            try:
+                with open(os.path.join(folder, name), "rb") as file:
+                    return file.read()
+            except OSError:
+                continue  # what cannot be read is fetched again
+        return None
+
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:
         """Remove every staged file but `units`' names, and all parts: what a kill left without a ledger row."""
         try:
