@@ -45,7 +45,10 @@ LIES: dict[str, tuple[Lie, set[str]]] = {
     # Row 6
     "shorter than its length": (lambda b: (head(200, length(b)), half(b)), {"short"}),
     # Row 7
-    "longer than its length, MD5": (lambda b: (head(200, f"Content-Length: {len(b) - 10}", md5(b)), b), {"digest"}),
+    "longer than its length, MD5": (
+        lambda b: (head(200, f"Content-Length: {len(b) - 10}", md5(b)), b),
+        {"digest", "protocol"},
+    ),
     # Row 8
     "chunks cut": (lambda b: (head(200, CHUNKED), chunked(half(b), end=False)), {"short"}),
     "a bad chunk": (lambda b: (head(200, CHUNKED), chunked(half(b), end=False), b"zz\r\n"), {"short", "protocol"}),
@@ -109,6 +112,19 @@ async def test_a_body_that_lies(bench: Bench, name: str) -> None:
     assert {one.kind for one in failed} <= kinds
     assert run.summary.exit_code == 3
     assert run.summary.mirror.assets.unverified == 0
+    await mends(bench)
+
+
+async def test_bodies_that_go_to_disk_are_judged_too(bench: Bench) -> None:
+    """Where every body is large, a login page, an empty one and a long one of another kind are none the better."""
+    bench.world.faults["/files/i0/B01"] = always(login_page(), KEEP)
+    bench.world.faults["/files/i1/B01"] = always(head(200, CHUNKED), chunked(b" "), KEEP)
+    bench.world.faults["/files/i2/B01"] = always(head(200, CHUNKED), chunked(*[b"{}" * 50_000] * 9), KEEP)
+    before = Before()
+    run = await bench.run(small_file_max=20)
+    hold(bench, run, before)
+    failed = list(read_failed(str(bench.target)))
+    assert {(one.item, one.asset, one.kind) for one in failed} == {(f"i{n}", "B01", "content") for n in range(3)}
     await mends(bench)
 
 
