@@ -4,17 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow clean faults fuzz
+.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow bench-durability kills power-cuts nth-calls full-disks fault-matrix fuzz faults ci-faults clean
 
 help:
 	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
 	@echo "make test         install the test extra, then run all tests"
 	@echo "make unit         only the quick tests: no whole runs, no command line"
+	@echo "make fault-matrix every fault of bodies, pages and redirects, both clients, 1, 16 and 256 workers; fuzz: 100,000 pages"
+	@echo "make faults       these, and kills, power cuts, full disks, failing calls: 550 kills, 200 cuts ... (an hour); ci-faults: minutes"
 	@echo "make lint types   ruff; mypy --strict"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
-	@echo "make faults       every fault, both HTTP clients, 1, 16 and 256 workers; make fuzz: 100,000 pages at random"
 	@echo "make bench        stacmirror and its peers in turn; bench-quick: under 3 minutes; bench-growth: 1,000 to 100,000 items"
 	@echo "make bench-resume from the command to the first request, with a ledger of 590,326 items (10 minutes)"
+	@echo "make bench-durability  the product beside the same build that syncs nothing"
 	@echo "make bench-slow   an origin 80 ms away that refuses more than 128 at once: fixed settings, and none (10 minutes)"
 
 $(BIN)/python:
@@ -42,12 +44,34 @@ test: $(VENV)/.installed-test
 unit: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow" tests/unit tests/contract tests/simulator tests/test_architecture.py
 
-# CI has both in small: the default client at 16 workers, 1,200 pages.
-faults: $(VENV)/.installed-test
-	STACMIRROR_FAULTS=full $(PYTEST) tests/faults tests/contract
+# Every row of tests/faults/README.md that needs no disk of its own. `make test` tries the default client at 16 workers.
+fault-matrix: $(VENV)/.installed-test
+	STACMIRROR_FAULTS=full $(PYTEST) tests/faults
 
 fuzz: $(VENV)/.installed-test
 	STACMIRROR_FUZZ=100000 $(PYTEST) tests/faults/test_fuzz_pages.py
+
+# The whole of tests/faults, of which `make test` runs short forms. Power cuts and full disks need root.
+# ARGS is handed on: make kills ARGS='--each 3 --random 40'
+kills: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults.kills $(ARGS)
+
+power-cuts: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults.power_cuts $(ARGS)
+
+nth-calls: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults.nth_calls $(ARGS)
+
+full-disks: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults.full_disks $(ARGS)
+
+faults: fault-matrix fuzz kills power-cuts nth-calls full-disks
+
+ci-faults:
+	$(MAKE) kills ARGS='--each 3 --random 40 --items 500 --longest 1'
+	$(MAKE) power-cuts ARGS='--cuts 20 --items 200 --longest 0.8'
+	$(MAKE) nth-calls ARGS='--items 1'
+	$(MAKE) full-disks ARGS='--levels 10'
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -82,6 +106,9 @@ bench-resume: $(VENV)/.installed
 
 bench-slow: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.slow_world $(ARGS)
+
+bench-durability: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.durability $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-bench demo-mirror build dist .pytest_cache .mypy_cache .ruff_cache

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -77,12 +78,14 @@ def fetched(
 
 def measure(target: str, flags: list[str]) -> dict[str, float]:
     command = [sys.executable, "-m", "stacmirror", "verify", target, "--json", "--progress", "none", *flags]
-    started_s = time.monotonic()
+    started_s, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, check=True)
     found = json.loads(done.stdout)
     if found["verdict"] != "whole":
         raise SystemExit(f"not whole: {found}")
-    return {**found, "wall_s": time.monotonic() - started_s}
+    wall_s, after = time.monotonic() - started_s, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {**found, "wall_s": wall_s, "cpu_s": cpu_s}
 
 
 def main() -> None:
@@ -100,12 +103,12 @@ def main() -> None:
     for _ in range(wanted.rounds):
         for way, flags in WAYS.items():
             found[way].append(measure(target, flags))
-    print("| way | files | s | files/s | MB/s |\n|---|---|---|---|---|")
+    print("| way | files | s | files/s | MB/s | CPU s |\n|---|---|---|---|---|---|")
     for way, runs in found.items():
         middle = sorted(runs, key=lambda run: run["wall_s"])[len(runs) // 2]
         wall_s = middle["wall_s"]
         rate, size = middle["files"] / wall_s, middle["bytes"] / wall_s / 1e6
-        print(f"| {way} | {middle['files']:,} | {wall_s:.2f} | {rate:,.0f} | {size:,.0f} |")
+        print(f"| {way} | {middle['files']:,} | {wall_s:.2f} | {rate:,.0f} | {size:,.0f} | {middle['cpu_s']:.2f} |")
     if not wanted.keep:
         shutil.rmtree(target)
 

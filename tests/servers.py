@@ -109,6 +109,39 @@ async def nginx(server: str, files: Mapping[str, bytes], chain_pem: bytes, key_p
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@asynccontextmanager
+async def rclone(how: str, files: Mapping[str, bytes]) -> AsyncIterator[str]:
+    """Run `rclone serve HOW` over `files`; yield its URL."""
+    binary = program("rclone")
+    folder = Path(tempfile.mkdtemp(prefix="stacmirror-rclone-"))
+    try:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+            os.utime(folder / name, (1_600_000_000, 1_600_000_000))  # a date that names one version
+        for _ in range(3):  # a port may be taken between finding and binding it
+            [port] = free_ports(1)
+            process = _start_rclone(binary, how, port, folder)
+            try:
+                if await _listens(port, process):
+                    yield f"http://127.0.0.1:{port}"
+                    return
+            finally:
+                _stop(process)
+        pytest.fail("rclone did not start")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_rclone(binary: str, how: str, port: int, folder: Path) -> subprocess.Popen[bytes]:
+    keys = ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"] if how == "s3" else []
+    return subprocess.Popen(
+        [binary, "serve", how, "--addr", f"127.0.0.1:{port}", *keys, str(folder)],
+        env={**os.environ, "RCLONE_CONFIG": str(folder / "none")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 def _start_nginx(binary: str, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")],

@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "stacmirror"
 BASE = {"model", "errors", "units"}
 SUPPORT = {
     "settings", "typed", "layout", "names", "links", "retry", "limits", "pace", "interfaces", "redact", "clock",
-    "open_files", "ramp", "findings",
+    "open_files", "ramp", "ranges", "findings",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
 ROOTS = {"mirror", "tune", "assembly", "verdict", "status", "record", "verify", "strays", "manifest"}
@@ -39,7 +39,7 @@ HOMES = {
     "yarl": {"transports/http.py"},
     "aiobotocore": {"transports/aws.py"},
     "botocore": {"transports/aws.py"},
-    "aiofiles": {"sinks/directory.py"},
+    "aiofiles": {"sinks/parts.py"},
     "sqlite3": {"ledger"},
     "typer": {"cli"},
     "rich": {"cli"},

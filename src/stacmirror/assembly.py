@@ -77,7 +77,8 @@ def make_router(
 
 def _small_max_bytes(settings: Settings) -> int:
     write = settings.write
-    return min(write.small_file_max_bytes, max(1, write.memory_max_bytes // settings.limit.workers))
+    held_max_bytes = max(1, write.memory_max_bytes // settings.limit.workers)
+    return min(write.small_file_max_bytes, held_max_bytes, write.max_file_size_bytes or held_max_bytes)
 
 
 def make_pipelining(settings: Settings, router: Router, note: Callable[[str], None]) -> Pipelining | None:
@@ -99,6 +100,7 @@ def _make_http(settings: Settings) -> Transport:
             connect_timeout_s=limit.connect_timeout_s,
             stall_timeout_s=limit.stall_timeout_s,
             kept_max=limit.per_host,
+            slowest_bytes_per_s=limit.lowest_speed_bytes,
         )
     from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
 
@@ -107,6 +109,7 @@ def _make_http(settings: Settings) -> Transport:
         connect_timeout_s=limit.connect_timeout_s,
         stall_timeout_s=limit.stall_timeout_s,
         proxies=proxies,
+        slowest_bytes_per_s=limit.lowest_speed_bytes,
     )
 
 

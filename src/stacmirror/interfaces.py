@@ -7,9 +7,10 @@ cancellation does. The suites in tests/contract hold every adapter against them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from stacmirror.model import (
+    AssetKey,
     CollectionInfo,
     Counts,
     Cursor,
@@ -19,7 +20,9 @@ from stacmirror.model import (
     LackingItem,
     LedgerEntry,
     Page,
+    PartState,
     Reveal,
+    Space,
     Unit,
 )
 
@@ -130,6 +133,13 @@ class Opener(Protocol):
         """
         ...
 
+    async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
+        """As `open`, with `headers` that ask for a range. They go to the address that has the bytes.
+
+        `redirected`: `href` itself is known to lead elsewhere, so they do not go there.
+        """
+        ...
+
     def wait_s(self, href: str) -> float:
         """Return for how many seconds the host of `href` is paused (0.0: ask now)."""
         ...
@@ -198,15 +208,49 @@ class Filter(Protocol):
         ...
 
 
-class Part(Protocol):
-    """A large file being written, unseen. Use as `async with`: left early, its bytes are dropped."""
+class Hasher(Protocol):
+    """A running digest. A sink updates it in a thread."""
 
-    async def write(self, chunk: bytes) -> None:
-        """Append. Raises: TargetUnwritable."""
+    def update(self, data: Any, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+class Part(Protocol):
+    """A large file on its way, unseen. Use as `async with`; begin it or go on with it, write, finish, keep.
+
+    Left early, what there is waits for another attempt, in this run or the next, where `ranges.is_resumable`; else,
+    and after `drop`, nothing is left. Raises: TargetUnwritable from all but `state` and `drop`.
+    Cancel: safe at any await; as left early.
+    """
+
+    @property
+    def state(self) -> PartState | None:
+        """What there is of it, or None."""
         ...
 
-    async def keep(self) -> None:
-        """Make the file durable and put it into its unit."""
+    async def begin(self, state: PartState, hasher: Hasher) -> None:
+        """Start with nothing: what there was is gone, its record first."""
+        ...
+
+    async def go_on(self, hasher: Hasher) -> None:
+        """Run what there is through `hasher`, and write behind it from now on."""
+        ...
+
+    async def write(self, chunk: bytes) -> None:
+        """Append."""
+        ...
+
+    async def finish(self) -> tuple[int, bytes]:
+        """Write what is held back; return the size in bytes and the digest, for its check before `keep`."""
+        ...
+
+    async def keep(self, unit: Unit, name: str, digest: bytes) -> None:
+        """Put the file into `unit`: whole, and from now on not asked for again even if this process is killed."""
+        ...
+
+    def drop(self) -> None:
+        """Have all of it removed at the end of the block."""
         ...
 
     async def __aenter__(self) -> Part: ...
@@ -224,8 +268,17 @@ class Sink(Protocol):
         """Write small files of `unit`, in one burst. A name staged before is replaced."""
         ...
 
-    def part(self, unit: Unit, name: str) -> Part:
-        """Open a large file of `unit`."""
+    def part(self, asset: AssetKey) -> Part:
+        """Return the large file of `asset`: new, or what an earlier attempt left. One at a time for an asset."""
+        ...
+
+    @property
+    def waiting(self) -> Mapping[AssetKey, PartState]:
+        """Large files that are there in part, or whole but in no unit."""
+        ...
+
+    def drop_parts(self, assets: Iterable[AssetKey]) -> None:
+        """Remove what waits of `assets`: nobody will ask for it."""
         ...
 
     def sync(self) -> None:
@@ -245,11 +298,16 @@ class Sink(Protocol):
         ...
 
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:
-        """Remove what a kill left: all that is staged but the `units` (by id) and their names."""
+        """Remove what a kill left: all that is staged but the `units` (by id) and their names. What is there of large
+        files stays, and those that were whole wait again."""
         ...
 
     def put_document(self, path: str, content: bytes) -> None:
         """Write one small file of the mirror itself (collection.json ...) in place, durably, whole or not at all."""
+        ...
+
+    def space(self) -> Space | None:
+        """Return what is free where bytes go, or None where that has no end or cannot be told."""
         ...
 
     def close(self) -> None:

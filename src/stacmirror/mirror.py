@@ -26,9 +26,11 @@ from stacmirror.pipeline.ahead import Ahead
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
 from stacmirror.pipeline.learn import Learner
+from stacmirror.pipeline.leftovers import drop_parts_of_known, drop_parts_of_unlisted
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.room import Room
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
@@ -96,7 +98,12 @@ class Mirror:
                 try:
                     self._begin(ledger)
                     outcome = await self._run_with(sink, ledger)
-                    return self._summary(outcome, ledger, time.monotonic() - started_s, time.process_time() - cpu_s)
+                    took = time.monotonic() - started_s, time.process_time() - cpu_s
+                    try:
+                        return self._summary(outcome, ledger, *took)
+                    except StacmirrorError as unreadable:
+                        # A disk that has failed may not let its ledger be read, either: what ended the run counts.
+                        raise (outcome.error or unreadable) from unreadable
                 finally:
                     ledger.close()
             finally:
@@ -127,17 +134,22 @@ class Mirror:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
             ledger.on_damaged = self._observer.note
             start, staged = recover(sink, ledger)
+            drop_parts_of_known(sink, ledger)
             if start.again:
                 self._observer.note(
                     "this source's pages are numbered, and shift: walking again from the start;"
                     " what is here is skipped by its id"
                 )
-            run, walk = self._build(sink, ledger, router, catalog)
+            room = self._room(sink)
+            room.check(start)
+            run, walk = self._build(sink, ledger, router, catalog, room)
             error: StacmirrorError | None = None
             try:
                 await run.execute(start, staged)
                 error = run.error
                 ledger.set_listing(run.listing)
+                if run.listing.ended and error is None and not self.stop.asked.is_set():
+                    drop_parts_of_unlisted(sink, ledger)
             except StacmirrorError as ended_by:
                 error = ended_by
             if not self.stop.asked.is_set() and not (error and error.exit_code == 6):
@@ -150,7 +162,7 @@ class Mirror:
             await router.close()
 
     def _build(
-        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog
+        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog, room: Room
     ) -> tuple[Run, Walk]:
         settings, progress, clock = self._settings, self.progress, self._clock
         limit, write = settings.limit, settings.write
@@ -195,7 +207,14 @@ class Mirror:
             wants=choice.chooses,
             note=self._observer.note,
         )
-        fetcher = Fetcher(router, sink, clock, any_content=settings.catalog.any_content)
+        fetcher = Fetcher(
+            router,
+            sink,
+            clock,
+            progress,
+            file_max_bytes=write.max_file_size_bytes,
+            any_content=settings.catalog.any_content,
+        )
         shortcut = None
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
@@ -214,6 +233,7 @@ class Mirror:
             random=random.random,
             link_life_s=settings.catalog.link_life_s,
             held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
+            large_at_once=limit.large_at_once,
             shortcut=shortcut,
             ahead=None if several is None else Ahead(several, missing, shortcut),
         )
@@ -224,7 +244,19 @@ class Mirror:
             grace_s=settings.run.grace_s,
             show_incomplete=write.incomplete == "show",
         )
-        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape), walk
+        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, room), walk
+
+    def _room(self, sink: DirectorySink) -> Room:
+        write = self._settings.write
+        return Room(
+            sink,
+            self.progress,
+            self._clock,
+            self._observer.note,
+            keep_bytes=write.keep_free_bytes,
+            keep_inodes=write.keep_free_inodes,
+            foretells=write.preflight,
+        )
 
     async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
@@ -258,6 +290,7 @@ class Mirror:
             hint=outcome.error.hint if outcome.error is not None else "",
             failures=ledger.failures(),
             absences=ledger.absences(),
+            there_bytes=self.progress.bytes_there,
         )
 
     def _run_counts(self, walk: Walk, ledger: LedgerStore) -> Counts:

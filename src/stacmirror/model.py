@@ -118,6 +118,44 @@ class Receipt(Struct, frozen=True):
     verified: bool = True
 
 
+class AssetKey(Struct, frozen=True):
+    """The identity of one asset: never its href."""
+
+    item: ItemKey
+    key: str
+
+
+class Version(Struct, frozen=True):
+    """Which bytes an address had: validators that are strong, and what is known of the bytes. Empty: not said.
+
+    `md5` is hex, of the whole body. `length` is None where the server did not say it.
+    """
+
+    etag: str = ""
+    last_modified: str = ""
+    md5: str = ""
+    length: int | None = None
+
+
+class PartState(Struct):
+    """What there is of a large file: the first `offset` bytes of `version`. No address and no secret.
+
+    `name` is the file's, relative to its item's folder. `kind` is the digest that its receipt will have, `digest` the
+    value once the file is whole and checked. `redirected`: its link led elsewhere. `unit` is the unit that it was put
+    into, or "". `verified` as in its receipt.
+    """
+
+    asset: AssetKey
+    version: Version
+    name: str
+    kind: Literal["md5", "xxh3"]
+    redirected: bool = False
+    offset: int = 0
+    digest: bytes = b""
+    unit: str = ""
+    verified: bool = True
+
+
 class Stored(Struct, frozen=True):
     """The asset's bytes are in the sink, whole."""
 
@@ -257,6 +295,15 @@ class KnownItem(Struct, frozen=True):
     """The page that listed it, where it is listed."""
     run: int = 0
     """The run that met or wrote it last."""
+
+
+class Space(Struct, frozen=True):
+    """What a target has free, or what a mirror takes. `free_inodes` is None where the file system counts none."""
+
+    place: str
+    free_bytes: int
+    free_inodes: int | None
+    block_bytes: int
 
 
 class ResumePoint(Struct, frozen=True):
@@ -400,3 +447,5 @@ class Summary(Struct):
     """What items list and the source does not have."""
     predicted: int = 0
     """Files that were asked for where their links would have led: each a request less."""
+    there_bytes: int = 0
+    """Of the bytes of this run's large files: those that an earlier run had brought."""

@@ -102,6 +102,10 @@ class LimitSettings:
     """For a connection to stand."""
     stall_timeout_s: Annotated[float, Range("1ms", "1d")] = 30.0
     """Without a byte, an answer is given up."""
+    lowest_speed_bytes: Annotated[int, Range(0, "1GiB")] = 1024
+    """Bytes a second, over half a minute: a slower answer is given up. 0: none is."""
+    large_at_once: Annotated[int, Range(1, 64)] = 4
+    """Large files of one item fetched at once."""
     learn_redirects: bool = False
     """Once it is known where an asset's links lead, ask there, without the request for the redirect."""
     pipeline: bool = False
@@ -146,10 +150,18 @@ class WriteSettings:
     """Bodies up to this size are held in memory until their item is written."""
     memory_max_bytes: Annotated[int, Range(1, "1TiB")] = 128 * MIB
     """Held bodies of all workers together."""
+    max_file_size_bytes: Annotated[int, Range(0, "100TiB")] = 100 << 30
+    """Larger files are refused. 0: none is."""
     sync_every_s: Annotated[float, Range(0, "1h")] = 1.0
     """Longest time between two commits."""
     sync_every_bytes: Annotated[int, Range(1, "1TiB")] = 256 * MIB
     """Most bytes between two commits."""
+    preflight: bool = True
+    """Refuse a mirror that cannot fit into the target, once the first items tell."""
+    keep_free_bytes: Annotated[int, Range(0, "1000TiB")] = 256 * MIB
+    """With less than this free on the target's file system, a run stops."""
+    keep_free_inodes: Annotated[int, Range(0, 1_000_000_000)] = 5_000
+    """The same for files and folders that the file system has room for."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -25,6 +26,9 @@ class MirrorStatus(Struct):
     absences: list[AbsentKey]
     layout: str
     ended_at: str
+    parts: int = 0
+    """Large files that are there in part, and their bytes."""
+    parts_bytes: int = 0
 
 
 def read_status(target: str) -> MirrorStatus:
@@ -33,6 +37,7 @@ def read_status(target: str) -> MirrorStatus:
     Raises: UsageError when there is none; TargetInUse when its ledger is foreign or unreadable.
     """
     record = read_record(target)
+    sizes = _part_sizes(os.path.join(target, STATE_FOLDER, "parts"))
     folder = state_folder(os.path.join(target, STATE_FOLDER))
     ledger = LedgerReader(os.path.join(folder, LEDGER))
     try:
@@ -45,9 +50,24 @@ def read_status(target: str) -> MirrorStatus:
             absences=ledger.absences(),
             layout=str(record.get("place", {}).get("layout", "item")),
             ended_at=ledger.meta("ended_at") or "",
+            parts=len(sizes),
+            parts_bytes=sum(sizes),
         )
     finally:
         ledger.close()
+
+
+def _part_sizes(folder: str) -> list[int]:
+    sizes = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(".part"):
+                    with suppress(FileNotFoundError):  # a run is on, and it is whole by now
+                        sizes.append(entry.stat(follow_symlinks=False).st_size)
+    except OSError:  # a mirror that never had one
+        return []
+    return sizes
 
 
 def read_failed(target: str) -> Iterator[FailedAsset]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from stacmirror.errors import UsageError
 from stacmirror.settings import Range, Settings
-from stacmirror.units import parse_duration, parse_rate, parse_size
+from stacmirror.units import parse_duration, parse_rate, parse_size, typed_size
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
     """
     table = options()
     sections: dict[str, dict[str, object]] = {}
-    for key, value in values.items():
+    for key, value in _sync_every_apart(values).items():
         option = table.get(key)
         if option is None:
             raise UsageError(unknown_key(key, table), hint=ALL_SETTINGS)
@@ -94,6 +94,30 @@ def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
         if section.default_factory is not MISSING
     }
     return Settings(source=source, target=target, **built)
+
+
+def _sync_every_apart(values: Mapping[str, object]) -> Mapping[str, object]:
+    """Return `values` with a size in `sync_every` ("64MiB", "2s,64MiB") where it belongs. What is a time is a time."""
+    typed = values.get("sync_every")
+    if not isinstance(typed, str):
+        return values
+    apart = {key: value for key, value in values.items() if key != "sync_every"}
+    for part in typed.split(","):
+        key = "sync_every_bytes" if _is_size(part) else "sync_every"
+        apart[key] = part.strip()
+    return apart
+
+
+def _is_size(text: str) -> bool:
+    try:
+        parse_duration(text)
+    except ValueError:
+        try:
+            parse_size(text)
+        except ValueError:
+            return False
+        return True
+    return False
 
 
 def unknown_key(key: str, known: Mapping[str, object] | set[str]) -> str:
@@ -121,6 +145,8 @@ def _default_hint(option: Option) -> str:
     if default in (None, "", ()):
         return f"leave `{option.key}` out: by default it is not set"
     shown = f"{default:g}s" if option.field_name.endswith("_s") and isinstance(default, float) else str(default)
+    if option.field_name.endswith("_bytes") and isinstance(default, int):
+        shown = typed_size(default)
     return f"leave `{option.key}` out for its default, {shown}"
 
 
@@ -139,6 +165,11 @@ def _to_type(option: Option, value: object) -> object:
         return parse_rate(value)
     if option.field_name.endswith("_bytes"):
         return parse_size(value)
+    if option.key == "sync_every":
+        try:
+            return parse_duration(value)
+        except ValueError:
+            raise ValueError("must be a duration such as 2s, a size such as 64MiB, or both: 2s,64MiB") from None
     if option.field_name.endswith("_s"):
         return parse_duration(value)
     if get_origin(wanted) is tuple:

@@ -11,6 +11,9 @@ _SIZE_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)\s*$")
 
 
+_SHIFT = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+
+
 def parse_duration(value: object) -> float:
     """Return seconds for `30`, `"30s"`, `"500ms"`, `"5m"`, `"6h"` or `"2d"`. Raises: ValueError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -29,6 +32,14 @@ def parse_size(value: object) -> int:
     if match is None or (match[3] and not match[2]):
         raise ValueError("must be a size such as 1MiB, 20M or 4096")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** _SIZE_POWER[match[2].lower()])
+
+
+def typed_size(size_bytes: int) -> str:
+    """Return a size as people type it: `100GiB` where that is exact, else bytes."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if size_bytes and size_bytes % 1024**power == 0:
+            return f"{size_bytes // 1024**power}{unit}"
+    return str(size_bytes)
 
 
 def parse_rate(value: object) -> float:

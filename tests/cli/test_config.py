@@ -194,7 +194,8 @@ def test_every_setting_has_a_documented_way_to_be_set() -> None:
             assert flag.key in table
     for key, option in table.items():
         name = config.ENV_PREFIX + key.upper()
-        value = "true" if isinstance(option.default, bool) or key in ("cloud_and_shadow", "seasonal_snow") else "7"
+        value = str(not option.default) if isinstance(option.default, bool) else "7"
+        value = "true" if key in ("cloud_and_shadow", "seasonal_snow") else value
         value = {
             "rate": "7/s",
             "layout": "fanout",

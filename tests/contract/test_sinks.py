@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from stacmirror.interfaces import Sink
-from stacmirror.model import Unit
-from stacmirror.sinks import directory
+from stacmirror.model import AssetKey, ItemKey, PartState, Unit, Version
+from stacmirror.sinks import directory, parts
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.durable import FsyncEach
 from tests.conftest import tree
+from tests.parts import ASSET, VERSION, a_large_file, left_early
 
 UNIT = Unit("1-1", "labels/a")
 SHARED = Unit("1-2", "all", exclusive=False)
@@ -147,49 +150,185 @@ def test_a_document_is_whole_and_can_be_replaced(make: Callable[[], Sink], tmp_p
     assert tree(tmp_path) == {"labels/CITE.txt": b"two"}
 
 
+# -- large files -------------------------------------------------------------------------------------------
+
+LARGE = bytes(range(256)) * 40_000  # 10 MB: enough for a record of its own
+
+
 async def test_a_large_file_appears_with_its_unit(make: Callable[[], Sink], tmp_path: Path) -> None:
-    """A part that was kept is revealed with the unit's small files, byte for byte."""
+    """A part that was kept is revealed with the unit's small files, byte for byte, its digest that of its bytes."""
     sink = make()
-    content = bytes(range(256)) * 20_000
     sink.stage(UNIT, FILES)
-    async with sink.part(UNIT, "large/C.tif") as part:
-        for start in range(0, len(content), 70_001):
-            await part.write(content[start : start + 70_001])
-        await part.keep()
+    digest = await a_large_file(sink, UNIT, "large/C.tif", LARGE)
+    assert digest == xxhash.xxh3_128_digest(LARGE)
     assert tree(tmp_path) == {}
     publish(sink, UNIT, NAMES | {"large/C.tif": "large/C.tif"})
-    assert tree(tmp_path) == EXPECTED | {"labels/a/large/C.tif": content}
+    assert tree(tmp_path) == EXPECTED | {"labels/a/large/C.tif": LARGE}
+    assert left_of_parts(tmp_path) == []
+    assert not sink.waiting
 
 
-async def test_a_large_file_that_was_not_kept_is_gone(make: Callable[[], Sink], tmp_path: Path) -> None:
-    """Left by an error before `keep`, a part leaves nothing: not in the unit, not in the state folder."""
+@pytest.mark.parametrize("again", [False, True], ids=["same run", "next run"])
+async def test_a_large_file_left_early_goes_on(make: Callable[[], Sink], tmp_path: Path, again: bool) -> None:
+    """What an attempt brought waits, with its version; the file is whole, and so is its digest, when the rest came."""
     sink = make()
-
-    async def cut_short() -> None:
-        async with sink.part(UNIT, "C.tif") as part:
-            await part.write(b"x" * (3 << 20))
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await cut_short()
-    assert not sink.holds(UNIT, {"C.tif": "C.tif"})
+    await left_early(sink, LARGE[:3_333_333])
+    if again:
+        sink = make()
+        sink.retain({})
+    assert sink.waiting[ASSET].version == VERSION
+    async with sink.part(ASSET) as part:
+        assert part.state is not None
+        assert part.state.offset == 3_333_333
+        await part.go_on(xxhash.xxh3_128())
+        await part.write(LARGE[3_333_333:])
+        size_bytes, digest = await part.finish()
+        assert (size_bytes, digest) == (len(LARGE), xxhash.xxh3_128_digest(LARGE))
+        await part.keep(UNIT, "C.tif", digest)
     publish(sink, UNIT, {"C.tif": "C.tif"})
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert tree(tmp_path) == {"labels/a/C.tif": LARGE}
+    assert left_of_parts(tmp_path) == []
 
 
-async def test_two_parts_of_one_name_do_not_meet(make: Callable[[], Sink], tmp_path: Path) -> None:
-    """The same file of two units at once: each has its own bytes."""
+async def test_what_came_after_the_last_promise_is_not_joined(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """Bytes behind the recorded offset may be anything after a power cut: they are written again."""
+    await left_early(make(), b"promised")
+    [path] = [path for path in (tmp_path / ".stacmirror/parts").iterdir() if path.suffix == ".part"]
+    path.write_bytes(b"promised, and then rubbish that is far longer than the file")
     sink = make()
-    other = Unit("1-7", "labels/b")
-    async with sink.part(UNIT, "C.tif") as one, sink.part(other, "C.tif") as two:
-        await one.write(b"one")
-        await two.write(b"two")
-        await one.keep()
-        await two.keep()
+    sink.retain({})
+    async with sink.part(ASSET) as part:
+        await part.go_on(xxhash.xxh3_128())
+        await part.write(b" bytes")
+        _, digest = await part.finish()
+        await part.keep(UNIT, "C.tif", digest)
+    publish(sink, UNIT, {"C.tif": "C.tif"})
+    assert tree(tmp_path) == {"labels/a/C.tif": b"promised bytes"}
+
+
+@pytest.mark.parametrize("how", ["shorter", "gone", "record cut", "record flipped", "record of another"])
+async def test_a_damaged_part_is_begun_again(make: Callable[[], Sink], tmp_path: Path, how: str) -> None:
+    """Whatever happened to bytes or record, nothing is gone on with that its record does not promise."""
+    await left_early(make(), b"promised")
+    parts = tmp_path / ".stacmirror/parts"
+    [path], [record] = parts.glob("*.part"), parts.glob("*.json")
+    if how == "shorter":
+        path.write_bytes(b"promis")
+    elif how == "gone":
+        path.unlink()
+    elif how == "record cut":
+        record.write_bytes(record.read_bytes()[:-9])
+    elif how == "record flipped":
+        record.write_bytes(record.read_bytes().replace(b'"one"', b'"two"').replace(b"one", b"two"))
+    else:
+        record.rename(parts / f"{'0' * 32}.json")
+        path.rename(parts / f"{'0' * 32}.part")
+    sink = make()
+    sink.retain({})
+    assert not sink.waiting
+    assert left_of_parts(tmp_path) == []
+
+
+async def test_a_part_that_cannot_go_on_leaves_nothing(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """Without a validator, or dropped because it is wrong: no bytes stay, and none are offered."""
+    sink = make()
+    await left_early(sink, LARGE, Version(length=len(LARGE)))
+    assert left_of_parts(tmp_path) == []
+    await left_early(sink, LARGE)
+    async with sink.part(ASSET) as part:
+        part.drop()
+    assert left_of_parts(tmp_path) == []
+    assert not sink.waiting
+    await left_early(sink, LARGE)
+    sink.drop_parts([ASSET, AssetKey(ItemKey("labels", "nobody"), "C")])
+    assert left_of_parts(tmp_path) == []
+    assert not sink.waiting
+
+
+async def test_beginning_again_forgets_what_was_there(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """A shorter second version has no tail of the first."""
+    sink = make()
+    await left_early(sink, LARGE)
+    await a_large_file(sink, UNIT, "C.tif", b"another version")
+    publish(sink, UNIT, {"C.tif": "C.tif"})
+    assert tree(tmp_path) == {"labels/a/C.tif": b"another version"}
+
+
+async def test_a_whole_file_of_a_killed_run_is_not_lost(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """Kept in a unit that never got its row: the next run has it, whole and with its digest, for its own unit."""
+    digest = await a_large_file(make(), UNIT, "C.tif", LARGE)
+    sink = make()
+    sink.retain({})
+    assert not sink.holds(UNIT, {"C.tif": "C.tif"})
+    later = Unit("2-1", "labels/a")
+    async with sink.part(ASSET) as part:
+        assert part.state is not None
+        assert (part.state.offset, part.state.digest) == (len(LARGE), digest)
+        await part.keep(later, "C.tif", digest)
+    publish(sink, later, {"C.tif": "C.tif"})
+    assert tree(tmp_path) == {"labels/a/C.tif": LARGE}
+    assert left_of_parts(tmp_path) == []
+
+
+async def test_a_large_file_with_a_row_stays_in_its_unit(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """Killed between row and reveal: the unit has its large file, nothing waits, and no record is left at the end."""
+    await a_large_file(make(), UNIT, "C.tif", LARGE)
+    sink = make()
+    sink.retain({UNIT.id: ["C.tif"]})
+    assert sink.holds(UNIT, {"C.tif": "C.tif"})
+    assert not sink.waiting
+    publish(sink, UNIT, {"C.tif": "C.tif"})
+    assert tree(tmp_path) == {"labels/a/C.tif": LARGE}
+    assert left_of_parts(tmp_path) == []
+
+
+async def test_a_record_that_outlived_the_reveal_is_removed(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """Killed between reveal and record: the visible file is left alone, and nothing waits."""
+    sink = make()
+    await a_large_file(sink, UNIT, "C.tif", LARGE)
+    [record] = (tmp_path / ".stacmirror/parts").glob("*.json")
+    content = record.read_bytes()
+    publish(sink, UNIT, {"C.tif": "C.tif"})
+    record.write_bytes(content)
+    sink = make()
+    sink.retain({})
+    assert not sink.waiting
+    assert left_of_parts(tmp_path) == []
+    assert tree(tmp_path) == {"labels/a/C.tif": LARGE}
+
+
+async def test_two_large_files_of_one_name_do_not_meet(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """The same asset key of two items at once: each has its own bytes."""
+    sink = make()
+    other, key = Unit("1-7", "labels/b"), AssetKey(ItemKey("labels", "b"), "C")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(a_large_file(sink, UNIT, "C.tif", LARGE))
+        group.create_task(a_large_file(sink, other, "C.tif", LARGE[::-1], key))
     sink.sync()
     for unit in (UNIT, other):
         sink.reveal(unit, {"C.tif": "C.tif"})
-    assert tree(tmp_path) == {"labels/a/C.tif": b"one", "labels/b/C.tif": b"two"}
+    assert tree(tmp_path) == {"labels/a/C.tif": LARGE, "labels/b/C.tif": LARGE[::-1]}
+
+
+async def test_a_large_file_is_recorded_while_it_comes(
+    make: Callable[[], Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill in the middle: the next run goes on from bytes that were made durable, not from nothing."""
+    monkeypatch.setattr(parts, "_SAVED_EVERY_BYTES", 2 << 20)
+    sink = make()
+    async with sink.part(ASSET) as part:
+        await part.begin(PartState(ASSET, VERSION, "C.tif", "xxh3"), xxhash.xxh3_128())
+        for start in range(0, 8 << 20, 1 << 20):
+            await part.write(LARGE[start : start + (1 << 20)])
+        copied = make()  # as a run after a kill here would find it
+        waits = copied.waiting[ASSET]
+        assert 2 << 20 <= waits.offset <= 8 << 20
+        [path] = (tmp_path / ".stacmirror/parts").glob("*.part")
+        assert path.read_bytes()[: waits.offset] == LARGE[: waits.offset]
+
+
+def left_of_parts(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / ".stacmirror/parts").iterdir())
 
 
 def test_a_file_can_be_read_staged_or_in_place(make: Callable[[], Sink]) -> None:

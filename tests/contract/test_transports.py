@@ -412,6 +412,21 @@ async def test_redirects_are_followed(bench: Bench, wire: WireServer, status: in
     assert (bench.router.requests, bench.in_flight()) == (2, 0)
 
 
+@pytest.mark.parametrize("redirected", [True, False])
+async def test_a_range_is_asked_of_the_address_that_has_the_bytes(
+    bench: Bench, wire: WireServer, redirected: bool
+) -> None:
+    """A link that is known to redirect hears neither of the range nor of the validator; its target hears of both."""
+    headers = {"Range": "bytes=5-", "If-Range": '"one"'}
+    wire.say("/object", head(206, "Content-Range: bytes 5-5/6", "Content-Length: 1"), b"x", KEEP)
+    url = wire.say("/a", head(302, "Location: /object", "Content-Length: 0"), KEEP)
+    reply = await bench.router.open_rest(url, headers, redirected=redirected)
+    assert (reply.status, reply.body) == (206, b"x")
+    link, target = ("Range: bytes=5-" in heard and 'If-Range: "one"' in heard for heard in wire.heard)
+    assert (link, target) == (not redirected, True)
+    assert all("Accept-Encoding: identity" in heard for heard in wire.heard)
+
+
 async def test_a_relative_location_may_hold_a_url(bench: Bench, wire: WireServer) -> None:
     """`/?u=http://…` is a path, not an address with a scheme."""
     wire.say("/?u=http://x/", ok(b"there"))

@@ -15,6 +15,7 @@ import pytest
 
 from stacmirror.simulator import Simulator
 from tests.conftest import SOURCE, simulated, tree
+from tests.faults.mirrors import CHILD
 
 ITEMS = 60
 
@@ -134,6 +135,26 @@ async def test_second_ctrl_c_stops_now(tmp_path: Path) -> None:
         code, summary = await finished(await start(resume(tmp_path / "mirror"), simulator))
     assert (code, summary["verdict"]) == (0, "complete")
     assert len(tree(tmp_path / "mirror")) == 40 * 13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_a_third_signal_ends_what_hangs(tmp_path: Path, how: signal.Signals) -> None:
+    """A disk that does not answer: two signals cannot help, since they wait for it; the third ends the process."""
+    async with simulated(items=60) as simulator:
+        words = command(simulator, tmp_path / "mirror")[3:]
+        process = await start([*CHILD, "--hang", "3", "--", *words], simulator)
+        await blobs_reach(simulator, 200)
+        for expected in ("finishing the items in hand", "stopping now", ""):
+            process.send_signal(how)
+            said = ""
+            while expected not in said:
+                assert process.stderr is not None
+                said = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
+        await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == -how
+        code, summary = await finished(await start(resume(tmp_path / "mirror"), simulator))
+    assert (code, summary["verdict"]) == (0, "complete")
 
 
 @pytest.mark.slow

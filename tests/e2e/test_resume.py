@@ -281,10 +281,11 @@ async def test_more_assets_are_fetched_of_what_is_here(going: Going) -> None:
         settings = going(server, asset=["A", "B"], change_filter=True)
         server.broken_after = 1
         await run(server, settings)
-        first = server.asked("/files/")
+        first, read = server.asked("/files/"), server.asked("/source/items/")
         server.broken_after = None
         summary = await run(server, settings)
-        fetched = first + server.asked("/files/")
+        fetched, read = first + server.asked("/files/"), read + server.asked("/source/items/")
+        assert len(read) == len(set(read)) == 6, "each linked item is read once"
         assert len(fetched) == len(set(fetched)) == 11
         assert all(path.endswith("/B") for path in fetched)
         assert (summary.verdict, summary.mirror.items.complete, summary.mirror.assets.stored) == ("complete", 5, 22)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-from stacmirror.interfaces import Body, Reply
+from stacmirror.interfaces import Body, Hasher, Reply
 from stacmirror.model import (
     START,
     Asset,
+    AssetKey,
     CollectionInfo,
     Counts,
     Cursor,
@@ -20,8 +21,10 @@ from stacmirror.model import (
     LedgerEntry,
     Page,
     PageRecord,
+    PartState,
     Reveal,
     SourceLink,
+    Space,
     Unit,
 )
 
@@ -167,6 +170,10 @@ class FakeSink:
         self.visible: dict[str, bytes] = {}
         self.failures: dict[str, tuple[int, BaseException]] = {}
         self.calls: dict[str, int] = {}
+        self.waiting: dict[AssetKey, PartState] = {}
+        self.bytes: dict[AssetKey, bytes] = {}
+        """Of what waits."""
+        self.free: Space | None = None
 
     def _step(self, name: str, what: str = "") -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
@@ -178,8 +185,12 @@ class FakeSink:
         self._step("stage", unit.id)
         self.staged.setdefault(unit.id, {}).update(files)
 
-    def part(self, unit: Unit, name: str) -> FakePart:
-        return FakePart(self, unit, name)
+    def part(self, asset: AssetKey) -> FakePart:
+        return FakePart(self, asset)
+
+    def drop_parts(self, assets: Iterable[AssetKey]) -> None:
+        for asset in list(assets):
+            del self.waiting[asset]
 
     def sync(self) -> None:
         self._step("sync")
@@ -203,28 +214,58 @@ class FakeSink:
     def put_document(self, path: str, content: bytes) -> None:
         self.visible[path] = content
 
+    def space(self) -> Space | None:
+        return self.free
+
     def close(self) -> None:
         pass
 
 
 class FakePart:
-    """A large file in memory; gone unless kept."""
+    """A large file in memory; what there is of it waits in the sink when it is left early."""
 
-    def __init__(self, sink: FakeSink, unit: Unit, name: str) -> None:
-        self._sink, self._unit, self._name = sink, unit, name
-        self._content = b""
+    def __init__(self, sink: FakeSink, asset: AssetKey) -> None:
+        self._sink, self._asset = sink, asset
+        self.state = sink.waiting.get(asset)
+        self._content = sink.bytes.get(asset, b"")
+        self._hasher: Hasher | None = None
+        self._kept = self._dropped = False
+
+    async def begin(self, state: PartState, hasher: Hasher) -> None:
+        self.state, self._content, self._hasher = state, b"", hasher
+        self._sink.waiting.pop(self._asset, None)
+
+    async def go_on(self, hasher: Hasher) -> None:
+        hasher.update(self._content)
+        self._hasher = hasher
 
     async def write(self, chunk: bytes) -> None:
+        assert self.state is not None
+        assert self._hasher is not None
         self._content += chunk
+        self._hasher.update(chunk)
+        self.state.offset += len(chunk)
 
-    async def keep(self) -> None:
-        self._sink.stage(self._unit, [(self._name, self._content)])
+    async def finish(self) -> tuple[int, bytes]:
+        assert self._hasher is not None
+        return len(self._content), self._hasher.digest()
+
+    async def keep(self, unit: Unit, name: str, digest: bytes) -> None:
+        self._sink.stage(unit, [(name, self._content)])
+        self._sink.waiting.pop(self._asset, None)
+        self._kept = True
+
+    def drop(self) -> None:
+        self._dropped = True
 
     async def __aenter__(self) -> FakePart:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._content = b""
+        self._sink.waiting.pop(self._asset, None)
+        if self.state is not None and self._content and not self._kept and not self._dropped:
+            self._sink.waiting[self._asset] = self.state
+            self._sink.bytes[self._asset] = self._content
 
 
 class FakeBody:
@@ -253,6 +294,7 @@ class FakeOpener:
         self.hold: asyncio.Event | None = None
         self.held: set[str] = set()
         self.requests = 0
+        self.rests: list[tuple[str, dict[str, str], bool]] = []
 
     async def open(self, href: str) -> Reply:
         self.asked.append(href)
@@ -266,6 +308,10 @@ class FakeOpener:
         if isinstance(found, Reply):
             return found
         return a_reply(href, body=found)
+
+    async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
+        self.rests.append((href, dict(headers), redirected))
+        return await self.open(f"{href} from {headers['Range'].partition('=')[2]}")
 
     def useful_at_once(self) -> int:
         return 1_000

@@ -17,6 +17,7 @@ from stacmirror.sinks import directory, durable
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.durable import FsyncEach, SyncFs, file_system_of, make_syncer
 from tests.conftest import tree
+from tests.parts import a_large_file
 
 UNIT = Unit("1-1", "labels/x/a")
 FILES = [("A.tif", b"first"), ("deep/B.tif", b"second")]
@@ -81,9 +82,7 @@ async def test_a_large_file_gets_the_umasks_mode(sink: DirectorySink, tmp_path: 
     """Parts, too."""
     before = os.umask(0o027)
     try:
-        async with sink.part(UNIT, "C.tif") as part:
-            await part.write(b"x")
-            await part.keep()
+        await a_large_file(sink, UNIT, "C.tif", b"x")
     finally:
         os.umask(before)
     sink.reveal(UNIT, {"C.tif": "C.tif"})
@@ -177,9 +176,7 @@ def test_every_folder_on_a_files_way_is_made_durable(recorded: tuple[DirectorySi
 async def test_a_kept_parts_folders_are_made_durable(recorded: tuple[DirectorySink, Recorder], tmp_path: Path) -> None:
     """A large file alone in its unit: the unit's own name must not be lost either."""
     sink, recorder = recorded
-    async with sink.part(UNIT, "C.tif") as part:
-        await part.write(b"x")
-        await part.keep()
+    await a_large_file(sink, UNIT, "C.tif", b"x")
     staging = tmp_path / ".stacmirror/staging"
     assert {staging, staging / "1-1"} <= {Path(path) for path in recorder.noted}
 
@@ -263,8 +260,7 @@ async def test_a_full_disk_ends_a_large_file(tiny_disk: Path) -> None:
     sink = DirectorySink(str(tiny_disk))
     try:
         with pytest.raises(TargetUnwritable, match="No space left"):
-            async with sink.part(UNIT, "C.tif") as part:
-                await part.write(bytes(2 << 20))
+            await a_large_file(sink, UNIT, "C.tif", bytes(2 << 20))
         assert [path for path in tiny_disk.rglob("*") if path.is_file()] == []
     finally:
         sink.close()
@@ -275,3 +271,63 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TargetUnwritable, match="file/mirror"):
         DirectorySink(str(tmp_path / "file" / "mirror"))
+
+
+def test_a_btrfs_subvolume_is_known_by_its_mount(tmp_path: Path) -> None:
+    """Its device stands in no list of mounts: the nearest mount above counts, the later of two on one place."""
+    place = tmp_path / "a b" / "c"
+    place.mkdir(parents=True)
+    escaped = str(tmp_path / "a b").replace(" ", "\\040")
+    mounts = tmp_path / "mountinfo"
+    rows = [("/", "xfs"), (escaped, "ext3"), (escaped, "btrfs"), (f"{tmp_path}/a", "nfs4"), (f"{place}/d", "cifs")]
+    text = "".join(
+        f"30 1 0:99{n} / {point} rw,relatime shared:1 - {kind} /dev/x rw\n" for n, (point, kind) in enumerate(rows)
+    )
+    mounts.write_text(text)
+    assert file_system_of(str(place), str(mounts)) == "btrfs"
+    assert file_system_of(str(tmp_path), str(mounts)) == "xfs"
+    assert file_system_of(str(tmp_path), str(tmp_path / "none")) == ""
+
+
+@pytest.mark.parametrize(
+    ("release", "reports"),
+    [("5.8.0", True), ("6.18.2-amd64", True), ("5.7.19", False), ("4.18.0-553.el8", False), ("x", False)],
+)
+def test_an_old_kernels_syncfs_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, reports: bool
+) -> None:
+    """Before Linux 5.8 it returns well after a write-back error."""
+    monkeypatch.setattr(durable, "file_system_of", lambda folder: "ext4")
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "#1", "x86_64")))
+    syncer = make_syncer(str(tmp_path))
+    assert isinstance(syncer, SyncFs) == reports
+    syncer.close()
+
+
+def test_folders_may_have_no_fsync_but_files_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A "no such call" is taken for folders only, an error for neither; macOS's own sync goes first."""
+    (tmp_path / "file").touch()
+    paths = [str(tmp_path), str(tmp_path / "file")]
+
+    def refuses(code: int) -> Callable[[int], None]:
+        def fsync(fd: int) -> None:
+            raise OSError(code, os.strerror(code))
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", refuses(errno.EINVAL))
+    durable.fsync_path(paths[0])
+    with pytest.raises(OSError, match="Invalid"):
+        durable.fsync_path(paths[1])
+    monkeypatch.setattr(os, "fsync", refuses(errno.EIO))
+    for path in paths:
+        with pytest.raises(OSError, match="Input/output"):
+            durable.fsync_path(path)
+    full: list[int] = []
+    monkeypatch.setattr(durable.fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(durable.fcntl, "fcntl", lambda fd, command: full.append(command))
+    durable.fsync_path(paths[1])
+    assert full == [51]
+    monkeypatch.setattr(durable.fcntl, "fcntl", lambda fd, command: refuses(errno.ENOTSUP)(fd))
+    with pytest.raises(OSError, match="Input/output"):  # then fsync, which says so
+        durable.fsync_path(paths[1])

@@ -268,6 +268,48 @@ def test_a_listing_by_position_is_walked_again_from_its_start(tmp_path: Path) ->
         assert store.known([ItemKey("labels", "a")])[ItemKey("labels", "a")].unmet
 
 
+def test_an_item_to_be_fetched_again_is_listed_once(tmp_path: Path) -> None:
+    """Met by a new walk and queued: it counts as its page's from then on, and as what it is, until its new row."""
+    with opened(tmp_path) as store:
+        commit(store, a_page(0, 2), outcome(record("a")), outcome(record("b")))
+        store.begin_walk(refresh=True)
+        assert store.counts().items.listed == 2
+        store.write([a_page(1, 1, listed=2, known=(ItemKey("labels", "b"),), again=(ItemKey("labels", "a"),))], [])
+        items = store.counts().items
+        assert (items.listed, items.complete, items.pending) == (2, 2, 0)
+    with opened(tmp_path) as store:
+        assert store.resume_point().number == 1
+        assert store.known([ItemKey("labels", "a")])[ItemKey("labels", "a")].unmet
+
+
+def test_what_a_walk_is_for_is_kept_until_its_end(tmp_path: Path) -> None:
+    """Over an interruption after the last page was read but not settled; not beyond the end, nor into the next walk."""
+    for rest in ([], [outcome(record("b", page=0))]):
+        with opened(tmp_path) as store:
+            if not rest:
+                store.begin_walk(refresh=True, widen=True)
+                store.write([a_page(0, 2), outcome(record("a"))], [])
+            else:
+                point = store.resume_point()
+                assert (point.refresh, point.widen, point.began) == (True, True, 1)
+                store.write([a_page(0, 1, listed=2, known=(ItemKey("labels", "a"),)), *rest], [])
+    with opened(tmp_path) as store:
+        store.begin_walk(refresh=True)
+        point = store.resume_point()
+        assert (point.refresh, point.widen, point.first) == (True, False, 1)
+
+
+def test_a_walk_that_is_begun_anew_is_for_what_the_one_before_was_for(tmp_path: Path) -> None:
+    """More assets were wanted and are not there yet: `--refresh` on top of that does not forget it."""
+    with opened(tmp_path) as store:
+        store.begin_walk(widen=True)
+        store.write([a_page(0, 2), outcome(record("a"))], [])
+    with opened(tmp_path) as store:
+        store.begin_walk(refresh=True)
+        point = store.resume_point()
+        assert (point.refresh, point.widen) == (True, True)
+
+
 # -- any kill ----------------------------------------------------------------------------------------------
 
 

@@ -239,13 +239,12 @@ def test_without_the_reserve_it_would_not(tmp_path: Path, monkeypatch: pytest.Mo
     with small_disk(tmp_path, "64m") as place:
         with opened(place) as store:
             commit(store, a_page(0, 1), outcome(record("a")))
+            store.write([a_page(1, 301, cursor=Cursor("next=1"))], [])
             fill(place)
-            entries = [a_page(1, 300, cursor=Cursor("next=1")), *group_of(0, 300)]
-            entries.append(outcome(record("z", collection="new", page=1)))
+            entries = [*group_of(0, 300), outcome(record("z", collection="new", page=1))]
             with pytest.raises(TargetUnwritable):
                 store.write(entries, [])
             (place / "filler").unlink()
-            entries[0] = a_page(1, 301, cursor=Cursor("next=1"))
             assert len(store.write(entries, [])) == 301
             assert store._rows("SELECT settled FROM page WHERE number = 1") == [(1,)]
         with opened(place) as store:

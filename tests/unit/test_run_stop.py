@@ -86,7 +86,7 @@ class Bench:
             catalog=self.catalog,
             opener=self.opener,
             sink=self.sink,
-            fetcher=Fetcher(self.opener, self.sink, clock, any_content=True),
+            fetcher=Fetcher(self.opener, self.sink, clock, self.progress, any_content=True),
             planner=Planner(made, lambda key: True, self.ledger.run),
             missing=missing,
             committer=self.committer,

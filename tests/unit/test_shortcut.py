@@ -8,10 +8,11 @@ from stacmirror.clock import SystemClock
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.model import Asset, ItemKey, Transfer, Unit
+from stacmirror.pipeline.large import Fetched
 from stacmirror.pipeline.learn import Learner
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.shortcut import Shortcut
-from stacmirror.pipeline.transfer import Fetched, Fetcher
+from stacmirror.pipeline.transfer import Fetcher
 from tests.unit.fakes import FakeBody, FakeOpener, FakeSink, Notes, a_reply
 
 UNIT = Unit("u", "folder", True)
@@ -26,7 +27,7 @@ class Way:
         self.answers: dict[str, bytes | Reply | BaseException] = {"": b""}
         self.opener = FakeOpener(self.answers)
         self.learner = Learner(self.notes.note, after=3)
-        fetcher = Fetcher(self.opener, self.sink, SystemClock(), any_content=True)
+        fetcher = Fetcher(self.opener, self.sink, SystemClock(), self.progress, any_content=True)
         self.way = Shortcut(self.learner, self.opener, fetcher, self.progress)
 
     async def learned(self) -> Way:
@@ -48,7 +49,7 @@ class Way:
         assert guess is not None
         assert guess.url == f"https://h/c_{number}.tif"
         self.answers[guess.url] = answer
-        return await self.way.fetch(guess, self.transfer(number), UNIT, str)
+        return await self.way.fetch(guess, ItemKey("c", f"c_{number}"), self.transfer(number), UNIT, str)
 
 
 async def test_a_guess_brings_what_the_link_would_bring() -> None:

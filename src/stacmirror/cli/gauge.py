@@ -69,7 +69,9 @@ class Meter:
         settled = progress.items_done if wanted is not None else progress.items_done + progress.items_filtered
         total = _total(progress, self._expected_items)
         fresh = settled - progress.items_there
-        self._marks.append((now_s, progress.files_stored, progress.bytes_stored, fresh))
+        held_bytes = progress.bytes_stored + progress.bytes_on_the_way
+        came_bytes = held_bytes - progress.bytes_there
+        self._marks.append((now_s, progress.files_stored, came_bytes, fresh))
         while len(self._marks) > 2 and now_s - self._marks[1][0] >= WINDOW_S:
             self._marks.popleft()
         then_s, files, size_bytes, items = self._marks[0]
@@ -83,9 +85,9 @@ class Meter:
             there=progress.items_there,
             total=total,
             files=progress.files_stored,
-            size_bytes=progress.bytes_stored,
+            size_bytes=held_bytes,
             files_per_s=(progress.files_stored - files) / span_s if now_s > then_s else 0.0,
-            bytes_per_s=(progress.bytes_stored - size_bytes) / span_s if now_s > then_s else 0.0,
+            bytes_per_s=max(0, came_bytes - size_bytes) / span_s if now_s > then_s else 0.0,
             eta_s=(total - settled) / items_per_s if total is not None and items_per_s > 0 else None,
             in_flight=progress.in_flight,
             queued=progress.queued,

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from stacmirror.errors import UsageError
 from stacmirror.typed import Option, options
+from stacmirror.units import typed_size
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,18 @@ TUNING = Group(
         ),
         Flag("pipeline", "Send an item's requests in one write (HTTP pipelining), where hosts take that."),
         Flag("stall_timeout", "Longest time without a byte.", "TIME"),
+        Flag("lowest_speed", "Slowest, a second; 0: any.", "SIZE"),
+        Flag("large_at_once", "Large files of an item at once.", "N"),
+        Flag("max_file_size", "Largest file; 0: any.", "SIZE"),
         Flag("connect_timeout", "Time to connect.", "TIME"),
         Flag("http_client", "wire (our own, least CPU) or aiohttp.", "NAME"),
-        Flag("sync_every", "Longest time between commits.", "TIME"),
+        Flag("sync_every", "Longest time or most bytes between commits: 2s, 64MiB, or 2s,64MiB.", "HOW"),
+        Flag("keep_free", "Stop while so much is still free on DEST's disk.", "SIZE"),
+        Flag(
+            "preflight",
+            "Refuse a mirror that cannot fit on the disk (default).",
+            negative_help="Start it all the same, and fill what there is.",
+        ),
         Flag("grace", "Time to finish after Ctrl-C.", "TIME"),
         Flag("sweeps", "Passes at the end over failures.", "N"),
         Flag("missing_ok", "Asset keys that the source may lack; repeat.", "GLOB"),
@@ -212,9 +222,11 @@ def _parameters(flag: Flag, group: Group, table: Mapping[str, Option]) -> list[i
 
 
 def _default(option: Option) -> str:
-    if option.default in (None, "", (), False):
+    if isinstance(option.default, bool) or option.default in (None, "", ()):
         return ""
     value = f"{option.default:g}s" if isinstance(option.default, float) else str(option.default)
+    if option.field_name.endswith("_bytes") and isinstance(option.default, int):
+        value = typed_size(option.default)
     return " [dim]" + escape(f"[default: {value}]") + "[/dim]"
 
 

@@ -45,6 +45,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         **counts_json(summary.run),
         "requests": summary.requests,
         "predicted": summary.predicted,
+        "there_bytes": summary.there_bytes,
         "seconds": round(summary.seconds, 3),
         "files_per_s": round(_rate(summary), 1),
         "cpu_s": round(summary.cpu_s, 3),
@@ -76,6 +77,8 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
         rows.append(
             ("learned", f"{format_count(summary.predicted)} files asked for without the request for a redirect")
         )
+    if summary.there_bytes:
+        rows.append(("resumed", f"{format_size(summary.there_bytes)} of large files were there from an earlier run"))
     if summary.mirror != summary.run:
         rows.append(("mirror", f"{_sum(summary.mirror.items)}"))
         rows.append(("", f"{_assets(summary.mirror.assets)}, {format_size(summary.mirror.bytes)}, over all runs"))

@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 from stacmirror.cli.options import Json
 from stacmirror.errors import UsageError
-from stacmirror.units import parse_duration
+from stacmirror.units import parse_duration, parse_size
 
 
 def simulate(
@@ -37,6 +37,12 @@ def simulate(
         typer.Option(help="NAME:RATE or TARGET:NAME:RATE (0 to 1): so many requests meet it; repeat.", metavar="FAULT"),
     ] = None,
     trap: Annotated[list[str] | None, typer.Option(help="A standing oddity; repeat.", metavar="NAME")] = None,
+    large: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ASSET=SIZE: so large is that asset (B02; * for every band) of every item; repeat.", metavar="LARGE"
+        ),
+    ] = None,
     latency: Annotated[str, typer.Option(help="How long every answer takes at least.", metavar="TIME")] = "0s",
     at_once: Annotated[
         int | None, typer.Option(help="A host answers 429 above so many requests at once.", metavar="N")
@@ -61,6 +67,7 @@ def simulate(
     stacmirror simulate --generation 2020 --log-requests
     stacmirror simulate --fault blobs:503:0.01 --trap null-next
     stacmirror simulate --latency 80ms --at-once 128
+    stacmirror simulate --items 5 --large B02=1GiB --fault blobs:reset:0.2
     """
     from stacmirror.cli.run import loop_factory
     from stacmirror.simulator import SimulatorSettings, main, parse_fault
@@ -79,6 +86,7 @@ def simulate(
             log_requests=log_requests,
             latency_s=parse_duration(latency),
             at_once=at_once,
+            large=dict(map(_parse_large, large or ())),
         )
     except ValueError as error:
         raise UsageError(str(error), hint="see `stacmirror simulate --help`") from error
@@ -92,6 +100,15 @@ def simulate(
                 f"cannot listen on {host} port {port}: {os.strerror(error.errno)}", hint="--port 0 takes free ports"
             ) from error
         raise
+
+
+def _parse_large(text: str) -> tuple[str, int]:
+    """Return asset key and bytes of `ASSET=SIZE`. Raises: ValueError."""
+    asset, _, size = text.partition("=")
+    try:
+        return asset, parse_size(size)
+    except ValueError as error:
+        raise ValueError(f"large asset {text!r} is not ASSET=SIZE: {error}") from None
 
 
 class SimulateCommand(TyperCommand):

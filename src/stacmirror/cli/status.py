@@ -13,7 +13,7 @@ from stacmirror.cli.mirror import Dest
 from stacmirror.cli.options import Json
 from stacmirror.cli.report import absent_rows, aligned, counts_json, counts_rows, failed_rows
 from stacmirror.cli.session import emit, emit_json, emit_row
-from stacmirror.units import format_size
+from stacmirror.units import format_count, format_size
 
 if TYPE_CHECKING:
     from stacmirror.status import MirrorStatus
@@ -56,6 +56,7 @@ def _as_json(found: MirrorStatus) -> dict[str, Any]:
         "target": os.path.abspath(found.target),
         "layout": found.layout,
         **counts_json(found.counts),
+        "parts": {"files": found.parts, "bytes": found.parts_bytes},
         "running": found.running,
         "ended_at": found.ended_at,
         "failures": to_builtins(found.failures),
@@ -66,6 +67,9 @@ def _as_json(found: MirrorStatus) -> dict[str, Any]:
 def _as_lines(found: MirrorStatus) -> list[str]:
     rows = [("files", os.path.abspath(found.target)), ("layout", found.layout), *counts_rows(found.counts)]
     rows.append(("size", format_size(found.counts.bytes)))
+    if found.parts:
+        files = f"{format_count(found.parts)} large {'file' if found.parts == 1 else 'files'}"
+        rows.append(("in parts", f"{format_size(found.parts_bytes)} of {files} on the way"))
     rows += absent_rows(found.absences) + failed_rows(found.failures)
     if found.running:
         rows.append(("running", found.running))

@@ -11,6 +11,7 @@ Whoever lost its lock all the same (asleep for longer than that minute) hears of
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -84,12 +85,16 @@ class RunLock:
         self._beating.start()
 
     def check(self) -> None:
-        """Make sure that nobody has taken the mirror over. Raises: TargetInUse naming who has."""
+        """Make sure that nobody has taken the mirror over. Raises: TargetInUse naming who has; TargetUnwritable."""
         try:
             with open(self._path, "rb") as file:
                 text = file.read()
-        except OSError:
+        except FileNotFoundError:
             text = b""
+        except OSError as error:  # a disk that has failed says nothing of other runs
+            raise TargetUnwritable(
+                f"cannot read {self._path}: {error.strerror}", hint="mend the target, then `stacmirror resume`"
+            ) from error
         if text != self._text:
             raise TargetInUse(
                 f"another run has taken this mirror over: {_describe(_parse(text))}",
@@ -106,14 +111,17 @@ class RunLock:
 
     def release(self) -> None:
         """Give it back. May be called twice."""
-        if self._fd >= 0:
-            self._ended.set()
-            if self._beating is not None:
-                self._beating.join()
-            if os.pread(self._fd, _TEXT_BYTES, 0) == self._text:
-                os.ftruncate(self._fd, 0)
-            os.close(self._fd)
-            self._fd = -1
+        if self._fd < 0:
+            return
+        self._ended.set()
+        if self._beating is not None:
+            self._beating.join()
+        fd, self._fd = self._fd, -1
+        with contextlib.suppress(OSError):  # on a disk that has failed; closing is what gives the lock back
+            if os.pread(fd, _TEXT_BYTES, 0) == self._text:
+                os.ftruncate(fd, 0)
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def _lock(fd: int) -> None:

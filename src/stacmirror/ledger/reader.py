@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stacmirror.errors import TargetInUse
+from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
 from stacmirror.ledger.documents import read_documents
 from stacmirror.ledger.samples import ITEM_ROWS, sampled_rows
@@ -70,7 +70,7 @@ class LedgerReader:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the reading connection to one thread. Raises: TargetInUse when the file is damaged."""
+        """Give the reading connection to one thread. Raises: TargetInUse (damaged), TargetUnwritable (the disk)."""
         with self._lock:
             try:
                 yield self._read
@@ -353,7 +353,23 @@ def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
-def _unreadable(error: Exception, path: str) -> TargetInUse:
+def disk_says(error: Exception, path: str) -> str:
+    """Return what the disk is to blame for, or "" where the file is. SQLite calls a read that met EIO "malformed"."""
+    if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
+        return str(error)
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except (FileNotFoundError, PermissionError):
+        return ""
+    except OSError as met:
+        return met.strerror or str(met)
+    return ""
+
+
+def _unreadable(error: Exception, path: str) -> TargetInUse | TargetUnwritable:
+    if reason := disk_says(error, path):
+        return TargetUnwritable(f"cannot read the ledger {path}: {reason}", hint="look after the disk, then resume")
     return TargetInUse(f"{path} is not a readable ledger: {error}", hint="is it another program's, or damaged?")
 
 

@@ -11,14 +11,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
 from stacmirror.ledger.migrate import migrate
 from stacmirror.ledger.pages import Pages
 from stacmirror.ledger.places import Places
-from stacmirror.ledger.reader import LedgerReader, refuse_foreign
+from stacmirror.ledger.reader import LedgerReader, disk_says, refuse_foreign
 from stacmirror.ledger.reserve import Reserve
 from stacmirror.ledger.rows import ItemRows
 from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
@@ -73,7 +73,11 @@ class LedgerStore(LedgerReader):
                 schema.create(self._db)
             migrate(self._db)
             refuse_foreign(self._db, path)  # before the first pragma that changes the file
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;")
+            self._db.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-4000;"
+                # Of use on macOS only, where fsync alone leaves data in the drive's cache.
+                " PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;"
+            )
             self._db.execute(schema.UNVERIFIED)  # ledgers of earlier builds have none
         except sqlite3.Error as error:
             raise _unusable(error, path) from error
@@ -237,8 +241,10 @@ class LedgerStore(LedgerReader):
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:  # a full disk may have ended it already
-                    self._db.execute("ROLLBACK")
+                # A full disk may have rolled back already, and a broken one takes no ROLLBACK: the first error counts.
+                if self._db.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
             raise _unusable(error, self.path) from error
@@ -251,7 +257,11 @@ class LedgerStore(LedgerReader):
 
 
 def _unusable(error: sqlite3.Error, path: str) -> TargetUnwritable | TargetInUse:
-    code = getattr(error, "sqlite_errorname", "")
-    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
         return TargetUnwritable(f"cannot write the ledger {path}: {error}", hint="make room, then `stacmirror resume`")
+    reason = disk_says(error, path)
+    if reason or getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
+        return TargetUnwritable(
+            f"cannot write the ledger {path}: {reason or error}", hint="mend the target, then `stacmirror resume`"
+        )
     return TargetInUse(f"the ledger {path} cannot be used: {error}", hint="is it another program's file, or damaged?")

@@ -35,8 +35,8 @@ class Ahead:
         self._shortcut = shortcut
 
     def suits(self, job: Job) -> bool:
-        """Return whether an item has several assets that nobody asked for yet."""
-        return len(job.todo) > 1 and all(transfer.attempts == 0 for transfer in job.todo)
+        """Return whether an item has several small assets that nobody asked for yet."""
+        return len(job.todo) > 1 and not job.large and all(transfer.attempts == 0 for transfer in job.todo)
 
     async def ask(self, job: Job) -> Mapping[str, Answered]:
         """Return what came, by asset key. Cancel: safe."""

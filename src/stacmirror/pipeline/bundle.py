@@ -34,6 +34,8 @@ class Job:
     fetched: int = 0
     fetched_bytes: int = 0
     planned: bool = False
+    large: bool = False
+    """Whether one of its files is known to be large: then what is left comes several at once."""
     expires_s: float = math.inf
     """Wall clock at which its links stop working."""
     renewed_at_s: float = -1.0e18

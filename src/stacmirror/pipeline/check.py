@@ -11,23 +11,16 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import xxhash
 
 from stacmirror.errors import TransferError
+from stacmirror.interfaces import Hasher
 
 ETAG_TRUSTED_AFTER = 20
 _MD5_ETAG = re.compile(r'^"?([0-9a-fA-F]{32})"?$')
 DigestKind = Literal["md5", "xxh3"]
-
-
-class Hasher(Protocol):
-    """A running digest."""
-
-    def update(self, data: Any, /) -> None: ...
-
-    def digest(self) -> bytes: ...
 
 
 def digest_of(kind: DigestKind, body: bytes) -> bytes:
@@ -52,7 +45,20 @@ class Expected:
 
     def hasher(self) -> Hasher:
         """Return the digest to compute for this body: MD5 where it can be compared, else xxh3_128."""
-        return hashlib.md5(usedforsecurity=False) if self.kind == "md5" else xxhash.xxh3_128()
+        return hasher_of(self.kind)
+
+    def promise_md5(self, md5: bytes) -> None:
+        """Add the MD5 that an earlier answer, of the whole, gave."""
+        self.md5 = md5
+        self.kind = "md5"
+
+    def as_hashed(self, kind: DigestKind) -> Expected:
+        """Return it for a body that was begun in another run: what its digest of `kind` cannot show is not asked."""
+        if kind != self.kind:
+            self.kind = kind
+            if kind != "md5":
+                self.md5 = self.etag_md5 = None
+        return self
 
     def check(self, size_bytes: int, digest: bytes) -> None:
         """Hold the body against the promise.
@@ -103,6 +109,11 @@ class Checks:
         if host is None:
             host = self._hosts[origin] = _HostTrust()
         return Expected(headers, length_bytes, host)
+
+
+def hasher_of(kind: DigestKind) -> Hasher:
+    """Return a digest with nothing in it."""
+    return hashlib.md5(usedforsecurity=False) if kind == "md5" else xxhash.xxh3_128()
 
 
 def _content_md5(value: str | None) -> bytes | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from stacmirror.model import AssetKey
+
 Phase = Literal["starting", "fetching", "sweeping", "finishing", "done"]
 
 
@@ -32,6 +34,10 @@ class Progress:
         self.files_written = 0
         """Of `files_stored`: those with a row in the ledger. A run that is cut short drops the others."""
         self.bytes_written = 0
+        self.bytes_there = 0
+        """Of large files stored or on their way: what was there from an earlier run."""
+        self._large: dict[AssetKey, tuple[int, int]] = {}
+        """Of large files on their way: how much is there, and how much of it was before this run."""
         self.absent = 0
         """Assets of this run's items that the source does not have."""
         self.assumed_absent = 0
@@ -57,6 +63,26 @@ class Progress:
     def end(self, token: int) -> None:
         """Note that the transfer is over."""
         self._in_flight.pop(token, None)
+
+    @property
+    def bytes_on_the_way(self) -> int:
+        """What there is of large files that are not whole yet."""
+        return sum(size_bytes for size_bytes, _ in self._large.values())
+
+    def large_began(self, asset: AssetKey, size_bytes: int) -> None:
+        """Note that a large file goes on behind `size_bytes`: all from an earlier run when this one meets it first."""
+        there = size_bytes if asset not in self._large else min(self._large[asset][1], size_bytes)
+        self.bytes_there += there - self._large.get(asset, (0, 0))[1]
+        self._large[asset] = (size_bytes, there)
+
+    def large_came(self, asset: AssetKey, size_bytes: int) -> None:
+        """Note bytes of a large file."""
+        held, there = self._large[asset]
+        self._large[asset] = (held + size_bytes, there)
+
+    def large_ended(self, asset: AssetKey) -> None:
+        """Note that a large file is whole: from here on it counts among those stored."""
+        self._large.pop(asset, None)
 
     def count_requests(self, requests: Callable[[], int]) -> None:
         """Have `requests` read from the one who sends them."""

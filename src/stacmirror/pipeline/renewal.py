@@ -5,6 +5,7 @@ Called by the workers. It reads from a link when it dies (`links`), and asks the
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from stacmirror.errors import SourceError
@@ -24,6 +25,7 @@ class Renewal:
         self._catalog = catalog
         self._clock = clock
         self._life_s = life_s
+        self._renewing = asyncio.Lock()
         self._margin_s = min(60.0, life_s * _EXPIRY_MARGIN)
 
     def note_expiry(self, job: Job) -> None:
@@ -36,11 +38,12 @@ class Renewal:
         """Return whether the item's links die soon: to renew them is cheaper than to learn it from refusals."""
         return job.expires_s - self._clock.wall() < self._margin_s
 
-    async def mend(self, job: Job, transfer: Transfer) -> bool:
-        """After a refusal: if the link had expired by our reckoning, renew; True when there is another one to ask."""
+    async def mend(self, job: Job, transfer: Transfer, href: str) -> bool:
+        """After `href` was refused: if it had expired by our reckoning, renew; True when there is another to ask."""
         if job.item is None:
             return False
-        href = transfer.asset.href
+        if transfer.asset.href != href:  # renewed for another of its files meanwhile
+            return True
         if expires_at_s(href, self._life_s, job.item.read_at_s) > self._clock.wall():
             return False
         await self.renew(job)
@@ -48,6 +51,10 @@ class Renewal:
 
     async def renew(self, job: Job) -> None:
         """Ask for the item again, once in half a link's life, and give every waiting transfer its new link."""
+        async with self._renewing:  # large files are several at once: the others wait for the same new links
+            await self._renew(job)
+
+    async def _renew(self, job: Job) -> None:
         now_s = self._clock.wall()
         if now_s - job.renewed_at_s < self._life_s * 0.5:
             return

@@ -15,6 +15,7 @@ from stacmirror.interfaces import Ledger, Observer
 from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, PageRecord, ResumePoint, Reveal
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import MissingKeys
+from stacmirror.pipeline.room import Room
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.sweep import Probe, Sweep
 from stacmirror.pipeline.walk import Walk
@@ -43,6 +44,7 @@ class Run:
         stop: Stop,
         observer: Observer,
         shape: Shape,
+        room: Room | None = None,
     ) -> None:
         self._crew = crew
         self._walk = walk
@@ -51,6 +53,7 @@ class Run:
         self._stop = stop
         self._observer = observer
         self._shape = shape
+        self._room = room
         self.error: StacmirrorError | None = None
 
     async def execute(self, start: ResumePoint, staged: list[Reveal]) -> None:
@@ -125,6 +128,8 @@ class Run:
                     group.create_task(self._watch_commit(), name="watch-commit"),
                     group.create_task(self._watch_stop(dispatch, feeder, workers), name="watch-stop"),
                 ]
+                if self._room is not None:
+                    watchers.append(group.create_task(self._room.watch(), name="watch-room"))
                 group.create_task(_end_with(workers, watchers), name="end")
         except* StacmirrorError as errors:
             raise _first(errors) from None

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Opener, Reply
 from stacmirror.model import ItemKey, Transfer, Unit
+from stacmirror.pipeline.large import Fetched
 from stacmirror.pipeline.learn import Guess, Learner
 from stacmirror.pipeline.progress import Progress
-from stacmirror.pipeline.transfer import Fetched, Fetcher
+from stacmirror.pipeline.transfer import Fetcher
 
 
 class Shortcut:
@@ -26,12 +27,15 @@ class Shortcut:
         self._progress = progress
 
     def guess(self, item: ItemKey, transfer: Transfer) -> Guess | None:
-        """Return where an asset should be; None to ask its link. What has failed once is asked for by its link."""
-        return None if transfer.attempts else self._learner.guess(item, transfer.asset)
+        """Return where an asset should be. None to ask its link: for what failed once, and what is there in part."""
+        if transfer.attempts or self._fetcher.waits(item, transfer):
+            return None
+        return self._learner.guess(item, transfer.asset)
 
     async def fetch(
         self,
         guess: Guess,
+        item: ItemKey,
         transfer: Transfer,
         unit: Unit,
         name_for: Callable[[str], str],
@@ -48,7 +52,7 @@ class Shortcut:
                     reply.stream.close()
                 self._learner.missed(guess)
                 return None
-            fetched = await self._fetcher.fetch(transfer, unit, name_for, reply)
+            fetched = await self._fetcher.fetch(item, transfer, unit, name_for, reply)
         except TransferError:
             # A busy host or a broken connection says nothing of the guess: the link will say whether it was right.
             return None
@@ -67,11 +71,11 @@ class Shortcut:
     ) -> Fetched:
         """Ask the asset's link, as `Fetcher.fetch` does, and learn where it leads."""
         asset = transfer.asset
-        if not asset.href:
-            return await self._fetcher.fetch(transfer, unit, name_for)  # which says so
+        if not asset.href or (reply is None and self._fetcher.waits(item, transfer)):
+            return await self._fetcher.fetch(item, transfer, unit, name_for)  # which says so, or goes on
         reply = reply or await self._opener.open(asset.href)
         self._learner.led(item, asset, reply.url, _media_type(reply), found=reply.status == 200)
-        return await self._fetcher.fetch(transfer, unit, name_for, reply)
+        return await self._fetcher.fetch(item, transfer, unit, name_for, reply)
 
     def _is_right(self, guess: Guess, reply: Reply) -> bool:
         return reply.status == 200 and reply.url == guess.url and self._learner.fits(guess, _media_type(reply))

@@ -2,15 +2,17 @@
 
 Called by the transfer stage for every body: a login page with status 200, an error in JSON and an empty answer have
 proper lengths. The declared type speaks first, the suffix of the address after it; a type that is not in the table is
-not judged. Pure: an asset and bytes in, a TransferError out.
+not judged. An asset and bytes in, a TransferError out.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from stacmirror.errors import TransferError
+from stacmirror.interfaces import Body
 from stacmirror.model import Asset
 
 WINDOW_BYTES = 4096
@@ -90,6 +92,34 @@ def refuse_other(form: Form | None, start: bytes) -> None:
     """
     if form is not None and not form.fits(start):
         raise TransferError("content", f"not {form.name}, as it should be: {_described(start)}")
+
+
+class Judged:
+    """A large body, judged as soon as enough of it has come. Implements `interfaces.Body`."""
+
+    def __init__(self, body: Body, form: Form) -> None:
+        self._body = body
+        self._form = form
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body's bytes; none before it is judged. Raises: TransferError, kind `content` and the body's."""
+        start, judged = b"", False
+        async for chunk in self._body.chunks():
+            if judged:
+                yield chunk
+                continue
+            start += chunk
+            if len(start) >= WINDOW_BYTES:
+                refuse_other(self._form, start)
+                judged = True
+                yield start
+        if not judged:
+            refuse_other(self._form, start)
+            yield start
+
+    def close(self) -> None:
+        """See `interfaces.Body.close`."""
+        self._body.close()
 
 
 def _described(start: bytes) -> str:

@@ -1,100 +1,119 @@
 """Fetch one asset once: open, read, check, and say what came. Retrying is the worker's business.
 
-Sees an Opener and a Sink; a body above the small-file limit goes to the sink as it comes.
+Small bodies are checked here; one above the small-file limit is `large`'s business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Clock, Opener, Reply, Sink
 from stacmirror.limits import origin_of
-from stacmirror.model import Receipt, Transfer, Unit
-from stacmirror.pipeline.check import Checks, Expected
-from stacmirror.pipeline.signatures import WINDOW_BYTES, Form, form_of, refuse_other
+from stacmirror.model import AssetKey, ItemKey, Receipt, Transfer, Unit
+from stacmirror.pipeline.check import Checks
+from stacmirror.pipeline.large import Errand, Fetched, LargeBodies
+from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.signatures import WINDOW_BYTES, Form, Judged, form_of, refuse_other
 from stacmirror.pipeline.unpack import unpacked
 from stacmirror.retry import error_for_status
 
 
-class Fetched(NamedTuple):
-    """A body that passed its checks. `body` is None when its bytes are in the sink already."""
+class LargeMet(Exception):
+    """Not an error: the body is large, and the caller asked to hear of it before it is brought. `reply` is open."""
 
-    receipt: Receipt
-    body: bytes | None
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
 
 
 class Fetcher:
     """One for the run, used by all workers."""
 
-    def __init__(self, opener: Opener, sink: Sink, clock: Clock, *, any_content: bool = False) -> None:
+    def __init__(
+        self,
+        opener: Opener,
+        sink: Sink,
+        clock: Clock,
+        progress: Progress,
+        *,
+        file_max_bytes: int = 0,
+        any_content: bool = False,
+    ) -> None:
         """`any_content`: take a body whatever it begins with."""
         self._opener = opener
         self._sink = sink
         self._clock = clock
         self._checks = Checks()
         self._any_content = any_content
+        self._large = LargeBodies(opener, sink, clock, self._checks, progress, file_max_bytes)
+
+    def waits(self, item: ItemKey, transfer: Transfer) -> bool:
+        """Return whether a part of it is there already."""
+        waiting = self._sink.waiting
+        return bool(waiting) and AssetKey(item, transfer.asset.key) in waiting
 
     async def fetch(
-        self, transfer: Transfer, unit: Unit, name_for: Callable[[str], str], reply: Reply | None = None
+        self,
+        item: ItemKey,
+        transfer: Transfer,
+        unit: Unit,
+        name_for: Callable[[str], str],
+        reply: Reply | None = None,
+        *,
+        tells_large: bool = False,
     ) -> Fetched:
         """Ask for the asset, where it is not answered by `reply` already, and return its bytes and receipt.
 
         `name_for` gives the file's name for the URL that answered, where the layout leaves it to the target.
+        `tells_large`: raise LargeMet for a large body, which is to be given back as `reply`.
         Raises: TransferError; LoginRefused from a transport; TargetUnwritable for a large body.
-        Cancel: safe; a large body's part is dropped.
+        Cancel: safe; what came of a large body waits for the next run.
         """
         if reply is None:
             if not transfer.asset.href:
                 raise TransferError("no-href", "the catalog gives no address", retryable=False)
+            if self._sink.waiting and self.waits(item, transfer):
+                errand = Errand(item, transfer, unit, name_for)
+                return await self._large.go_on(errand, lambda found: self._take(errand, found))
             reply = await self._opener.open(transfer.asset.href)
+            if tells_large and reply.stream is not None and reply.status == 200:
+                raise LargeMet(reply)
+        if reply.status == 200 and reply.body is not None and "content-encoding" not in reply.headers:
+            return self._take_small(transfer, name_for, reply, reply.body)
+        errand = Errand(item, transfer, unit, name_for)
+        return await self._take(errand, reply)
+
+    async def _take(self, errand: Errand, reply: Reply) -> Fetched:
+        """Bring an answer's body from its first byte."""
         if reply.status != 200:
             if reply.stream is not None:
                 reply.stream.close()
             raise error_for_status(reply.status, reply.headers, "the asset's address", self._clock.wall())
-        name = transfer.name or name_for(reply.url)
-        form = None if self._any_content else form_of(transfer.asset, reply.url)
-        origin = origin_of(reply.url)
-        expected = self._checks.expected(origin, reply.headers, reply.length_bytes)
-        if "content-encoding" in reply.headers:
-            reply = unpacked(reply, form_of(transfer.asset, reply.url), expected)
-            expected = self._checks.expected(origin, reply.headers, reply.length_bytes)
+        reply = self._as_the_origin_has_it(errand.transfer, reply)
         if reply.body is not None:
-            hasher = expected.hasher()
-            hasher.update(reply.body)
-            digest = hasher.digest()
-            expected.check(len(reply.body), digest)
-            refuse_other(form, reply.body[:WINDOW_BYTES])
-            verified = reply.framed or expected.proven
-            receipt = Receipt(transfer.asset.key, name, len(reply.body), expected.kind, digest, verified)
-            return Fetched(receipt, reply.body)
-        return await self._fetch_large(transfer, unit, name, reply, expected, form)
+            return self._take_small(errand.transfer, errand.name_for, reply, reply.body)
+        form = self._form(errand.transfer, reply)
+        if form is not None and reply.stream is not None:
+            reply.stream = Judged(reply.stream, form)
+        return await self._large.receive(errand, reply, lambda found: self._take(errand, found))
 
-    async def _fetch_large(
-        self, transfer: Transfer, unit: Unit, name: str, reply: Reply, expected: Expected, form: Form | None
-    ) -> Fetched:
-        stream = reply.stream
-        if stream is None:
-            raise TransferError("protocol", "an answer without a body")
+    def _take_small(self, transfer: Transfer, name_for: Callable[[str], str], reply: Reply, body: bytes) -> Fetched:
+        name = transfer.name or name_for(reply.url)
+        expected = self._checks.expected(origin_of(reply.url), reply.headers, reply.length_bytes)
         hasher = expected.hasher()
-        size_bytes = 0
-        start = b""
-        try:
-            async with self._sink.part(unit, name) as part:
-                async for chunk in stream.chunks():
-                    if len(start) < WINDOW_BYTES and form is not None:
-                        start += chunk[:WINDOW_BYTES]
-                        if len(start) >= WINDOW_BYTES:
-                            refuse_other(form, start)  # now: what is of another kind may be long
-                    hasher.update(chunk)
-                    size_bytes += len(chunk)
-                    await part.write(chunk)
-                digest = hasher.digest()
-                expected.check(size_bytes, digest)
-                refuse_other(form, start)
-                await part.keep()
-        finally:
-            stream.close()
+        hasher.update(body)
+        digest = hasher.digest()
+        expected.check(len(body), digest)
+        refuse_other(self._form(transfer, reply), body[:WINDOW_BYTES])
         verified = reply.framed or expected.proven
-        return Fetched(Receipt(transfer.asset.key, name, size_bytes, expected.kind, digest, verified), None)
+        return Fetched(Receipt(transfer.asset.key, name, len(body), expected.kind, digest, verified), body)
+
+    def _form(self, transfer: Transfer, reply: Reply) -> Form | None:
+        return None if self._any_content else form_of(transfer.asset, reply.url)
+
+    def _as_the_origin_has_it(self, transfer: Transfer, reply: Reply) -> Reply:
+        if "content-encoding" not in reply.headers:
+            return reply
+        expected = self._checks.expected(origin_of(reply.url), reply.headers, reply.length_bytes)
+        return unpacked(reply, form_of(transfer.asset, reply.url), expected)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from stacmirror.errors import SourceError, TransferError
-from stacmirror.interfaces import Catalog, Clock, Opener, Sink
+from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
 from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
+from stacmirror.pipeline.abreast import settle_abreast
 from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.check import digest_of
@@ -22,11 +23,13 @@ from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.renewal import Renewal
 from stacmirror.pipeline.shortcut import Shortcut
-from stacmirror.pipeline.transfer import Fetcher
+from stacmirror.pipeline.transfer import Fetcher, LargeMet
 from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
 
 _WAIT_IN_PLACE_S = 1.0
+_FOR_GOOD = frozenset({"gone", "too-large"})
+"""Failures that are the same when asked again in this run."""
 
 
 class Crew(NamedTuple):
@@ -46,6 +49,8 @@ class Crew(NamedTuple):
     link_life_s: float
     held_max_bytes: int
     """Small bodies one worker may hold before it stages them."""
+    large_at_once: int = 4
+    """Large files of one item on their way at once."""
     shortcut: Shortcut | None = None
     """Where redirects are learned: the way past them."""
     ahead: Ahead | None = None
@@ -94,10 +99,37 @@ class Worker:
         if not job.planned and not await self._read_and_plan(bundle, job):
             return None
         ahead = await self._ask_ahead(job) if self._crew.ahead is not None else NOTHING
-        job.todo = later = [transfer for transfer in job.todo if not await self._settle(bundle, job, transfer, ahead)]
+        later: list[Transfer] = []
+        for number, transfer in enumerate(job.todo):
+            if job.large:
+                later += await self._settle_large(bundle, job, number, ahead)
+                break
+            try:
+                if not await self._settle(bundle, job, transfer, ahead):
+                    later.append(transfer)
+            except LargeMet as met:
+                job.large = True
+                later += await self._settle_large(bundle, job, number, ahead, met.reply)
+                break
+        job.todo = later
         if not later:
             return None
         return max(0.0, min(transfer.not_before_s for transfer in later) - self._crew.clock.monotonic())
+
+    async def _settle_large(
+        self, bundle: Bundle, job: Job, number: int, ahead: Mapping[str, Answered], met: Reply | None = None
+    ) -> list[Transfer]:
+        """Settle what is left of the job, from transfer `number` on, several at once; `met` answers that one."""
+        first = job.todo[number]
+
+        async def settle(transfer: Transfer) -> bool:
+            return await self._settle(bundle, job, transfer, ahead, met if transfer is first else None)
+
+        try:
+            return await settle_abreast(job.todo[number:], settle, self._crew.large_at_once)
+        finally:
+            if met is not None and met.stream is not None:
+                met.stream.close()
 
     # -- one item ------------------------------------------------------------------------------------------
 
@@ -117,6 +149,7 @@ class Worker:
                 return False
         self._crew.planner.plan(bundle, job)
         self._links.note_expiry(job)
+        job.large = bool(self._crew.sink.waiting) and any(self._crew.fetcher.waits(job.key, t) for t in job.todo)
         job.planned = True
         return True
 
@@ -211,31 +244,40 @@ class Worker:
             await self._links.renew(job)
         return await self._crew.ahead.ask(job)
 
-    async def _settle(self, bundle: Bundle, job: Job, transfer: Transfer, ahead: Mapping[str, Answered]) -> bool:
-        """Bring one transfer to an outcome if that can be had now; True when it has one."""
+    async def _settle(
+        self, bundle: Bundle, job: Job, transfer: Transfer, ahead: Mapping[str, Answered], met: Reply | None = None
+    ) -> bool:
+        """Bring one transfer to an outcome if that can be had now; True when it has one.
+
+        `met` is the large answer that it was begun with. Raises: LargeMet in a job not known to be large.
+        """
         crew, key = self._crew, transfer.asset.key
         now_s = crew.clock.monotonic()
-        if transfer.not_before_s > now_s:
-            return False
-        if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
-            job.absent.append(Absent(key, assumed=True))
-            return True
-        answered = ahead.get(key) if transfer.attempts == 0 else None
-        if answered is None:
-            answered = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
-        if answered.reply is None:
-            if answered.guess is None and self._links.is_due(job):
-                await self._links.renew(job)
-            pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
-            if pause_s > _WAIT_IN_PLACE_S:
-                transfer.not_before_s = now_s + pause_s
+        answered = Answered(None, met)
+        if met is None:
+            if transfer.not_before_s > now_s:
                 return False
-        transfer.attempts += 1
+            if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
+                job.absent.append(Absent(key, assumed=True))
+                return True
+            found = ahead.get(key) if transfer.attempts == 0 else None
+            if found is None:
+                found = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
+            answered = found
+            if answered.reply is None:
+                if answered.guess is None and self._links.is_due(job):
+                    await self._links.renew(job)
+                pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
+                if pause_s > _WAIT_IN_PLACE_S:
+                    transfer.not_before_s = now_s + pause_s
+                    return False
+            transfer.attempts += 1
+        href = transfer.asset.href
         token = crew.progress.begin(job.key.id, key, now_s)
         try:
             await self._fetch(job, transfer, answered)
         except TransferError as error:
-            return await self._failed(bundle, job, transfer, error)
+            return await self._failed(job, transfer, href, error)
         finally:
             crew.progress.end(token)
         crew.missing.found(job.key.collection, key)
@@ -250,16 +292,18 @@ class Worker:
             return crew.planner.name_for_target(url, transfer.asset.key, job)
 
         if crew.shortcut is None:
-            fetched = await crew.fetcher.fetch(transfer, job.unit, name_for, reply)
+            fetched = await crew.fetcher.fetch(job.key, transfer, job.unit, name_for, reply, tells_large=not job.large)
         else:
-            found = guess and await crew.shortcut.fetch(guess, transfer, job.unit, name_for, reply)
+            found = guess and await crew.shortcut.fetch(guess, job.key, transfer, job.unit, name_for, reply)
             if guess is not None and found is None and self._links.is_due(job):
                 await self._links.renew(job)
             by_link = reply if guess is None else None
             fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for, by_link)
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
-        if fetched.body is not None:
+        if fetched.body is None:
+            job.large = True
+        else:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body
             job.held_bytes += len(fetched.body)
@@ -267,14 +311,14 @@ class Worker:
                 self._stage(job)
                 job.label_bodies.clear()
 
-    async def _failed(self, bundle: Bundle, job: Job, transfer: Transfer, error: TransferError) -> bool:
-        """Decide what a failed attempt means: renew the link, ask later, an absence, or a failure."""
+    async def _failed(self, job: Job, transfer: Transfer, href: str, error: TransferError) -> bool:
+        """Decide what a failed attempt at `href` means: renew the link, ask later, an absence, or a failure."""
         crew, key = self._crew, transfer.asset.key
         if error.kind == "paused":  # nobody was asked: no attempt
             transfer.attempts -= 1
             transfer.not_before_s = crew.clock.monotonic() + (error.retry_after_s or 0.0)
             return False
-        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer):
+        if error.status in LINK_DEAD_STATUSES and await self._links.mend(job, transfer, href):
             transfer.attempts -= 1
             return False
         wait_s = crew.policy.wait_s(transfer.attempts, error, crew.random)
@@ -284,7 +328,7 @@ class Worker:
             return False
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
-        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind == "gone"))
+        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind in _FOR_GOOD))
         return True
 
 

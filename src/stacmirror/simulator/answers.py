@@ -41,11 +41,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer: `headers` are whole lines; a body that is an iterator is sent in chunks."""
+    """One answer: `headers` are whole lines; a body that is an iterator is sent in chunks, or with its `length`."""
 
     status: int
     headers: bytes = b""
     body: bytes | Iterator[bytes] = b""
+    length: int | None = None
 
 
 class Host(Protocol):

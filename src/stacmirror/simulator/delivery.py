@@ -24,7 +24,8 @@ from .answers import Answer
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 UNSENT_BYTES_MAX = 262_144
 _NO_BODY = (204, 304)
-_ENDS_CONNECTION = ("reset", "short", "stall")
+_ENDS_CONNECTION = ("reset", "short", "stall", "drip")
+_DRIP_S = 0.1
 
 
 class Delivery(web.StreamResponse):
@@ -63,8 +64,15 @@ class Delivery(web.StreamResponse):
             await self._stream(transport, body)
 
     async def _stream(self, transport: asyncio.Transport, body: Iterator[bytes]) -> None:
-        transport.write(_head(self._answer, None, bool(self._keep_alive)))
+        length = self._answer.length
+        transport.write(_head(self._answer, length, bool(self._keep_alive)))
         if self._head_only:
+            return
+        if length is not None:
+            for piece in body:
+                transport.write(piece)
+                await _drain(transport)
+                await asyncio.sleep(0)  # what is large is nobody's alone
             return
         for piece in body:
             transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -74,15 +82,23 @@ class Delivery(web.StreamResponse):
         transport.write(b"0\r\n\r\n")
 
     async def _fail(self, transport: asyncio.Transport, body: bytes | Iterator[bytes]) -> None:
+        length = self._answer.length
+        if self._fault == "drip":
+            await self._drip(transport, body)
+            return
         if isinstance(body, bytes):
             head, part = _head(self._answer, len(body), keep_alive=True), body[: len(body) // 2]
+        elif length is not None:
+            head, part = _head(self._answer, length, keep_alive=True), b""
+            if not self._head_only:
+                head, part = b"", await self._first_half(transport, head, body, length)
         else:
             # A page in slices has no length: half of its first slice, in a chunk that promises all of it.
             piece = next(body)
             head = _head(self._answer, None, keep_alive=True) + b"%x\r\n" % len(piece)
             part = piece[: len(piece) // 2]
         # Without a body (a redirect, HEAD) half of the head has to do.
-        bodiless = self._head_only or not part
+        bodiless = self._head_only or (bool(head) and not part)
         transport.write(head[: len(head) // 2] if bodiless else head + part)
         if self._fault == "stall":
             await asyncio.sleep(self._stall_s)
@@ -92,6 +108,30 @@ class Delivery(web.StreamResponse):
             _reset_on_close(transport)
             transport.abort()
             return
+        transport.close()
+
+    async def _first_half(self, transport: asyncio.Transport, head: bytes, body: Iterator[bytes], length: int) -> bytes:
+        """Send the first half of a large body but for its last piece, which is returned."""
+        transport.write(head)
+        left = length // 2
+        for piece in body:
+            if len(piece) >= left:
+                return piece[:left]
+            transport.write(piece)
+            await _drain(transport)
+            left -= len(piece)
+        return b""
+
+    async def _drip(self, transport: asyncio.Transport, body: bytes | Iterator[bytes]) -> None:
+        length = len(body) if isinstance(body, bytes) else self._answer.length
+        first = body if isinstance(body, bytes) else next(body)
+        transport.write(_head(self._answer, length, keep_alive=False))
+        for number in range(0 if self._head_only else len(first)):
+            byte = first[number : number + 1]
+            transport.write(byte if length is not None else b"1\r\n" + byte + b"\r\n")
+            await asyncio.sleep(_DRIP_S)
+            if transport.is_closing():
+                return
         transport.close()
 
 

@@ -25,6 +25,11 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "reset": "sends half of the answer, then resets the connection (RST)",
         "short": "sends half of the body that Content-Length promises, then closes",
         "stall": "sends half of the answer, then keeps silent",
+        "drip": "sends the head, then a byte every tenth of a second",
+        "endless": "storage: sends a body without a length and without an end",
+        "whole": "storage: ignores Range and sends the whole object with 200",
+        "wrong-range": "storage: sends a 206 whose Content-Range is a byte off",
+        "changed": "storage: a large object is another one from this request on",
     }
 )
 TRAPS: Mapping[str, str] = MappingProxyType(
@@ -36,6 +41,8 @@ TRAPS: Mapping[str, str] = MappingProxyType(
         "many-sources": "each label has five sources",
         "moved-objects": "the newer half of the objects has been moved: links lead there, the old places are empty",
         "signed-targets": "links lead to signed https:// addresses, another signature each time",
+        "weak-validators": "storage has weak ETags and no Last-Modified",
+        "if-range-ignored": "storage answers ranges whatever their conditions say",
         "empty-page-with-next": "an empty page with a next link stands in the middle of the listing",
     }
 )

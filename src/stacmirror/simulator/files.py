@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .large import LargeFile
 from .tiffs import Tiffs
 from .world import LABELS, PATCH_M, World
 
@@ -25,14 +27,36 @@ class StoredFile:
     md5: bytes
     media_type: str
 
+    @property
+    def size(self) -> int:
+        """How long it is."""
+        return len(self.body)
+
+    def part(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end`."""
+        return self.body[start:end]
+
 
 class Files:
-    """All files of a world, by item number and asset key."""
+    """All files of a world, by item number and asset key. `large` says which assets are large: bytes by key."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, large: Mapping[str, int] | None = None) -> None:
         self._world = world
+        self._large = dict(large or {})
+        self._versions: dict[tuple[int, str], int] = {}
         self._tiffs = Tiffs(world.seed)
         self.get = lru_cache(maxsize=KEPT_FILES)(self._get)
+
+    def large(self, index: int, asset: str) -> LargeFile | None:
+        """Return the large file behind an asset, None if it is an ordinary one."""
+        size = self._large.get(asset)
+        if size is None:
+            return None
+        return LargeFile(self._world.seed, index, asset, self._versions.get((index, asset), 0), size)
+
+    def change(self, index: int, asset: str) -> None:
+        """Put another version in the place of a large file: as long, other bytes, another ETag."""
+        self._versions[index, asset] = self._versions.get((index, asset), 0) + 1
 
     def _get(self, index: int, asset: str) -> StoredFile:
         if asset == LABELS:

@@ -25,7 +25,8 @@ class RequestRecord:
     """One request. `status` is 0 until it is answered; `fault` is the fault that it met, or "".
 
     `credential`: `key` or `bearer` (right), `key:wrong` or `bearer:wrong`, `aws4:<access key id>`, the bare
-    scheme of any other Authorization header, or None. A `query` has its keys masked, their number kept.
+    scheme of any other Authorization header, or None. A `query` has its keys masked, their number kept. `range` is the
+    Range header.
     """
 
     at: float
@@ -36,6 +37,7 @@ class RequestRecord:
     status: int
     credential: str | None
     fault: str = ""
+    range: str = ""
 
 
 class RequestLog(Sequence[RequestRecord]):

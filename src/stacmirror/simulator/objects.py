@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .answers import Answer, Ask
 from .files import StoredFile
+from .large import LargeFile
 
 LAST_MODIFIED = "Wed, 02 Dec 2020 03:41:49 GMT"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
@@ -26,14 +27,14 @@ class Sending:
     part_headers: bytes = b""
 
 
-def send(ask: Ask, file: StoredFile, how: Sending) -> Answer:
+def send(ask: Ask, file: StoredFile | LargeFile, how: Sending) -> Answer:
     """Return the answer for an object that exists.
 
     Status 412 and 416 come without a body; the host puts its own error in place. A malformed range, or more
     than one, is ignored, as the RFC allows. For HEAD the body is returned too: who sends the answer leaves it
     out.
     """
-    size = len(file.body)
+    size = file.size
     validators = b"ETag: %s\r\nLast-Modified: %s\r\n" % (how.etag.encode(), LAST_MODIFIED.encode())
     if_match = ask.headers.get("If-Match")
     if if_match is not None and not _matches(if_match, how.etag):
@@ -44,12 +45,18 @@ def send(ask: Ask, file: StoredFile, how: Sending) -> Answer:
     headers = b"Content-Type: %s\r\nAccept-Ranges: bytes\r\n" % file.media_type.encode() + validators + how.headers
     part = _part(ask, how.etag, size)
     if part is None:
-        return Answer(200, headers + how.whole_headers, file.body)
+        return _with_body(200, headers + how.whole_headers, file, 0, size)
     start, end = part
     if start >= end:
         return Answer(416, b"Content-Range: bytes */%d\r\n" % size)
     span = b"Content-Range: bytes %d-%d/%d\r\n" % (start, end - 1, size)
-    return Answer(206, headers + span + how.part_headers, file.body[start:end])
+    return _with_body(206, headers + span + how.part_headers, file, start, end)
+
+
+def _with_body(status: int, headers: bytes, file: StoredFile | LargeFile, start: int, end: int) -> Answer:
+    if isinstance(file, LargeFile):
+        return Answer(status, headers, file.pieces(start, end), end - start)
+    return Answer(status, headers, file.part(start, end))
 
 
 def _matches(condition: str, etag: str) -> bool:

@@ -23,6 +23,7 @@ from aiohttp import web
 
 from .answers import Answer, Ask, Host
 from .api import PREFIX, Api
+from .bent import bent_answer, bent_ask, weakened
 from .blobs import Blobs
 from .delivery import Delivery
 from .faults import FAULTS, Faults, refuse_unknown
@@ -54,6 +55,8 @@ class Simulator:
         self.api_url = self.blobs_url = self.s3_url = self.log_url = ""
         self._counts = Counts()
         self._faults = Faults(settings.seed, settings.faults)
+        self._is_weak = "weak-validators" in settings.traps
+        self._ignores_conditions = "if-range-ignored" in settings.traps
         self._keeps_records = settings.log_requests is not False
         self._world = World(
             settings.seed,
@@ -62,7 +65,7 @@ class Simulator:
             sources_a_label=settings.sources_a_label(),
             moved="moved-objects" in settings.traps,
         )
-        self._files = Files(self._world)
+        self._files = Files(self._world, settings.large_assets())
         self._listeners: list[tuple[asyncio.Server, web.Server]] = []
 
     @property
@@ -93,7 +96,15 @@ class Simulator:
 
     def expected_files(self, index: int) -> dict[str, bytes]:
         """Return the true bytes of label and source item `index`, by asset key: `labels` and 12 bands."""
-        return {asset: self._files.get(index, asset).body for asset in (LABELS, *BANDS)}
+        found = {}
+        for asset in (LABELS, *BANDS):
+            large = self._files.large(index, asset)
+            found[asset] = self._files.get(index, asset).body if large is None else large.body()
+        return found
+
+    def change(self, index: int, asset: str) -> None:
+        """Put another version in the place of a large object."""
+        self._files.change(index, asset)
 
     async def __aenter__(self) -> Self:
         """Listen. Raises OSError if a port is taken."""
@@ -176,7 +187,10 @@ class Simulator:
             record = None
             if self._keeps_records or self.on_request is not None:
                 credential = credential_of(query, headers, self.key)
-                record = RequestRecord(self.clock(), host.name, method, path, mask_keys(query), 0, credential)
+                wanted = headers.get("Range", "")
+                record = RequestRecord(
+                    self.clock(), host.name, method, path, mask_keys(query), 0, credential, range=wanted
+                )
                 if self._keeps_records:
                     self.requests.add(record)
             fault = self._fault(host, kind, headers, record)
@@ -187,7 +201,16 @@ class Simulator:
                 if fault == "429":
                     answer = Answer(429, answer.headers + b"Retry-After: 1\r\n", answer.body)
             else:
-                answer = host.answer(Ask(method, path, query, headers), kind)
+                ask = Ask(method, path, query, headers)
+                if fault == "changed" and (found := self._world.find_key(path.removeprefix("/radiant-mlhub")[1:])):
+                    self._files.change(*found)
+                if host.name != "api" and (fault or self._ignores_conditions):
+                    ask = bent_ask(ask, fault, ignores_conditions=self._ignores_conditions)
+                answer = host.answer(ask, kind)
+                if fault and host.name != "api":
+                    answer = bent_answer(answer, fault)
+                if self._is_weak and host.name != "api":
+                    answer = weakened(answer)
             if record is not None:
                 record.status, record.fault = answer.status, fault
             self._counts.statuses[host.name, answer.status] += 1

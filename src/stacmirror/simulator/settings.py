@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from .faults import TRAPS, parse_fault_name, refuse_unknown
-from .world import ITEMS_OF_ARCHIVE
+from .world import BANDS, ITEMS_OF_ARCHIVE, LABELS
 
 ITEMS_MAX = ITEMS_OF_ARCHIVE
 GENERATIONS = (2020, 2021, 2022)
@@ -20,6 +20,8 @@ REDIRECT_STATUSES = (200, 301, 302, 303, 307, 308)
 SHARED_LABELS = 3  # what the traps mean where the settings name no number of their own
 MANY_SOURCES = 5
 _NO_FAULTS: Mapping[str, float] = MappingProxyType({})
+_NO_LARGE: Mapping[str, int] = MappingProxyType({})
+LARGE_MAX = 1 << 45
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class SimulatorSettings:
     log_records_max    the oldest records go first
     stall_s            how long the fault `stall` keeps silent
     latency_s          how long every answer takes at least
+    large              asset key (`labels`, a band, or `*` for all bands) → bytes: so large is its object in every item
     at_once            a host answers 429 (Retry-After: 1) above so many requests at once; None: never
 
     Raises:  ValueError, one line.
@@ -69,6 +72,7 @@ class SimulatorSettings:
     stall_s: float = 3_600.0
     latency_s: float = 0.0
     at_once: int | None = None
+    large: Mapping[str, int] = field(default_factory=lambda: _NO_LARGE)
 
     def __post_init__(self) -> None:
         _within("items", self.items, 1, ITEMS_MAX)
@@ -94,6 +98,10 @@ class SimulatorSettings:
             raise ValueError(f"redirect target must be s3 or http, not {self.redirect_to}")
         if not self.host:
             raise ValueError("host must not be empty")
+        for asset, size in self.large.items():
+            if asset not in (LABELS, "*", *BANDS):
+                raise refuse_unknown("asset", asset, (LABELS, *BANDS, "*"))
+            _within(f"size of {asset}", size, 1, LARGE_MAX)
         for name, rate in self.faults.items():
             parse_fault_name(name)
             if not 0 <= rate <= 1:
@@ -101,6 +109,11 @@ class SimulatorSettings:
         for trap in self.traps:
             if trap not in TRAPS:
                 raise refuse_unknown("trap", trap, TRAPS)
+
+    def large_assets(self) -> dict[str, int]:
+        """Return the size of each asset that is large; one named goes before all."""
+        every = dict.fromkeys(BANDS, self.large["*"]) if "*" in self.large else {}
+        return every | {asset: size for asset, size in self.large.items() if asset != "*"}
 
     def labels_a_source(self) -> int:
         """Return how many labels share one source, the trap counted in."""

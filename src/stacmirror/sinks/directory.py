@@ -10,23 +10,20 @@ Nothing that is already visible is deleted, moved aside or renamed over as a fol
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import aiofiles
-
 from stacmirror.errors import TargetUnwritable
-from stacmirror.model import Unit
+from stacmirror.model import AssetKey, PartState, Space, Unit
 from stacmirror.sinks.durable import fsync_path, make_syncer
+from stacmirror.sinks.parts import DirectoryPart, PartStore
 
 STATE_FOLDER = ".stacmirror"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-_PART_BUFFER_BYTES = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -41,10 +38,10 @@ class DirectorySink:
             os.makedirs(self._staging, exist_ok=True)
             os.makedirs(self._parts, exist_ok=True)
             self._syncer = make_syncer(self._target)
+            self._large = PartStore(self._parts, self._staging, unwritable, self._placed)
         except OSError as error:
             raise unwritable(error, self._target) from error
         self._folders: set[str] = set()
-        self._part_number = 0
 
     # -- staging ------------------------------------------------------------------------------------------
 
@@ -78,14 +75,25 @@ class DirectorySink:
             self._syncer.wrote(folder)
             folder = os.path.dirname(folder)
 
-    def part(self, unit: Unit, name: str) -> DirectoryPart:
+    def _placed(self, folder: str, name: str) -> None:
+        if self._syncer.listens:
+            self._wrote_file(folder, name)
+
+    def part(self, asset: AssetKey) -> DirectoryPart:
         """See `interfaces.Sink.part`."""
-        self._part_number += 1
-        return DirectoryPart(
-            os.path.join(self._parts, f"{unit.id}-{self._part_number}"),
-            os.path.join(self._staging, unit.id, name),
-            lambda: self._wrote_file(os.path.join(self._staging, unit.id), name),
-        )
+        return self._large.part(asset)
+
+    @property
+    def waiting(self) -> Mapping[AssetKey, PartState]:
+        """See `interfaces.Sink.waiting`."""
+        return self._large.waiting
+
+    def drop_parts(self, assets: Iterable[AssetKey]) -> None:
+        """See `interfaces.Sink.drop_parts`."""
+        try:
+            self._large.drop(assets)
+        except OSError as error:
+            raise unwritable(error, self._parts) from error
 
     def holds(self, unit: Unit, names: Mapping[str, str]) -> bool:
         """See `interfaces.Sink.holds`."""
@@ -106,8 +114,10 @@ class DirectorySink:
         return None
 
     def retain(self, units: Mapping[str, Iterable[str]]) -> None:
-        """Remove every staged file but `units`' names, and all parts: what a kill left without a ledger row."""
+        """Remove every staged file but `units`' names, and parts without a record: what a kill left."""
+        units = {unit: list(names) for unit, names in units.items()}
         try:
+            self._large.recall(units)
             for entry in _entries(self._staging):
                 if not entry.is_dir(follow_symlinks=False):
                     os.unlink(entry.path)
@@ -119,8 +129,6 @@ class DirectorySink:
                 for path in Path(entry.path).rglob("*"):
                     if not path.is_dir() and str(path) not in wanted:
                         path.unlink()
-            for entry in _entries(self._parts):
-                os.unlink(entry.path)
         except OSError as error:
             raise unwritable(error, self._staging) from error
 
@@ -138,9 +146,10 @@ class DirectorySink:
         staged = os.path.join(self._staging, unit.id)
         final = os.path.join(self._target, unit.folder) if unit.folder else self._target
         try:
-            if unit.exclusive and self._rename_folder(staged, final):
-                return
-            self._merge(staged, final, names)
+            if not unit.exclusive or not self._rename_folder(staged, final):
+                self._merge(staged, final, names)
+            if self._large.in_units:
+                self._large.revealed(unit.id)
         except OSError as error:
             raise unwritable(error, final) from error
 
@@ -193,62 +202,20 @@ class DirectorySink:
         except OSError as error:
             raise unwritable(error, final) from error
 
+    def space(self) -> Space | None:
+        """See `interfaces.Sink.space`."""
+        try:
+            found = os.statvfs(self._staging)
+        except OSError as error:
+            raise unwritable(error, self._target) from error
+        if not found.f_blocks:
+            return None  # some network file systems do not say
+        inodes = found.f_favail if found.f_files else None  # btrfs has no end of them
+        return Space(self._target, found.f_bavail * found.f_frsize, inodes, found.f_frsize)
+
     def close(self) -> None:
         """See `interfaces.Sink.close`."""
         self._syncer.close()
-
-
-class DirectoryPart:
-    """A large file on its way: written by aiofiles, fsynced, then moved into its unit. Implements `interfaces.Part`."""
-
-    def __init__(self, path: str, staged: str, placed: Callable[[], None]) -> None:
-        self._path = path
-        self._staged = staged
-        self._placed = placed
-        self._held = bytearray()
-
-    async def __aenter__(self) -> DirectoryPart:
-        try:
-            self._file = await aiofiles.open(self._path, "wb", buffering=0)
-        except OSError as error:
-            raise unwritable(error, self._path) from error
-        return self
-
-    async def write(self, chunk: bytes) -> None:
-        """See `interfaces.Part.write`. One thread hop a MiB, not a chunk."""
-        self._held += chunk
-        if len(self._held) >= _PART_BUFFER_BYTES:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        try:
-            view = memoryview(bytes(self._held))
-            while view:  # an unbuffered write may be short without an error
-                view = view[await self._file.write(view) :]
-        except OSError as error:
-            raise unwritable(error, self._path) from error
-        self._held.clear()
-
-    async def keep(self) -> None:
-        """See `interfaces.Part.keep`."""
-        await self._flush()
-        try:
-            await self._file.close()
-            await asyncio.to_thread(self._place)
-        except OSError as error:
-            raise unwritable(error, self._path) from error
-
-    def _place(self) -> None:
-        fsync_path(self._path)
-        os.makedirs(os.path.dirname(self._staged), exist_ok=True)
-        os.replace(self._path, self._staged)
-        fsync_path(os.path.dirname(self._staged))
-        self._placed()
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._file.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
+import re
+import stat
 import sys
 import threading
 from typing import Protocol
 
 _SYNCFS_HONOURED = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "bcachefs", "ramfs"})
 """File systems whose `syncfs` waits for data and journal and reports errors. Others get fsync, file by file."""
+_SYNCFS_REPORTS_SINCE = (5, 8)
+"""Before this Linux, `syncfs` says that all is well after a write-back error: then it is fsync, too."""
+_CANNOT = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOTTY, errno.ENOSYS})
+"""What a file system says of a kind of sync that it does not know. Anything else is a failure."""
 
 
 class Syncer(Protocol):
@@ -53,9 +60,10 @@ class SyncFs:
             raise OSError(code, os.strerror(code))
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # nothing was written by it
+                os.close(fd)
 
 
 class FsyncEach:
@@ -87,32 +95,66 @@ def fsync_path(path: str) -> None:
     """Make one file or folder durable. Raises: OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        full = getattr(fcntl, "F_FULLFSYNC", None)
-        if full is not None:
-            fcntl.fcntl(fd, full)
-        else:
+        if not _full_fsync(fd):
             os.fsync(fd)
+    except OSError as error:
+        # Some file systems (FUSE, SMB) have no fsync of folders: they have no way to do more.
+        if error.errno not in _CANNOT or not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise
     finally:
         os.close(fd)
 
 
+def _full_fsync(fd: int) -> bool:
+    """Have macOS empty the drive's cache, too; False where there is no such call, or the volume knows it not."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is None:
+        return False
+    try:
+        fcntl.fcntl(fd, full)
+    except OSError as error:
+        if error.errno in _CANNOT:
+            return False
+        raise
+    return True
+
+
 def make_syncer(folder: str) -> Syncer:
     """Return the cheapest syncer that can be trusted on the file system of `folder`."""
-    if sys.platform == "linux" and file_system_of(folder) in _SYNCFS_HONOURED:
+    if sys.platform == "linux" and file_system_of(folder) in _SYNCFS_HONOURED and _syncfs_reports(os.uname().release):
         return SyncFs(folder)
     return FsyncEach()
 
 
-def file_system_of(folder: str) -> str:
-    """Return the type of the file system that holds `folder`, such as `ext4`, or "" where it cannot be told."""
+def _syncfs_reports(release: str) -> bool:
+    """Return whether `syncfs` of the Linux `release` (such as `5.10.0-28-amd64`) reports write-back errors."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return found is not None and (int(found[1]), int(found[2])) >= _SYNCFS_REPORTS_SINCE
+
+
+def file_system_of(folder: str, mounts: str = "/proc/self/mountinfo") -> str:
+    """Return the type of the file system that holds `folder`, such as `ext4`, or "" where it cannot be told.
+
+    By its device; where no mount has that (each subvolume of a btrfs has one of its own), by the nearest mount above.
+    """
     device = os.stat(folder).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
+    place = os.path.realpath(folder)
+    nearest, kind = "", ""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
+        with open(mounts, encoding="utf-8", errors="surrogateescape") as lines:
+            for line in lines:
                 left, _, right = line.partition(" - ")
-                if left.split()[2] == wanted:
-                    return right.split()[0]
+                fields, name = left.split(" "), right.split(" ")[0]
+                if fields[2] == wanted:
+                    return name
+                point = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4])
+                # Of two mounts on one place, the later one is seen.
+                if len(point) >= len(nearest) and os.path.commonpath((point, place)) == point:
+                    nearest, kind = point, name
     except OSError:
         return ""
-    return ""
+    return kind
+
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")

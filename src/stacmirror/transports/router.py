@@ -66,12 +66,14 @@ class Router:
         self.requests_max = sys.maxsize
         """Where requests end, for who must not ask for more: TransferError, kind `cap`, nothing sent."""
 
-    async def open(self, href: str) -> Reply:
-        """See `interfaces.Opener.open`."""
-        url, secure = href, False
+    async def open(
+        self, href: str, first: Mapping[str, str] = ASSET_HEADERS, others: Mapping[str, str] = ASSET_HEADERS
+    ) -> Reply:
+        """See `interfaces.Opener.open`. `first` are the headers for `href` itself, `others` those behind a redirect."""
+        url, headers, secure = href, first, False
         for _ in range(self._redirects_max + 1):
             secure = secure or is_secure(url)
-            reply = await self._ask_once(url, ASSET_HEADERS, self._small_max_bytes, _PAUSE_IN_PLACE_S)
+            reply = await self._ask_once(url, headers, self._small_max_bytes, _PAUSE_IN_PLACE_S)
             if reply.status not in REDIRECT_STATUSES:
                 return reply
             if reply.stream is not None:
@@ -81,10 +83,15 @@ class Router:
                 raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
             if secure and is_plain(target) and not self.allow_http:
                 raise TransferError("redirect", f"{redact_url(url)} leads down to http", retryable=False)
-            url = target
+            url, headers = target, others
         raise TransferError(
             "redirect", f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False
         )
+
+    async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
+        """See `interfaces.Opener.open_rest`."""
+        headers = {**ASSET_HEADERS, **headers}
+        return await self.open(href, ASSET_HEADERS if redirected else headers, headers)
 
     async def ask_asset(self, url: str) -> Reply:
         """Ask one URL once, as for an asset; a redirect is a Reply. Raises: TransferError, as `open`."""

@@ -85,6 +85,8 @@ class S3Transport:
     async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
         """See `interfaces.Transport.fetch`."""
         name, path = _parse(url)
+        if "If-Range" in headers:
+            headers = _conditions(headers)
         for attempt in range(_ATTEMPTS):
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
             address, sent = await self._request(bucket, path, headers)
@@ -181,6 +183,14 @@ class S3Transport:
             raise LoginRefused(
                 f"S3 refused the AWS credentials ({code})", hint="check AWS_PROFILE or the AWS_ variables"
             )
+
+
+def _conditions(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with the conditions that S3 promises to heed; If-Range is none of them. Not met: 412."""
+    sent = dict(headers)
+    validator = sent.pop("If-Range")
+    sent["If-Match" if validator.startswith('"') else "If-Unmodified-Since"] = validator
+    return sent
 
 
 def _parse(url: str) -> tuple[str, str]:

@@ -1,0 +1,143 @@
+"""Hold a run against what its target has room for: a mark that stays free, and a guess at what is still to come.
+
+Made and asked by the composition root before anything is fetched, then watched by run.py. The guess rests on the first
+items that came in; it is judged once. Knows no file system: the sink says what is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from stacmirror.errors import TargetUnwritable
+from stacmirror.interfaces import Clock, Sink
+from stacmirror.model import ResumePoint, Space
+from stacmirror.pipeline.progress import Progress
+from stacmirror.units import format_count, format_size
+
+_EVERY_S = 1.0
+_EVERY_UNJUDGED_S = 0.2
+_EVERY_LEAST_S = 0.05
+_SAMPLE_ITEMS = 20
+_LEDGER_BYTES = 2_000
+"""An item's row and its JSON, packed."""
+_SURELY = 1.25
+"""A need so many times the room is refused; one that is nearly as large as the room is only said."""
+_NEARLY = 0.9
+
+
+class Room:
+    """Room in one target, for one run. `foretells`: whether a mirror that will not fit is refused."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        progress: Progress,
+        clock: Clock,
+        note: Callable[[str], None],
+        *,
+        keep_bytes: int,
+        keep_inodes: int,
+        foretells: bool,
+    ) -> None:
+        self._sink = sink
+        self._progress = progress
+        self._clock = clock
+        self._note = note
+        self._keep_bytes = keep_bytes
+        self._keep_inodes = keep_inodes
+        self._judged = not foretells
+        self._before = 0
+
+    def check(self, start: ResumePoint | None = None) -> None:
+        """Look once. `start` is where the run goes on. Raises: TargetUnwritable when too little is free."""
+        if start is not None:
+            self._before = start.matched
+        self._hold(self._sink.space())
+
+    async def watch(self) -> None:
+        """Look for as long as the run lasts. Raises: TargetUnwritable. Cancel: safe."""
+        before: Space | None = None
+        wait_s = _EVERY_UNJUDGED_S
+        while True:
+            await self._clock.sleep(wait_s)
+            space = await asyncio.to_thread(self._sink.space)
+            self._hold(space)
+            wait_s = self._next_s(before, space, wait_s)
+            before = space
+
+    def _next_s(self, before: Space | None, space: Space | None, waited_s: float) -> float:
+        """Return when to look again: in a second, or after a quarter of the time that the disk lasts at this pace."""
+        wait_s = _EVERY_S if self._judged else _EVERY_UNJUDGED_S
+        if before is None or space is None or before.free_bytes <= space.free_bytes:
+            return wait_s
+        lasts_s = waited_s * (space.free_bytes - self._keep_bytes) / (before.free_bytes - space.free_bytes)
+        return max(_EVERY_LEAST_S, min(wait_s, lasts_s / 4))
+
+    def _hold(self, space: Space | None) -> None:
+        if space is None:
+            return
+        low = []
+        if space.free_bytes < self._keep_bytes:
+            low.append(
+                f"{format_size(space.free_bytes)} are free, and --keep-free keeps {format_size(self._keep_bytes)}"
+            )
+        if space.free_inodes is not None and space.free_inodes < self._keep_inodes:
+            low.append(
+                f"{format_count(space.free_inodes)} inodes are free, and keep_free_inodes keeps"
+                f" {format_count(self._keep_inodes)}"
+            )
+        if low:
+            wanted = self._wanted(space)
+            more = f"; {_shown(wanted, space)} more are wanted, by the items so far" if wanted else ""
+            raise TargetUnwritable(
+                f"{space.place} is nearly full: {' and '.join(low)}{more}",
+                hint="make room, then `stacmirror resume`; or lower the mark (--keep-free 0)",
+            )
+        if not self._judged and (wanted := self._wanted(space)) is not None:
+            self._judged = True
+            self._judge(space, wanted)
+
+    def _judge(self, space: Space, wanted: Space) -> None:
+        free_bytes = max(1, space.free_bytes - self._keep_bytes)
+        shares = {f"{format_size(wanted.free_bytes)} more of {format_size(free_bytes)}": wanted.free_bytes / free_bytes}
+        if space.free_inodes is not None and wanted.free_inodes is not None:
+            free_inodes = max(1, space.free_inodes - self._keep_inodes)
+            shown = f"{format_count(wanted.free_inodes)} more of {format_count(free_inodes)} inodes"
+            shares[shown] = wanted.free_inodes / free_inodes
+        short = [shown for shown, share in shares.items() if share > _NEARLY]
+        if not short:
+            return
+        said = f"by the items so far it wants {' and '.join(short)} that are free (beside --keep-free)"
+        # What filters leave is not known before the listing's end: then nothing is sure.
+        if max(shares.values()) > _SURELY and not self._progress.items_filtered:
+            raise TargetUnwritable(
+                f"the mirror does not fit into {space.place}: {said}",
+                hint="make room or choose another DEST; --no-preflight fills what there is",
+            )
+        self._note(f"warning: the mirror may not fit into {space.place}: {said}")
+
+    def _wanted(self, space: Space) -> Space | None:
+        """Return what the rest of the mirror takes by the items of this run, or None where nobody can know yet."""
+        progress = self._progress
+        fetched = progress.items_done - progress.items_there
+        if progress.items_total is None and progress.items_wanted is None:
+            return None
+        if fetched < _SAMPLE_ITEMS or not progress.files_stored:
+            return None
+        passed = 1 - progress.items_filtered / max(1, progress.items_listed)
+        matching = None if progress.items_total is None else progress.items_total * passed
+        ends = [end for end in (matching, progress.items_wanted) if end is not None]
+        left = max(0.0, min(ends) - self._before - progress.items_done)
+        # Each file fills its last block by half, each item has a folder at least, and all of it stands in the ledger.
+        files = progress.files_stored / fetched
+        bytes_ = progress.bytes_stored / fetched + files * space.block_bytes / 2 + space.block_bytes + _LEDGER_BYTES
+        return Space(space.place, int(left * bytes_), int(left * (files + 1)), space.block_bytes)
+
+
+def _shown(amount: Space, asked: Space) -> str:
+    """Return bytes, and inodes where the file system counts them."""
+    text = format_size(amount.free_bytes)
+    if asked.free_inodes is None or amount.free_inodes is None:
+        return text
+    return f"{text} and {format_count(amount.free_inodes)} inodes"
