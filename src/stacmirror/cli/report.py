@@ -224,4 +224,6 @@ def _next(ending: Ending) -> list[str]:
     if summary.exit_code == 3 and gone:
         flags = " ".join(f"--missing-ok {shlex.quote(key)}" for key in gone[:_ROWS_MAX])
         lines.append(f"if the source never had that: {ending.resume_command} {flags}")
+    if summary.exit_code == 3 and any(f.kind == "content" for f in summary.failures):
+        lines.append(f"if these are good files, and their types wrong: {ending.resume_command} --any-content")
     return lines
