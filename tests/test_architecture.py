@@ -21,7 +21,9 @@ SUPPORT = {
     "open_files", "ramp", "ranges", "findings",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
-ROOTS = {"mirror", "tune", "assembly", "verdict", "status", "record", "verify", "strays", "manifest"}
+ROOTS = {
+    "mirror", "tune", "assembly", "verdict", "status", "record", "verify", "strays", "manifest", "explain", "watch",
+}  # fmt: skip
 LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 """From the bottom up; a part imports what is in layers below its own."""
 
@@ -29,6 +31,7 @@ WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("open_files", "settings"),
     ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"),
     ("status", "record"), ("verify", "record"), ("verify", "strays"), ("strays", "record"), ("manifest", "record"),
+    ("explain", "record"), ("watch", "record"),
 }  # fmt: skip
 """Imports inside one layer that are meant."""
 

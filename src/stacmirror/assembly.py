@@ -15,12 +15,18 @@ from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
 from stacmirror.catalogs.parse import label_classes
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.interfaces import SeveralTransport, Transport
+from stacmirror.layout import PRESETS, make_layout
 from stacmirror.limits import HostLimits
 from stacmirror.model import START, CollectionInfo
 from stacmirror.pace import Allowance
+from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.task import Adopt
+from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.retry import RetryPolicy
 from stacmirror.settings import Settings
+from stacmirror.sinks.directory import DirectorySink
+from stacmirror.sinks.shelf import FolderShelf
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
@@ -168,3 +174,19 @@ async def list_classes(settings: Settings, api_key: str) -> dict[str, list[str]]
         return found
     finally:
         await router.close()
+
+
+def make_adopter(
+    settings: Settings, task: Adopt, sink: DirectorySink, fetcher: Fetcher, note: Callable[[str], None]
+) -> Adopter:
+    """Return who takes the files that `task` names. Raises: UsageError for a layout that cannot be."""
+    layout = make_layout(task.layout, task.template)
+    root = os.path.abspath(task.folder)
+    top = PRESETS[layout.name].partition("/")[0] if layout.name in PRESETS else ""
+    if os.path.basename(root) == top and not os.path.isdir(os.path.join(root, top)):
+        root = os.path.dirname(root)  # the folder that the layout begins with was named itself
+    if os.path.realpath(root) == os.path.realpath(settings.target):
+        task = task._replace(link=True)  # in place: a second copy of all would be of no use
+    limit, write = settings.limit, settings.write
+    small_max_bytes = min(write.small_file_max_bytes, max(1, write.memory_max_bytes // limit.workers))
+    return Adopter(task, layout, FolderShelf(root), sink, fetcher, note, small_max_bytes)

@@ -85,12 +85,47 @@ class TargetInUse(StacmirrorError):
     exit_code = 9
 
 
+KINDS = {
+    "timeout": "no byte in time, or the server gave up (408)",
+    "5xx": "the server failed (500 to 504)",
+    "429": "the server wanted fewer requests",
+    "gone": "not there (404, 410)",
+    "refused": "not allowed (401, 403)",
+    "status": "another status that is no answer",
+    "connect": "no connection",
+    "dns": "no such host",
+    "tls": "no trust in the server's certificate, or no TLS",
+    "reset": "the connection broke before an answer",
+    "short": "fewer bytes than promised",
+    "long": "more bytes than promised",
+    "slow": "too few bytes a second",
+    "digest": "other bytes than promised",
+    "encoding": "damaged compression",
+    "too-large": "above the limit",
+    "protocol": "no HTTP answer",
+    "client": "the HTTP client failed",
+    "redirect": "redirects without an end or an address",
+    "scheme": "an address of an unknown kind",
+    "url": "not an address",
+    "no-href": "the catalog gives no address",
+    "source": "the catalog did not give the item",
+    "unlisted": "the catalog no longer lists the asset",
+    "unadopted": "no such file was there to adopt; the source was not asked",
+    "unfit": "the file that was there does not look whole; the source was not asked",
+    "lost": "staged bytes are gone from the disk",
+    "damaged": "verify found the file, or the ledger's row of it, damaged",
+}
+"""The words that failures are grouped by, and what they mean."""
+UNASKED_KINDS = frozenset({"unadopted", "unfit"})
+"""Failures for which nobody asked the source."""
+
+
 class TransferError(StacmirrorError):
     """One request or body went wrong.
 
     `kind` is a short word for tables and `retry --only` (`connect`, `timeout`, `short`, `5xx`, `gone` ...).
     `status` is the HTTP status, or 0. `retryable` says whether asking again can help. `retry_after_s` is what
-    the server asked for, in seconds, or None. `url` is redacted.
+    the server asked for, in seconds, or None. `host` is the origin that was asked, where the adapter knew it.
     """
 
     def __init__(
@@ -107,3 +142,4 @@ class TransferError(StacmirrorError):
         self.status = status
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.host = ""

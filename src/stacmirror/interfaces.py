@@ -6,7 +6,7 @@ cancellation does. The suites in tests/contract hold every adapter against them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from stacmirror.model import (
@@ -258,6 +258,30 @@ class Part(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
 
 
+class Shelf(Protocol):
+    """Files that someone already has. All methods block; paths are relative, with `/`."""
+
+    def path(self, path: str) -> str:
+        """Return where a file is, for people and for links."""
+        ...
+
+    def has_folder(self, folder: str) -> bool:
+        """Return whether there is such a folder."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; none where there is no such folder."""
+        ...
+
+    def size_bytes(self, path: str) -> int | None:
+        """Return a file's size, or None where there is no such file."""
+        ...
+
+    def read(self, path: str) -> Iterator[bytes]:
+        """Give a file's bytes. Raises: OSError."""
+        ...
+
+
 class Sink(Protocol):
     """Where bytes go. Staged bytes are unseen; `reveal` puts them under their final names.
 
@@ -279,6 +303,10 @@ class Sink(Protocol):
 
     def drop_parts(self, assets: Iterable[AssetKey]) -> None:
         """Remove what waits of `assets`: nobody will ask for it."""
+        ...
+
+    def link(self, unit: Unit, name: str, path: str) -> bool:
+        """Stage the file at `path` without copying its bytes; False where that cannot be, and nothing was done."""
         ...
 
     def sync(self) -> None:
@@ -320,6 +348,11 @@ class Ledger(Protocol):
 
     Raises: TargetUnwritable when the disk takes no more; TargetInUse when it is foreign or unreadable.
     """
+
+    @property
+    def run(self) -> int:
+        """The number of this run."""
+        ...
 
     def write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
         """Record one group in one durable transaction; return what is to be revealed now.

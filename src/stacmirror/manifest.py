@@ -17,6 +17,7 @@ from msgspec import Struct
 from stacmirror.findings import Checking, Finding
 from stacmirror.layout import Layout, make_layout
 from stacmirror.ledger.audit import LedgerAudit
+from stacmirror.ledger.home import ledger_path
 from stacmirror.record import STATE_FOLDER, read_record
 from stacmirror.sinks.digests import Batch, Digested, digest_all
 from stacmirror.units import format_count
@@ -136,7 +137,7 @@ def _layout(target: str) -> Layout:
 
 @contextmanager
 def _audit(target: str) -> Iterator[LedgerAudit]:
-    audit = LedgerAudit(os.path.join(target, STATE_FOLDER, "ledger.sqlite"))
+    audit = LedgerAudit(ledger_path(os.path.join(target, STATE_FOLDER)))
     try:
         yield audit
     finally:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
-from stacmirror.assembly import make_catalog, make_pipelining, make_router, retry_policy
+from stacmirror.assembly import make_adopter, make_catalog, make_pipelining, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetInUse, TargetUnwritable, UsageError
@@ -20,8 +21,19 @@ from stacmirror.layout import make_layout
 from stacmirror.ledger.home import LEDGER, take_home
 from stacmirror.ledger.network import network_file_system
 from stacmirror.ledger.store import LedgerStore
-from stacmirror.model import Counts, ItemOutcome, LedgerEntry, ResumePoint, Reveal, Summary
+from stacmirror.model import (
+    START,
+    Counts,
+    FailureCount,
+    ItemOutcome,
+    LedgerEntry,
+    ResumePoint,
+    Retried,
+    Reveal,
+    Summary,
+)
 from stacmirror.open_files import fit_open_files
+from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.ahead import Ahead
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
@@ -34,6 +46,7 @@ from stacmirror.pipeline.room import Room
 from stacmirror.pipeline.run import Run, Shape, keys_of, unless_stopped
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
+from stacmirror.pipeline.task import Adopt, Retry, Task
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew
@@ -41,7 +54,7 @@ from stacmirror.record import STATE_FOLDER, refuse_other_mirror, write_record
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.transports.router import Router
-from stacmirror.verdict import citation_lines, peak_rss_mib, verdict_of
+from stacmirror.verdict import adoption_verdict, citation_lines, peak_rss_mib, verdict_of
 
 _UNWRITTEN_MAX = 1024
 """Bundles that may wait for the ledger before workers wait."""
@@ -58,7 +71,9 @@ class Mirror:
     Raises: UsageError for settings that cannot be, before anything is touched.
     """
 
-    def __init__(self, settings: Settings, *, api_key: str = "", observer: Observer | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, api_key: str = "", observer: Observer | None = None, task: Task | None = None
+    ) -> None:
         parse_source(settings.source)
         self._layout = make_layout(settings.place.layout, settings.place.path_template)
         self._filters = make_filters(settings.filter)
@@ -67,6 +82,8 @@ class Mirror:
         self._settings = settings
         self._own_folder = os.path.join(os.path.abspath(settings.target), STATE_FOLDER)
         self._api_key = api_key
+        self._task = task
+        self._adopter: Adopter | None = None
         self._observer: Observer = observer or _Silent()
         self._clock = SystemClock()
         self.progress = Progress()
@@ -133,31 +150,39 @@ class Mirror:
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
             ledger.on_damaged = self._observer.note
-            start, staged = recover(sink, ledger)
+            staged = recover(sink, ledger)
             drop_parts_of_known(sink, ledger)
-            if start.again:
-                self._observer.note(
-                    "this source's pages are numbered, and shift: walking again from the start;"
-                    " what is here is skipped by its id"
-                )
             room = self._room(sink)
-            room.check(start)
             run, walk = self._build(sink, ledger, router, catalog, room)
+            before: list[FailureCount] = []
+            if isinstance(self._task, Retry):
+                before = ledger.failures()
+                start = ResumePoint(0, START, 0)  # not walked to
+                _take_listing_as_it_is(walk, ledger, self._settings.limit.max_items)
+            else:
+                start = ledger.resume_point()
+                if start.again:
+                    self._observer.note(
+                        "this source's pages are numbered, and shift: walking again from the start;"
+                        " what is here is skipped by its id"
+                    )
+            room.check(start)
             error: StacmirrorError | None = None
             try:
                 await run.execute(start, staged)
                 error = run.error
                 ledger.set_listing(run.listing)
-                if run.listing.ended and error is None and not self.stop.asked.is_set():
+                walked = run.listing.ended and self._task is None
+                if walked and error is None and not self.stop.asked.is_set():
                     drop_parts_of_unlisted(sink, ledger)
             except StacmirrorError as ended_by:
                 error = ended_by
-            if not self.stop.asked.is_set() and not (error and error.exit_code == 6):
+            if self._task is None and not self.stop.asked.is_set() and not (error and error.exit_code == 6):
                 try:
                     await unless_stopped(self._describe(catalog, sink, ledger), self.stop)
                 except TargetUnwritable as unwritable:
                     error = error or unwritable
-            return _Outcome(error, walk)
+            return _Outcome(error, walk, before)
         finally:
             await router.close()
 
@@ -219,6 +244,9 @@ class Mirror:
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
         several = make_pipelining(settings, router, self._observer.note)
+        if isinstance(self._task, Adopt):
+            self._adopter = make_adopter(settings, self._task, sink, fetcher, self._observer.note)
+            shortcut = several = None
         crew = Crew(
             catalog=catalog,
             opener=router,
@@ -236,6 +264,7 @@ class Mirror:
             large_at_once=limit.large_at_once,
             shortcut=shortcut,
             ahead=None if several is None else Ahead(several, missing, shortcut),
+            shows_at_once=self._adopter is not None and write.incomplete == "show",
         )
         shape = Shape(
             workers=limit.workers,
@@ -244,7 +273,7 @@ class Mirror:
             grace_s=settings.run.grace_s,
             show_incomplete=write.incomplete == "show",
         )
-        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, room), walk
+        return Run(crew, walk, ledger, missing, self.stop, self._observer, shape, room, self._task, self._adopter), walk
 
     def _room(self, sink: DirectorySink) -> Room:
         write = self._settings.write
@@ -276,6 +305,11 @@ class Mirror:
         if self._settings.run.refresh and outcome.walk.ended:
             self._observer.note(f"refresh: items fetched again, as the source has changed them: {outcome.walk.changed}")
         verdict, exit_code, reason = verdict_of(outcome.error, self.stop, outcome.walk, mirror, unlisted)
+        hint = ""
+        if self._adopter is not None and outcome.error is None and not self.stop.asked.is_set():
+            exit_code, reason = adoption_verdict(self._adopter, mirror)
+            verdict = "incomplete" if reason else "complete"
+            hint = "is --from the right folder, and --layout how it is laid out?" if exit_code == 2 else ""
         return Summary(
             verdict=verdict,
             run=run,
@@ -287,11 +321,22 @@ class Mirror:
             peak_rss_mib=peak_rss_mib(),
             exit_code=exit_code,
             reason=reason,
-            hint=outcome.error.hint if outcome.error is not None else "",
+            hint=outcome.error.hint if outcome.error is not None else hint,
             failures=ledger.failures(),
             absences=ledger.absences(),
             there_bytes=self.progress.bytes_there,
+            retried=self._retried(outcome.before, ledger),
+            adopted=self._adopter.result if self._adopter is not None else None,
         )
+
+    def _retried(self, before: Sequence[FailureCount], ledger: LedgerStore) -> Retried | None:
+        retry = self._task
+        if not isinstance(retry, Retry):
+            return None
+        asked = sum(failure.count if retry.means(failure.kind) else 0 for failure in before)
+        failed, unreached = ledger.failed_since(retry.kinds)
+        others = sum(failure.count for failure in before) - asked
+        return Retried(tuple(sorted(retry.kinds)), asked, failed, unreached, others)
 
     def _run_counts(self, walk: Walk, ledger: LedgerStore) -> Counts:
         """What this run met: the items of its walk, and those of earlier runs that its sweeps tried again."""
@@ -309,13 +354,15 @@ class Mirror:
 
 
 class _Outcome:
-    def __init__(self, error: StacmirrorError | None, walk: Walk) -> None:
+    def __init__(self, error: StacmirrorError | None, walk: Walk, before: list[FailureCount]) -> None:
         self.error = error
         self.walk = walk
+        self.before = before
+        """What had failed before a retry."""
 
 
-def recover(sink: DirectorySink, ledger: LedgerStore) -> tuple[ResumePoint, list[Reveal]]:
-    """Tidy up after an earlier run; return where to go on and what only has to be revealed. Asks the source nothing."""
+def recover(sink: DirectorySink, ledger: LedgerStore) -> list[Reveal]:
+    """Tidy up after an earlier run; return what only has to be revealed. Asks the source nothing."""
     staged = ledger.staged()
     keep: dict[str, list[str]] = {reveal.unit.id: list(reveal.names) for reveal in staged}
     for held in ledger.held():
@@ -324,4 +371,11 @@ def recover(sink: DirectorySink, ledger: LedgerStore) -> tuple[ResumePoint, list
         else:
             ledger.forget_unit(held.unit.id)
     sink.retain(keep)
-    return ledger.resume_point(), staged
+    return staged
+
+
+def _take_listing_as_it_is(walk: Walk, ledger: LedgerStore, items_max: int | None) -> None:
+    """Let a run without a walk know how far earlier ones walked: its verdict is about the mirror, too."""
+    counts = ledger.counts()
+    walk.ended, items = counts.listing.ended, counts.items
+    walk.limited = items_max is not None and items.complete + items.incomplete + items.pending >= items_max

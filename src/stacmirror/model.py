@@ -171,13 +171,20 @@ class Absent(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """It did not arrive. `permanent` means that asking again in this run is pointless."""
+    """It did not arrive. `permanent` means that asking again in this run is pointless.
+
+    `host` is the origin that answered (or did not), "" where nobody was asked. `run` and `at_s` (the wall clock) say
+    when it failed, where that is not now.
+    """
 
     key: str
     kind: str
     message: str
     attempts: int
     permanent: bool = False
+    host: str = ""
+    run: int = 0
+    at_s: float = 0.0
 
 
 Outcome = Stored | Absent | Failed
@@ -241,6 +248,8 @@ class ItemOutcome(Struct):
     fetched: int = 0
     """Files of it that this run brought, and their bytes; the others were there before."""
     fetched_bytes: int = 0
+    shows: bool = False
+    """Reveal its items now, although they may lack assets; a later run adds to what is visible."""
 
 
 class Forgiven(Struct, frozen=True):
@@ -423,6 +432,36 @@ class FailedAsset(Struct, frozen=True):
     at_s: float
 
 
+class Adopted(Struct):
+    """What became of files that were already there.
+
+    `files` were taken, `linked` of them without a copy. `compared` of them were held against the source byte for
+    byte, the others were judged by their form. `differ` were not what the source has and `unfit` did not look whole:
+    not taken.
+    """
+
+    files: int = 0
+    size_bytes: int = 0
+    linked: int = 0
+    compared: int = 0
+    differ: int = 0
+    unfit: int = 0
+
+
+class Retried(Struct, frozen=True):
+    """What became of the failures that a retry was to mend.
+
+    `asked` were meant; `failed` failed in this run, `unreached` not tried before it ended; the rest is mended. `others`
+    were not meant.
+    """
+
+    kinds: tuple[str, ...]
+    asked: int
+    failed: int
+    unreached: int
+    others: int
+
+
 Verdict = Literal["complete", "incomplete", "stopped"]
 
 
@@ -449,3 +488,7 @@ class Summary(Struct):
     """Files that were asked for where their links would have led: each a request less."""
     there_bytes: int = 0
     """Of the bytes of this run's large files: those that an earlier run had brought."""
+    retried: Retried | None = None
+    """Of a retry: what became of what it was to mend."""
+    adopted: Adopted | None = None
+    """Of an adoption: what was taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -68,6 +69,19 @@ def _part_sizes(folder: str) -> list[int]:
     except OSError:  # a mirror that never had one
         return []
     return sizes
+
+
+def read_kinds(target: str) -> dict[str, int]:
+    """Return how many assets the mirror in `target` lacks, by kind of failure, most first. Raises: as `read_status`."""
+    read_record(target)
+    ledger = LedgerReader(ledger_path(os.path.join(target, STATE_FOLDER)))
+    try:
+        found = Counter[str]()
+        for failure in ledger.failures():
+            found[failure.kind] += failure.count
+        return dict(found.most_common())
+    finally:
+        ledger.close()
 
 
 def read_failed(target: str) -> Iterator[FailedAsset]:

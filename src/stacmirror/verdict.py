@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from stacmirror.errors import SourceError, StacmirrorError
 from stacmirror.model import CollectionInfo, Counts, Verdict
+from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.walk import Walk
 
@@ -34,6 +35,17 @@ def verdict_of(
         more = f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else ""
         return "incomplete", 3, f"the catalog lists no item {', '.join(unlisted[:3])}{more}"
     return "complete", 0, ""
+
+
+def adoption_verdict(adopter: Adopter, mirror: Counts) -> tuple[int, str]:
+    """Return exit code and reason of an adoption that came to its end: 0 where all that was there was taken."""
+    result = adopter.result
+    if not result.files and not result.differ and not result.unfit and not mirror.assets.stored:
+        return 2, f"nothing was there to adopt; looked first for {adopter.first_missed}"
+    if result.differ or result.unfit:
+        return 3, f"not all that was there was adopted: {result.differ + result.unfit} files do not match"
+    left = mirror.items.pending + mirror.items.incomplete
+    return 0, f"{left} items are left to be fetched" if left else ""
 
 
 def citation_lines(infos: list[CollectionInfo]) -> list[str]:

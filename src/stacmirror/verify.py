@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from stacmirror.findings import DAMAGE_KINDS, DAMAGED_EXIT_CODE, Checking, Finding, Verification
 from stacmirror.layout import Layout, make_layout
 from stacmirror.ledger.audit import AuditRow, LedgerAudit
-from stacmirror.ledger.lock import RunLock, owner
+from stacmirror.ledger.home import LEDGER, state_folder, take_home
+from stacmirror.ledger.lock import owner
 from stacmirror.ledger.repair import RepairStore
 from stacmirror.model import Receipt
 from stacmirror.record import STATE_FOLDER, read_record
@@ -48,21 +49,21 @@ def verify(
     record = read_record(target)
     place = record.get("place", {})
     layout = make_layout(str(place.get("layout", "item")), str(place.get("path_template", "")))
-    state = os.path.join(target, STATE_FOLDER)
-    ledger = os.path.join(state, "ledger.sqlite")
+    own = os.path.join(target, STATE_FOLDER)
+    state = state_folder(own)
+    ledger = os.path.join(state, LEDGER)
     started_s = time.monotonic()
     with ExitStack() as stack:
         marks = None
         if repair:
-            lock = RunLock(state)
-            lock.take()
+            _, lock = take_home(own, "")
             stack.callback(lock.release)
             store = RepairStore(ledger)
             stack.callback(store.close)
             marks = _Marks(store, layout)
         audit = LedgerAudit(ledger)
         stack.callback(audit.close)
-        verifier = _Verifier(target, layout, audit, marks, on_finding, checking or Checking(), strict)
+        verifier = _Verifier(target, state, layout, audit, marks, on_finding, checking or Checking(), strict)
         result = verifier.run(deep=deep, processes=processes)
     result.seconds = time.monotonic() - started_s
     return result
@@ -111,6 +112,7 @@ class _Verifier:
     def __init__(
         self,
         target: str,
+        state: str,
         layout: Layout,
         audit: LedgerAudit,
         marks: _Marks | None,
@@ -119,7 +121,7 @@ class _Verifier:
         strict: bool,
     ) -> None:
         self._target = os.path.abspath(target)
-        self._state = os.path.join(self._target, STATE_FOLDER)
+        self._state = state
         self._layout = layout
         self._audit = audit
         self._marks = marks
@@ -151,7 +153,7 @@ class _Verifier:
                 result.damage["marked"] = marked_before
                 result.lacking -= marked_before
             if deep and (wrong := self._audit.check_file()):
-                self._found(Finding("ledger", f"{STATE_FOLDER}/ledger.sqlite", wrong))
+                self._found(Finding("ledger", self._audit.path, wrong))
                 if self._marks is not None:
                     self._marks.mend_indexes(self._audit)
         if self._marks is not None:

@@ -36,8 +36,8 @@ class FakeMirror:
     made: list[FakeMirror]
     work: Callable[[FakeMirror], Any]
 
-    def __init__(self, settings: Settings, *, api_key: str = "", observer: Any = None) -> None:
-        self.settings, self.api_key, self.observer = settings, api_key, observer
+    def __init__(self, settings: Settings, *, api_key: str = "", observer: Any = None, task: Any = None) -> None:
+        self.settings, self.api_key, self.observer, self.task = settings, api_key, observer, task
         self.progress, self.stop = Progress(), Stop()
         self.citation = ["CDLA-Permissive-1.0", "Sumbul et al. 2019, BigEarthNet"]
         type(self).made.append(self)
@@ -406,3 +406,45 @@ def test_a_busy_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         taken.listen()
         assert program.run(["simulate", "--items", "1", "--port", str(taken.getsockname()[1])]) == 2
     assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ben", "mlhub:x", "--layout", "item"], "--from DIR is missing"),
+        (["ben", "mlhub:x", "--from", "nowhere", "--layout", "item"], "--from nowhere: no such folder"),
+        (["ben", "mlhub:x", "--from", "empty", "--layout", "item"], "--from empty: it is empty"),
+        (["ben", "mlhub:x", "--from", "full"], "--layout NAME is missing"),
+        (["ben", "mlhub:x", "--from", "full", "--layout", "nitebook"], "no layout 'nitebook'"),
+        (
+            ["ben", "mlhub:x", "--from", "full", "--layout", "item", "--check", "some"],
+            "choose one of sample, all, none",
+        ),
+        (["ben", "--from", "full", "--layout", "item"], "SOURCE is needed"),
+    ],
+)
+def test_what_adopt_refuses(
+    fake: type[FakeMirror], capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    """Each mistake is one line, before anyone is asked."""
+    Path("empty").mkdir()
+    Path("full").mkdir()
+    Path("full", "a").touch()
+    assert program.run(["adopt", *words, *API]) == 2
+    assert said in capsys.readouterr().err
+    assert fake.made == []
+
+
+def test_adopt_hands_over_where_the_files_are(fake: type[FakeMirror]) -> None:
+    """A new mirror gets the layout of the folder, or the one that is asked for; a mirror keeps its own."""
+    Path("full").mkdir()
+    Path("full", "a").touch()
+    words = ["adopt", "ben", "mlhub:x", *API, "--from", "full", "--layout", "bigearthnet"]
+    assert program.run([*words, "--link"]) == 0
+    assert program.run([*words, "--dest-layout", "item", "--check", "all"]) == 0
+    first, second = fake.made
+    assert (first.settings.place.layout, first.task.layout, first.task.link) == ("bigearthnet", "bigearthnet", True)
+    assert (second.settings.place.layout, second.task.layout, second.task.check) == ("item", "bigearthnet", "all")
+    template = "{collection}/{item_id}/{asset_key}{ext}"
+    assert program.run(["adopt", "ben", "mlhub:x", *API, "--from", "full", "--path-template", template]) == 0
+    assert (fake.made[2].settings.place.path_template, fake.made[2].task.template) == (template, template)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -357,3 +358,49 @@ def test_a_visible_file_is_replaced_by_one_that_is_staged_again(make: Callable[[
     assert tree(tmp_path) == EXPECTED
     assert held_open.read() == b"cut"  # replaced, not written over
     held_open.close()
+
+
+def test_a_linked_file_is_revealed_as_others(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """It takes its place beside staged ones, by its name; the file that it came from is where it was."""
+    theirs = tmp_path / "theirs.tif"
+    theirs.write_bytes(b"already there")
+    sink = make()
+    assert sink.link(UNIT, "deep/er/B.tif", str(theirs))
+    sink.stage(UNIT, FILES[:1])
+    publish(sink, UNIT, NAMES)
+    assert (tmp_path / "labels/a/deep/er/B.tif").read_bytes() == b"already there"
+    assert (tmp_path / "labels/a/A.tif").read_bytes() == b"the first"
+    assert theirs.read_bytes() == b"already there"
+
+
+def test_a_link_is_never_written_through(make: Callable[[], Sink], tmp_path: Path) -> None:
+    """What is staged under a linked name replaces the name, not the bytes of the file that it came from."""
+    theirs = tmp_path / "theirs.tif"
+    theirs.write_bytes(b"already there")
+    sink = make()
+    assert sink.link(UNIT, "A.tif", str(theirs))
+    sink.stage(UNIT, FILES[:1])
+    assert sink.link(UNIT, "deep/er/B.tif", str(theirs))
+    assert sink.link(UNIT, "deep/er/B.tif", str(theirs)), "again"
+    publish(sink, UNIT, NAMES)
+    assert theirs.read_bytes() == b"already there"
+    assert (tmp_path / "labels/a/A.tif").read_bytes() == b"the first"
+
+
+def test_what_cannot_be_linked_is_left_to_be_copied(
+    make: Callable[[], Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file system, and a symbolic link: False, and nothing is staged."""
+
+    def refuse(*paths: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    theirs = tmp_path / "theirs.tif"
+    theirs.write_bytes(b"already there")
+    (tmp_path / "symbolic.tif").symlink_to(theirs)
+    sink = make()
+    assert not sink.link(UNIT, "A.tif", str(tmp_path / "symbolic.tif"))
+    monkeypatch.setattr(directory.os, "link", refuse)
+    monkeypatch.setattr(directory, "_share_blocks", lambda path, staged: False)
+    assert not sink.link(UNIT, "A.tif", str(theirs))
+    assert not sink.holds(UNIT, {"A.tif": "A.tif"})

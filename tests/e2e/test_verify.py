@@ -16,6 +16,7 @@ from stacmirror.errors import TargetInUse
 from stacmirror.findings import Finding, Verification
 from stacmirror.ledger.lock import RunLock
 from stacmirror.ledger.repair import RepairStore
+from stacmirror.manifest import entries
 from stacmirror.mirror import Mirror
 from stacmirror.model import Summary
 from stacmirror.settings import Settings
@@ -345,3 +346,20 @@ async def test_repair_needs_the_mirror_for_itself(quick_settings: Make, tmp_path
             check(root, repair=True)
     finally:
         lock.release()
+
+
+async def test_a_ledger_kept_elsewhere_is_found(quick_settings: Make, tmp_path: Path) -> None:
+    """With `--state-dir`, verify, repair, resume and manifest go to where the ledger is."""
+    root = tmp_path / "mirror"
+    async with simulated(items=2, generation=2020) as simulator:
+        settings = quick_settings(simulator, state_dir=str(tmp_path / "state"))
+        await run(settings, simulator)
+        assert not (root / ".stacmirror" / "ledger.sqlite").exists()
+        whole = tree(root)
+        assert len(list(entries(str(root), pytest.fail))) == len(whole)
+        lost = min(whole)
+        (root / lost).unlink()
+        assert check(root, repair=True)[1] == {lost: "missing"}
+        assert (await run(quick_settings(simulator), simulator)).verdict == "complete"
+    assert tree(root) == whole
+    assert check(root, deep=True, strict=True)[0].exit_code == 0

@@ -127,6 +127,7 @@ receipts = st.builds(
     size_bytes=st.integers(0, 1 << 50),
     digest_kind=st.sampled_from(["md5", "xxh3"]),
     digest=st.binary(min_size=16, max_size=16),
+    verified=st.booleans(),
 )
 
 
@@ -758,3 +759,47 @@ def test_damage_met_while_reading_is_our_error(tmp_path: Path) -> None:
             reader.lacking(0, 10)
     finally:
         reader.close()
+
+
+# -- times, hosts, and older versions ----------------------------------------------------------------------
+
+
+def as_version_2(folder: Path) -> None:
+    """Take from a ledger what version 3 brought."""
+    db = sqlite3.connect(folder / "ledger.sqlite")
+    db.executescript("ALTER TABLE item DROP COLUMN at; ALTER TABLE failure DROP COLUMN host; PRAGMA user_version=2;")
+    db.close()
+
+
+def test_an_older_ledger_is_brought_up_to_date() -> None:
+    """A store opens a ledger of version 2 and keeps all that was in it; a reader says who brings it up to date."""
+    with fresh_folder() as folder:
+        with opened(folder) as store:
+            commit(store, a_page(0, 2), outcome(record("a")), outcome(record("b", failed=["B02"])))
+        as_version_2(folder)
+        with pytest.raises(TargetInUse, match="version 2"):
+            LedgerReader(str(folder / "ledger.sqlite"))
+        with opened(folder) as store:
+            assert lacking(store)["b"].failed[0].host == ""
+            assert store.known([ItemKey("labels", "a")])
+            commit(store, outcome(record("c", page=None)))
+        reader = LedgerReader(str(folder / "ledger.sqlite"))
+        assert reader._rows("SELECT id FROM item WHERE at > 0") == [("c",)]
+        reader.close()
+
+
+def test_the_ledger_keeps_when_and_where() -> None:
+    """A committed row has the time of its commit, a failure its host and time; a failure that is kept, its old ones."""
+    with fresh_folder() as folder, opened(folder) as store:
+        reveals = store.write([a_page(0, 2), outcome(record("a"))], [])
+        store._db.execute("UPDATE item SET at = 5")
+        store.write([], [reveal.unit for reveal in reveals])
+        assert int(store._rows("SELECT at FROM item")[0][0]) > 5  # type: ignore[call-overload]
+        item = record("b")
+        again = Failed("B02", "5xx", "503", 6, host="https://blobs")
+        item.failed = [again, Failed("B03", "gone", "404", 1, run=1, at_s=7.5)]
+        commit(store, outcome(item))
+        now, kept = lacking(store)["b"].failed
+        assert (now.host, now.run) == ("https://blobs", store.run)
+        assert now.at_s > 7.5
+        assert (kept.run, kept.at_s) == (1, 7.5)

@@ -79,7 +79,8 @@ def as_version_1(folder: Path) -> Path:
     old.executescript(f"PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=1; {V1_TABLES}")
     old.execute("ATTACH ? AS new", (str(folder / "ledger.sqlite"),))
     for table in _COPIED:
-        old.execute(f"INSERT INTO main.{table} SELECT * FROM new.{table}")
+        columns = ", ".join(column for _, column, *_ in old.execute(f"PRAGMA main.table_info({table})"))
+        old.execute(f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM new.{table}")
     old.execute("INSERT INTO meta SELECT * FROM new.meta")
     old.execute(
         "INSERT INTO main.page"

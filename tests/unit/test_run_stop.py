@@ -60,7 +60,8 @@ class Bench:
         self.opener = FakeOpener(answers)
         self.stop, self.notes, self.progress = Stop(), Notes(), Progress()
         clock = SystemClock()
-        self.start, self.staged = recover(self.sink, self.ledger)
+        self.staged = recover(self.sink, self.ledger)
+        self.start = self.ledger.resume_point()
         self.committer = Committer(
             self.sink,
             self.ledger,

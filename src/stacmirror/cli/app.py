@@ -17,10 +17,24 @@ from typing import Annotated
 import typer
 
 from stacmirror import __version__
-from stacmirror.cli import config_show, demo, listings, manifest, mirror, simulate, status, tune, verify
+from stacmirror.cli import (
+    adopt,
+    config_show,
+    demo,
+    explain,
+    listings,
+    manifest,
+    mirror,
+    retry,
+    simulate,
+    status,
+    tune,
+    verify,
+)
 from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.screen import without_secrets
 from stacmirror.cli.session import Session, emit, emit_json, say
+from stacmirror.cli.watch import StatusCommand
 from stacmirror.errors import StacmirrorError
 
 app = typer.Typer(
@@ -50,6 +64,8 @@ def stacmirror(
     stacmirror demo                  try it: offline, 200 items, 2,600 files
     stacmirror mirror mlhub:bigearthnet_v1_labels DEST --api-url URL
     stacmirror resume DEST           go on where it stopped
+    stacmirror retry DEST            only what failed
+    stacmirror adopt DEST --from DIR --layout NAME    take files that are there already
     stacmirror status DEST           what is there, what is not
     stacmirror verify DEST           is it whole? against the ledger, by size or --deep by digest
     """
@@ -57,12 +73,16 @@ def stacmirror(
         sys.stdout.write(ctx.get_help() + "\n")
 
 
+_ADOPTED = epilog("all that was there was adopted, whether it is all or not", 1, 2, 3, 4, 5, 6, 9, 130, 143)
 _LISTED = epilog("listed", 1, 2, 4, 5, 130)
 
 app.command("demo", epilog=epilog())(demo.demo)
 app.command("mirror", epilog=epilog())(mirror.mirror)
 app.command("resume", epilog=epilog())(mirror.resume)
-app.command("status", epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
+app.command("retry", epilog=epilog())(retry.retry)
+app.command("adopt", epilog=_ADOPTED)(adopt.adopt)
+app.command("status", cls=StatusCommand, epilog=epilog("told, whether complete or not", 1, 2, 9))(status.status)
+app.command("explain", epilog=epilog("told", 1, 2, 9))(explain.explain)
 app.command("verify", epilog=epilog("all is there, and whole", 1, 2, 6, 7, 9, 130, 143))(verify.verify)
 app.command("manifest", epilog=epilog("listed", 1, 2, 6, 7, 9, 130, 143))(manifest.manifest)
 app.command("collections", epilog=_LISTED)(listings.collections)

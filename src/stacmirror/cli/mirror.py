@@ -1,4 +1,4 @@
-"""`stacmirror mirror` and `stacmirror resume`: the main job, and the same job going on."""
+"""`stacmirror mirror` and `stacmirror resume`: the main job, and the same job going on; `go` is how each job starts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from stacmirror.cli.options import (
     takes,
 )
 from stacmirror.cli.session import Look, Session, session_of
+from stacmirror.pipeline.task import Task
 from stacmirror.settings import Settings
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="What to mirror: mlhub:COLLECTION.", show_default=False)]
@@ -55,7 +56,7 @@ def mirror(
     """
     look = Look(json, quiet, verbose)
     resolved = config.resolve(flags, os.environ, config.places(config_file))
-    _go(session_of(ctx), resolved, resolved.settings(source, dest), look)
+    go(session_of(ctx), resolved, resolved.settings(source, dest), look)
 
 
 @takes(
@@ -84,18 +85,21 @@ def resume(
     look = Look(json, quiet, verbose)
     saved = config.load_saved(dest)
     resolved = config.resolve(flags, os.environ, config.places(config_file), saved=saved)
-    _go(session_of(ctx), resolved, resolved.settings(saved.source, dest), look)
+    go(session_of(ctx), resolved, resolved.settings(saved.source, dest), look)
 
 
-def _go(session: Session, resolved: Resolved, settings: Settings, look: Look) -> None:
+def go(
+    session: Session, resolved: Resolved, settings: Settings, look: Look, title: str = "", task: Task | None = None
+) -> None:
+    """Check what can be checked before anyone is asked, say `title`, run, and end with the run's exit code."""
     warnings = Warnings()
     for warning in resolved.warnings:
         warnings(warning)
     check_settings(settings)
     access.check_urls(settings)
     api_key = access.need_key(resolved, os.environ, warnings)
-    title = f"mirroring {settings.source} from {settings.catalog.api_url} to {settings.target}"
+    title = title or f"mirroring {settings.source} from {settings.catalog.api_url} to {settings.target}"
     open_run(title, settings, resolved, look, warnings)
     from stacmirror.cli.run import Job, run_mirror
 
-    raise typer.Exit(run_mirror(session, settings, Job(api_key), look))
+    raise typer.Exit(run_mirror(session, settings, Job(api_key, task=task), look))

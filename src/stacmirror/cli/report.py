@@ -13,7 +13,17 @@ from typing import Any
 
 import msgspec
 
-from stacmirror.model import AbsentKey, AssetCounts, Counts, FailureCount, ItemCounts, ListingState, Summary
+from stacmirror.model import (
+    AbsentKey,
+    Adopted,
+    AssetCounts,
+    Counts,
+    FailureCount,
+    ItemCounts,
+    ListingState,
+    Retried,
+    Summary,
+)
 from stacmirror.units import format_count, format_duration, format_size
 
 _INDENT = 11
@@ -56,6 +66,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "failures": msgspec.to_builtins(summary.failures),
         "absences": msgspec.to_builtins(summary.absences),
         "mirror": counts_json(summary.mirror),
+        **({"adopted": msgspec.to_builtins(summary.adopted)} if summary.adopted is not None else {}),
+        **({"retried": msgspec.to_builtins(summary.retried)} if summary.retried is not None else {}),
     }
 
 
@@ -72,7 +84,10 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
     """
     summary = ending.summary
     # A resumed run lists only the rest: whether the listing is whole is a matter of the mirror.
-    rows = [*_work_rows(summary.run), ("listing", listing_words(summary.mirror))]
+    work = _work_rows(summary.run) if summary.retried is None else [("retried", _retried(summary.retried))]
+    if summary.adopted is not None:
+        work = [("adopted", _adopted(summary.adopted))]
+    rows = [*work, ("listing", listing_words(summary.mirror))]
     if summary.predicted:
         rows.append(
             ("learned", f"{format_count(summary.predicted)} files asked for without the request for a redirect")
@@ -201,6 +216,34 @@ def _assets(assets: AssetCounts) -> str:
         parts.append(f"{format_count(assets.unverified)} unverified")
     parts.append(f"{format_count(assets.failed)} failed")
     return ", ".join(parts)
+
+
+def _retried(retried: Retried) -> str:
+    if not retried.asked:
+        words = "nothing: no failure" + (f" of kind {' or '.join(retried.kinds)}" if retried.kinds else "")
+    else:
+        mended = retried.asked - retried.failed - retried.unreached
+        kinds = f" ({', '.join(retried.kinds)})" if retried.kinds else ""
+        words = f"{format_count(retried.asked)} failures{kinds} = {format_count(max(0, mended))} mended"
+        words += f" + {format_count(retried.failed)} failed again" if retried.failed else ""
+        words += f" + {format_count(retried.unreached)} not reached" if retried.unreached else ""
+    if retried.others:
+        words += f"; {format_count(retried.others)} of other kinds were left"
+    return words
+
+
+def _adopted(adopted: Adopted) -> str:
+    words = f"{format_count(adopted.files)} files, {format_size(adopted.size_bytes)}"
+    if adopted.linked:
+        words += f" ({format_count(adopted.linked)} linked)"
+    if adopted.files:
+        words += f": {format_count(adopted.compared)} the same byte for byte as the source's"
+        words += f", {format_count(adopted.files - adopted.compared)} by size and form only"
+    if adopted.differ:
+        words += f"; {format_count(adopted.differ)} were not what the source has, which was fetched"
+    if adopted.unfit:
+        words += f"; {format_count(adopted.unfit)} do not look whole"
+    return words
 
 
 def _absent(absence: AbsentKey) -> str:

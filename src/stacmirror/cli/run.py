@@ -1,4 +1,4 @@
-"""One run of a mirror as the command line does it: display, signals, log, verdict. Used by mirror, resume and demo."""
+"""One run of a mirror as the command line does it: display, signals, log, verdict."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stacmirror.cli.report import Ending, summary_json, verdict_lines
 from stacmirror.cli.session import Look, Session, emit_json, say
 from stacmirror.cli.signals import stopping
 from stacmirror.model import Summary
+from stacmirror.pipeline.task import Task
 from stacmirror.settings import Settings
 
 
@@ -25,6 +26,7 @@ class Job:
     api_key: str
     resume_command: str = ""
     expected_items: int | None = None
+    task: Task | None = None
 
 
 def run_mirror(session: Session, settings: Settings, job: Job, look: Look) -> int:
@@ -49,7 +51,7 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
     )
     _quiet_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        summary, citation = runner.run(_drive(settings, job.api_key, display))
+        summary, citation = runner.run(_drive(settings, job, display))
     target = shlex.quote(settings.target)
     ending = Ending(
         summary=summary,
@@ -74,10 +76,10 @@ def _quiet_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _drive(settings: Settings, api_key: str, display: Display) -> tuple[Summary, list[str]]:
+async def _drive(settings: Settings, job: Job, display: Display) -> tuple[Summary, list[str]]:
     from stacmirror.mirror import Mirror
 
-    mirror = Mirror(settings, api_key=api_key, observer=display)
+    mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task)
     with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()
     return summary, list(mirror.citation)

@@ -13,6 +13,7 @@ from stacmirror.cli.mirror import Dest
 from stacmirror.cli.options import Json
 from stacmirror.cli.report import absent_rows, aligned, counts_json, counts_rows, failed_rows
 from stacmirror.cli.session import emit, emit_json, emit_row
+from stacmirror.errors import UsageError
 from stacmirror.units import format_count, format_size
 
 if TYPE_CHECKING:
@@ -25,16 +26,34 @@ def status(
     failed: Annotated[
         bool, typer.Option("--failed", help="List every asset that is missing: collection, item, asset, kind, why.")
     ] = False,
+    watch: Annotated[
+        str,
+        typer.Option(
+            "--watch",
+            metavar="[SECONDS]",
+            help="Look again every 2 seconds, or SECONDS, until the run ends; Ctrl-C ends it, too.",
+            show_default=False,
+        ),
+    ] = "",
     json: Json = False,
 ) -> None:
-    """Say what a mirror has, from its ledger.
+    """Say what a mirror has, from its ledger; also beside a run that is on, from another terminal.
 
     stacmirror status ben
+    stacmirror status ben --watch
+    stacmirror status ben --watch 10s --json
     stacmirror status ben --json
     stacmirror status ben --failed > failed.tsv
     """
     from stacmirror.status import read_failed, read_status
 
+    if watch:
+        if failed:
+            raise UsageError("--watch and --failed contradict each other", hint="give one of the two")
+        from stacmirror.cli import watch as watching
+
+        if not watching.watch(dest, watching.seconds(watch), json=json):
+            return
     if failed:
         for asset in read_failed(dest):
             if json:
@@ -46,8 +65,16 @@ def status(
     if json:
         emit_json(_as_json(found))
         return
+    if watch:
+        emit(_verdict(found))
     for line in _as_lines(found):
         emit(line)
+
+
+def _verdict(found: MirrorStatus) -> str:
+    if _is_complete(found):
+        return "no run is on: the mirror is complete"
+    return "no run is on: the mirror is not complete"
 
 
 def _as_json(found: MirrorStatus) -> dict[str, Any]:

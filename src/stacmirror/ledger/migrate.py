@@ -29,6 +29,11 @@ STEPS: Mapping[int, tuple[str, ...]] = {
         "DROP TABLE page_1",
         "CREATE INDEX page_open ON page(number) WHERE settled = 0",
     ),
+    # When an item was committed, and which host a failure came from; no step reads all rows.
+    2: (
+        "ALTER TABLE item ADD COLUMN at INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE failure ADD COLUMN host TEXT NOT NULL DEFAULT ''",
+    ),
 }
 """By the version that a step starts from: what leads to the next one."""
 

@@ -25,6 +25,8 @@ class Pages:
     def __init__(self, db: sqlite3.Connection, rows: ItemRows) -> None:
         self._db = db
         self._rows = rows
+        self._total: int | None = None
+        """What the server said last of how many items there are."""
         self._outstanding: dict[int, int] = {}
         """Queued items of open pages that have no row yet."""
 
@@ -117,6 +119,9 @@ class Pages:
 
     def put_page(self, page: PageRecord) -> None:
         """Write a walked page, new or walked again, and which run met its known items."""
+        if page.total is not None and page.total != self._total:
+            self._total = page.total
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES('server_total', ?)", (str(page.total),))
         for key in page.known:
             if (found := self._rows.find(key)) is not None:
                 self._db.execute(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -93,7 +93,7 @@ class LedgerReader:
         """See `interfaces.Ledger.known`. A damaged row is none: its item is fetched again, and the row rewritten."""
         found: dict[ItemKey, KnownItem] = {}
         with self._reading() as connection:
-            first = _walk_first(connection)
+            first = walk_first(connection)
             for key in keys:
                 row = connection.execute(
                     "SELECT i.page, i.stored + i.absent + i.assumed, i.failed, i.run, i.receipts, i.sources, i.crc"
@@ -165,8 +165,12 @@ class LedgerReader:
         sound = self._is_sound(key, blob, sources, crc)
         stored, absent = schema.unpack(blob) if sound else ([], [])  # type: ignore[arg-type]
         failures = self._read.execute(
-            "SELECT key, kind, message, attempts, permanent, run FROM failure WHERE item = ?", (n,)
+            "SELECT key, kind, message, attempts, permanent, host, run, at FROM failure WHERE item = ?", (n,)
         ).fetchall()
+        failed = [
+            Failed(key, kind, message, n, bool(permanent), host, run, at_s)
+            for key, kind, message, n, permanent, host, run, at_s in failures
+        ]
         return LackingItem(
             row=int(n),  # type: ignore[call-overload]
             key=key,
@@ -175,11 +179,9 @@ class LedgerReader:
             page=page if isinstance(page, int) else None,
             stored=stored,
             absent=absent,
-            failed=[Failed(key, kind, message, n, bool(permanent)) for key, kind, message, n, permanent, _ in failures]
-            if sound
-            else [Failed("@item", schema.DAMAGED, schema.DAMAGED_ROW, 0)],
+            failed=failed if sound else [Failed("@item", schema.DAMAGED, schema.DAMAGED_ROW, 0)],
             sources=tuple(ItemKey(names[number], id_) for number, id_ in source_pairs(sources)) if sound else (),
-            earlier=not sound or any(run < self.run for *_, run in failures),
+            earlier=not sound or any(one.run < self.run for one in failed),
             documented=bool(documented),
         )
 
@@ -206,6 +208,16 @@ class LedgerReader:
         """Return what is missing now, most first."""
         rows = self._rows("SELECT key, kind, count(*) FROM failure GROUP BY key, kind ORDER BY count(*) DESC, key")
         return [FailureCount(str(key), str(kind), int(count)) for key, kind, count in rows]  # type: ignore[call-overload]
+
+    def failed_since(self, kinds: Collection[str]) -> tuple[int, int]:
+        """Return how many failures are of this run, and how many of `kinds` (empty: of any) of an earlier one."""
+        now = before = 0
+        for kind, run, count in self._rows("SELECT kind, run, count(*) FROM failure GROUP BY kind, run"):
+            if run == self.run:
+                now += int(count)  # type: ignore[call-overload]
+            elif not kinds or kind in kinds:
+                before += int(count)  # type: ignore[call-overload]
+        return now, before
 
     def failed_assets(self) -> Iterator[FailedAsset]:
         """Give every asset that is missing now, by item; a reader that stops to look holds nothing open."""
@@ -242,7 +254,7 @@ class LedgerReader:
             "SELECT coalesce(sum(listed), 0), coalesce(sum(filtered), 0), coalesce(sum(duplicate), 0) FROM page"
         )[0]
         # Rows whose page waits to be walked again: a page that was walked for fewer items does not unlist the others.
-        unmet = self._count(f"SELECT count(*) FROM item WHERE page < {self._walk_first()}")
+        unmet = self._count(f"SELECT count(*) FROM item WHERE page < {self.walk_first()}")
         items = counts.items
         items.listed, items.filtered, items.duplicate = (int(value) for value in pages)  # type: ignore[call-overload]
         items.listed += unmet
@@ -253,9 +265,10 @@ class LedgerReader:
         counts.listing = ListingState(ended, int(total) if total else None, unmet if ended and walked else 0)
         return counts
 
-    def _walk_first(self) -> int:
+    def walk_first(self) -> int:
+        """Return the number of the first page of the walk under way: listed items of pages below it are unmet."""
         with self._reading() as connection:
-            return _walk_first(connection)
+            return walk_first(connection)
 
     def run_counts(self) -> Counts:
         """See `interfaces.Ledger.run_counts`: complete and incomplete items, and their assets, of this run's rows."""
@@ -373,7 +386,7 @@ def _unreadable(error: Exception, path: str) -> TargetInUse | TargetUnwritable:
     return TargetInUse(f"{path} is not a readable ledger: {error}", hint="is it another program's, or damaged?")
 
 
-def _walk_first(connection: sqlite3.Connection) -> int:
+def walk_first(connection: sqlite3.Connection) -> int:
     """Return the number of the first page of the walk under way: items of pages below it are unmet."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'walk_first'").fetchone()
     return int(row[0]) if row is not None else 0

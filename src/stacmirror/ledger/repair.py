@@ -39,8 +39,8 @@ class RepairStore(LedgerStore):
         lost = {receipt.key: lost[receipt.key] for receipt in stored if receipt.key in lost}
         now_s = time.time()
         self._db.executemany(
-            "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",
-            [(n, key, schema.DAMAGED, detail, 0, 0, self.run - 1, now_s) for key, detail in lost.items()],
+            schema.PUT_FAILURE,
+            [(n, key, schema.DAMAGED, detail, 0, 0, self.run - 1, now_s, "") for key, detail in lost.items()],
         )
         self._items.put_receipts(n, [receipt for receipt in stored if receipt.key not in lost], absent)
         self._db.execute(f"UPDATE item SET state = {INCOMPLETE} WHERE n = ? AND state = {COMMITTED}", (n,))
@@ -54,7 +54,8 @@ class RepairStore(LedgerStore):
         with self._transaction():
             lost = [self._mark_row(n) for n in rows]
             if any(lost):
-                self._reopen_listing()
+                # From its start: what has a row is met again, and not asked for.
+                self._pages.begin_walk(refresh=False, widen=False)
                 if label_folder is not None:
                     self._drop_orphans()
                 self._restore_sources(label_folder)
@@ -81,10 +82,6 @@ class RepairStore(LedgerStore):
             return False
         self._delete(n)
         return True
-
-    def _reopen_listing(self) -> None:
-        """Have the listing walked again from its start: what has a row is met again, and not asked for."""
-        self._db.execute("UPDATE page SET settled = 0, first_item = 0 WHERE number = (SELECT min(number) FROM page)")
 
     def _drop_orphans(self) -> None:
         """Take out linked items that no label names: where the two share a folder, they are fetched together again."""

@@ -18,6 +18,7 @@ from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
 from stacmirror.model import (
     Absent,
     Doubted,
+    Failed,
     Forgiven,
     ItemKey,
     ItemRecord,
@@ -28,6 +29,8 @@ from stacmirror.model import (
 
 _DOCUMENTS_PER_BLOCK = 256
 _ABSENT_KINDS = ("gone", "refused")
+_FORGIVEN_KINDS = (*_ABSENT_KINDS, "unadopted")
+"""What becomes an absence with a key that exists nowhere; what nobody asked for, an assumed one."""
 _DOUBTED_MESSAGE = "taken to be missing everywhere, but found elsewhere"
 
 
@@ -72,6 +75,7 @@ class ItemRows:
         values = {
             "state": HELD if record.failed else STAGED,
             "run": self.run,
+            "at": int(time.time()),
             "folder": schema.pack_folder(unit.folder if place is None else place.folder, record.key),
             "exclusive": int(unit.exclusive),
             "unit": unit.id,
@@ -107,15 +111,16 @@ class ItemRows:
             self._db.execute(f"UPDATE item SET {columns} WHERE n = ?", (*values.values(), n))
             self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
         if record.failed:
-            now_s = time.time()
-            self._db.executemany(
-                "INSERT INTO failure VALUES(?,?,?,?,?,?,?,?)",
-                [(n, f.key, f.kind, f.message, f.attempts, int(f.permanent), self.run, now_s) for f in record.failed],
-            )
+            self._db.executemany(schema.PUT_FAILURE, [self._failure_row(n, failed) for failed in record.failed])
         self._put_unverified(n, record.stored, is_new=row is None)
         if record.document:
             self._documents.append((n, record.document))
         return place
+
+    def _failure_row(self, n: int, failed: Failed) -> tuple[object, ...]:
+        run, at_s = failed.run or self.run, failed.at_s or time.time()
+        kind, message = failed.kind, failed.message
+        return n, failed.key, kind, message, failed.attempts, int(failed.permanent), run, at_s, failed.host
 
     def _put_unverified(self, n: int, stored: Sequence[Receipt], *, is_new: bool) -> None:
         """Count those that nothing showed to be whole: a row for the few items that have some."""
@@ -161,8 +166,8 @@ class ItemRows:
         """Make a row whose checksum is wrong one of an item that was never fetched: a sweep brings all of it again."""
         self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
         self._db.execute(
-            "INSERT INTO failure VALUES(?,?,?,?,?,?,?,?)",
-            (n, "@item", schema.DAMAGED, schema.DAMAGED_ROW, 0, 0, self.run - 1, time.time()),
+            schema.PUT_FAILURE,
+            (n, "@item", schema.DAMAGED, schema.DAMAGED_ROW, 0, 0, self.run - 1, time.time(), ""),
         )
         self._db.execute(
             "UPDATE item SET sources = NULL, state = ?, unit = NULL WHERE n = ?",
@@ -174,17 +179,18 @@ class ItemRows:
         """Turn the failures of a key that exists nowhere into absences; return the held units this touches."""
         touched: dict[str, Unit] = {}
         rows = self._db.execute(
-            "SELECT i.n, i.id, i.receipts, i.sources, i.crc, i.unit, i.exclusive FROM failure f"
+            "SELECT i.n, i.id, i.receipts, i.sources, i.crc, i.unit, i.exclusive, f.kind FROM failure f"
             " JOIN item i ON i.n = f.item"
-            f" WHERE f.key = ? AND f.kind IN {_ABSENT_KINDS} AND i.collection = ?",
+            f" WHERE f.key = ? AND f.kind IN {_FORGIVEN_KINDS} AND i.collection = ?",
             (entry.key, self.collection(entry.collection)),
         ).fetchall()
-        for n, id_, blob, sources, crc, unit_id, exclusive in rows:
+        for n, id_, blob, sources, crc, unit_id, exclusive, kind in rows:
             if not schema.is_sound(ItemKey(entry.collection, id_), blob, sources, crc):
                 continue  # a sweep fetches all of it again
             stored, absent = schema.unpack(blob)
             self._db.execute("DELETE FROM failure WHERE item = ? AND key = ?", (n, entry.key))
-            self.put_receipts(n, stored, [*absent, Absent(entry.key)])
+            absence = Absent(entry.key, assumed=kind not in _ABSENT_KINDS)
+            self.put_receipts(n, stored, [*absent, absence])
             if unit_id is not None:
                 touched[unit_id] = Unit(unit_id, "", bool(exclusive))
             else:
@@ -209,8 +215,8 @@ class ItemRows:
     def _doubt_row(self, n: int, key: str) -> None:
         stored, absent = schema.unpack(self._db.execute("SELECT receipts FROM item WHERE n = ?", (n,)).fetchone()[0])
         self._db.execute(
-            "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",
-            (n, key, "gone", _DOUBTED_MESSAGE, 0, 0, self.run - 1, time.time()),
+            schema.PUT_FAILURE,
+            (n, key, "gone", _DOUBTED_MESSAGE, 0, 0, self.run - 1, time.time(), ""),
         )
         self.put_receipts(n, stored, [outcome for outcome in absent if outcome.key != key])
         self._db.execute("UPDATE item SET state = ? WHERE n = ? AND unit IS NULL", (INCOMPLETE, n))

@@ -16,7 +16,7 @@ from stacmirror.errors import TargetInUse
 from stacmirror.model import Absent, ItemKey, Receipt
 
 APPLICATION_ID = 0x53744D72  # "StMr": tells our files from other SQLite files
-VERSION = 2
+VERSION = 3
 
 HELD, STAGED, COMMITTED, INCOMPLETE = range(4)
 """States of an item's row: assets failed, bytes stay staged; about to be revealed; there; there but for some assets."""
@@ -39,6 +39,7 @@ CREATE TABLE item(
   state INTEGER NOT NULL,
   page INTEGER,
   run INTEGER NOT NULL,         -- the run that met or wrote it last
+  at INTEGER NOT NULL DEFAULT 0,  -- seconds since the epoch: when it was committed, before that when it was written
   place INTEGER,                -- hash of the folded folder: two folders that differ only by case meet here
   exact INTEGER,                -- hash of the folder as it is
   folder TEXT,                  -- packed; while unrevealed, and for ever where it is not what the layout derives
@@ -61,6 +62,7 @@ CREATE TABLE path(hash INTEGER PRIMARY KEY, item_hash INTEGER NOT NULL);  -- fil
 CREATE TABLE failure(
   item INTEGER NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
   attempts INTEGER NOT NULL, permanent INTEGER NOT NULL, run INTEGER NOT NULL, at REAL NOT NULL,
+  host TEXT NOT NULL DEFAULT '',
   PRIMARY KEY(item, key)
 ) WITHOUT ROWID;
 CREATE TABLE page(
@@ -86,6 +88,12 @@ def create(connection: sqlite3.Connection) -> None:
     connection.executescript(
         f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; BEGIN; {TABLES} {UNVERIFIED}; COMMIT;"
     )
+
+
+PUT_FAILURE = (
+    "INSERT OR REPLACE INTO failure(item, key, kind, message, attempts, permanent, run, at, host)"
+    " VALUES(?,?,?,?,?,?,?,?,?)"
+)
 
 
 class _Packed(msgspec.Struct, array_like=True):

@@ -113,8 +113,8 @@ class LedgerStore(LedgerReader):
                 stored, absent = schema.unpack(blob)
                 for receipt in stored:
                     self._db.execute(
-                        "INSERT OR REPLACE INTO failure VALUES(?,?,?,?,?,?,?,?)",
-                        (n, receipt.key, "lost", "the staged file is gone", 0, 0, self.run - 1, time.time()),
+                        schema.PUT_FAILURE,
+                        (n, receipt.key, "lost", "the staged file is gone", 0, 0, self.run - 1, time.time(), ""),
                     )
                 self._items.put_receipts(n, [], absent)
 
@@ -157,6 +157,7 @@ class LedgerStore(LedgerReader):
 
     def _write(self, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
         touched: dict[str, Unit] = {}
+        shown: set[str] = set()
         reveals: list[Reveal] = []
         # A doubt may turn a row of this very group into one that lacks an asset: then all is decided at the end.
         at_once = not any(isinstance(entry, Doubted) for entry in entries)
@@ -169,6 +170,8 @@ class LedgerStore(LedgerReader):
                         reveal = self._put(record, alone=alone)
                         if reveal is None:
                             touched[record.unit.id] = record.unit
+                            if entry.shows:
+                                shown.add(record.unit.id)
                         else:
                             reveals.append(reveal)
                     if entry.settles and entry.page is not None:
@@ -184,7 +187,10 @@ class LedgerStore(LedgerReader):
                 else:
                     self._items.put_missing(entry)
             self._items.put_documents()
-            reveals += [reveal for unit in touched.values() if (reveal := self._places.ready(unit)) is not None]
+            for unit in touched.values():
+                ready = self._places.ready(unit, anyway=unit.id in shown)
+                if ready is not None:
+                    reveals.append(ready)
         return reveals
 
     def _put(self, record: ItemRecord, *, alone: bool) -> Reveal | None:
@@ -208,11 +214,12 @@ class LedgerStore(LedgerReader):
             return [self._places.placed(Unit(unit, "", bool(exclusive))) for unit, exclusive in rows]
 
     def _confirm(self, units: Iterable[Unit]) -> None:
+        now_s = int(time.time())
         self._db.executemany(
             f"UPDATE item SET state = CASE WHEN failed > 0 THEN {INCOMPLETE} ELSE {COMMITTED} END,"
             # The folder of an incomplete item is kept: a later sweep must find it without its label at hand.
-            " folder = CASE WHEN tailed OR failed > 0 THEN folder END, unit = NULL WHERE unit = ?",
-            [(unit.id,) for unit in units],
+            " folder = CASE WHEN tailed OR failed > 0 THEN folder END, unit = NULL, at = ? WHERE unit = ?",
+            [(now_s, unit.id) for unit in units],
         )
 
     def _fold_wal(self) -> None:

@@ -7,8 +7,10 @@ the time at which it can go on, and takes another.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stacmirror.errors import UNASKED_KINDS
 from stacmirror.model import Absent, Failed, Item, ItemKey, LackingItem, Receipt, SourceLink, Transfer, Unit
 
 
@@ -22,6 +24,8 @@ class Job:
     unit: Unit | None = None
     before: LackingItem | None = None
     """What the ledger has of it, when a sweep tries again."""
+    left: tuple[Failed, ...] = ()
+    """Failures of it that are not tried again now: they stay as they are."""
     todo: list[Transfer] = field(default_factory=list)
     stored: list[Receipt] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
@@ -43,8 +47,10 @@ class Job:
     done: bool = False
 
     def lacked(self, key: str) -> bool:
-        """Return whether a sweep tries again because of this asset."""
-        return self.before is not None and any(failed.key == key for failed in self.before.failed)
+        """Return whether a sweep tries again because this asset was asked for in vain."""
+        return self.before is not None and any(
+            failed.key == key and failed.kind not in UNASKED_KINDS for failed in self.before.failed
+        )
 
     @property
     def documented(self) -> bool:
@@ -69,6 +75,7 @@ def bundle_of(item: Item, page: int, links: list[SourceLink]) -> Bundle:
     return Bundle(item.key, page, jobs, tuple(link.key for link in item.sources))
 
 
-def bundle_again(lacking: LackingItem) -> Bundle:
-    """Return the bundle that fetches what an item of the ledger lacks."""
-    return Bundle(lacking.key, None, [Job(lacking.key, before=lacking)], lacking.sources)
+def bundle_again(lacking: LackingItem, left: Sequence[Failed] = ()) -> Bundle:
+    """Return the bundle that fetches what an item of the ledger lacks; `left` are failures that it leaves alone."""
+    job = Job(lacking.key, before=lacking, left=tuple(left), failed=list(left))
+    return Bundle(lacking.key, None, [job], lacking.sources)

@@ -1,4 +1,4 @@
-"""One run, top to bottom: recover, walk and fetch, sweep, give up on the rest, describe, count.
+"""One run, top to bottom: recover, walk and fetch (or retry), sweep, give up on the rest, describe, count.
 
 The only place where tasks are made. It ends early by a Stop (softly, then at once) or by an error; whatever ends
 it, what is whole is committed first, unless the disk itself has failed.
@@ -13,11 +13,14 @@ from typing import NamedTuple
 from stacmirror.errors import StacmirrorError
 from stacmirror.interfaces import Ledger, Observer
 from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, PageRecord, ResumePoint, Reveal
+from stacmirror.pipeline.adopt import Adopter
+from stacmirror.pipeline.adopting import AdoptingWorker
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.room import Room
 from stacmirror.pipeline.stop import Stop
-from stacmirror.pipeline.sweep import Probe, Sweep
+from stacmirror.pipeline.sweep import Again, Probe, Sweep
+from stacmirror.pipeline.task import Retry, Task
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew, Worker
 
@@ -45,6 +48,8 @@ class Run:
         observer: Observer,
         shape: Shape,
         room: Room | None = None,
+        task: Task | None = None,
+        adopter: Adopter | None = None,
     ) -> None:
         self._crew = crew
         self._walk = walk
@@ -54,10 +59,12 @@ class Run:
         self._observer = observer
         self._shape = shape
         self._room = room
+        self._task = task
+        self._adopter = adopter
         self.error: StacmirrorError | None = None
 
     async def execute(self, start: ResumePoint, staged: list[Reveal]) -> None:
-        """Bring in everything from `start` on, and finish the `staged` units of an earlier run.
+        """Do the task - without one, bring in everything from `start` on - and finish an earlier run's `staged` units.
 
         Raises: TargetUnwritable, LoginRefused, UsageError, after committing what can be committed.
         """
@@ -65,11 +72,10 @@ class Run:
         committer.start()
         committer.reveal(staged)
         try:
-            progress.phase = "fetching"
-            await self._pump(lambda dispatch: self._walk.feed(dispatch, start))
-            self.error = self._walk.error
-            if self._going_on:
-                await self._finish_listing()
+            if isinstance(self._task, Retry):
+                await self._try_again(self._task)
+            else:
+                await self._fetch_all(start)
             await committer.drain()
         finally:
             progress.phase = "finishing"
@@ -78,6 +84,24 @@ class Run:
                 committer.failed.exception()  # it reached the run by way of `_pump` or `drain`
         if committer.failed.done():
             committer.failed.result()
+
+    async def _fetch_all(self, start: ResumePoint) -> None:
+        self._crew.progress.phase = "fetching"
+        await self._pump(lambda dispatch: self._walk.feed(dispatch, start))
+        self.error = self._walk.error
+        if self._going_on and self._adopter is None:  # what is not there to adopt is a later run's to fetch
+            await self._finish_listing()
+
+    async def _try_again(self, retry: Retry) -> None:
+        """Ask for what failed: all that is meant, then, as often as there are sweeps, what failed once more."""
+        self._crew.progress.phase = "sweeping"
+        for _ in range(max(1, self._shape.sweeps)):
+            again = Again(self._ledger, retry)
+            await self._pump(again.feed)
+            await self._crew.committer.drain()
+            if not again.lined_up or not self._going_on:
+                break
+        await self._show_incomplete()
 
     @property
     def _going_on(self) -> bool:
@@ -105,10 +129,16 @@ class Run:
             progress.failures = await asyncio.to_thread(self._ledger.lacking_assets)
             await self._pump(sweep.feed)
             await committer.drain()
+            if sweep.unasked and self._going_on:
+                self._missing.listing_ended()  # only now all that is listed was asked for
+                await committer.drain()
             if not sweep.lined_up or not self._going_on:
                 break
+        await self._show_incomplete()
+
+    async def _show_incomplete(self) -> None:
         if self._going_on and self._shape.show_incomplete:
-            committer.reveal(await asyncio.to_thread(self._ledger.release_held))
+            self._crew.committer.reveal(await asyncio.to_thread(self._ledger.release_held))
 
     async def _pump(self, feed: Callable[[Dispatch], Awaitable[None]]) -> None:
         """Run one feeder and all workers to the end, or to the stop."""
@@ -121,8 +151,7 @@ class Run:
             async with asyncio.TaskGroup() as group:
                 feeder = group.create_task(_coroutine(feed(dispatch)), name="feed")
                 workers = [
-                    group.create_task(Worker(self._crew, dispatch).work(), name=f"worker-{n}")
-                    for n in range(shape.workers)
+                    group.create_task(self._worker(dispatch).work(), name=f"worker-{n}") for n in range(shape.workers)
                 ]
                 watchers = [
                     group.create_task(self._watch_commit(), name="watch-commit"),
@@ -133,6 +162,11 @@ class Run:
                 group.create_task(_end_with(workers, watchers), name="end")
         except* StacmirrorError as errors:
             raise _first(errors) from None
+
+    def _worker(self, dispatch: Dispatch) -> Worker:
+        if self._adopter is not None:
+            return AdoptingWorker(self._crew, dispatch, self._adopter)
+        return Worker(self._crew, dispatch)
 
     async def _watch_commit(self) -> None:
         await asyncio.shield(self._crew.committer.failed)

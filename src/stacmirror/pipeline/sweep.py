@@ -1,6 +1,7 @@
 """One pass over what has not arrived: line up the ledger's items that lack assets, with fresh links.
 
-Runs after the walk. What was gone when this run asked (404, no item) is not asked again before the next run.
+Runs after the walk, or without one (`Again`). What was gone when this run asked (404, no item) is not asked again
+before the next run.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from stacmirror.errors import UNASKED_KINDS
 from stacmirror.interfaces import Ledger
-from stacmirror.model import LackingItem
+from stacmirror.model import Failed, LackingItem
 from stacmirror.pipeline.bundle import bundle_again
 from stacmirror.pipeline.dispatch import Dispatch
+from stacmirror.pipeline.task import Retry
 
 _ROWS = 200
 
@@ -26,6 +29,8 @@ class Sweep:
         self._ledger = ledger
         self._earlier_only = earlier_only
         self.lined_up = 0
+        self.unasked = False
+        """Whether it lined up what nobody had asked the source for (an adoption's rest)."""
 
     async def feed(self, dispatch: Dispatch) -> None:
         """Line up every item with a failure that another try may mend. Cancel: safe."""
@@ -37,11 +42,44 @@ class Sweep:
                     if self._is_worth_it(item):
                         await dispatch.put(bundle_again(item))
                         self.lined_up += 1
+                        self.unasked = self.unasked or any(failed.kind in UNASKED_KINDS for failed in item.failed)
         finally:
             dispatch.close()
 
     def _is_worth_it(self, item: LackingItem) -> bool:
         return item.earlier or (not self._earlier_only and any(not failed.permanent for failed in item.failed))
+
+
+class Again:
+    """Line up what failed before this run and is meant by a retry, and what this run has asked for in vain so far."""
+
+    def __init__(self, ledger: Ledger, retry: Retry) -> None:
+        self._ledger = ledger
+        self._retry = retry
+        self.lined_up = 0
+
+    async def feed(self, dispatch: Dispatch) -> None:
+        """Line up every item with a failure that is meant; its others are left as they are. Cancel: safe."""
+        row = 0
+        try:
+            while lacking := await asyncio.to_thread(self._ledger.lacking, row, _ROWS):
+                row = lacking[-1].row
+                for item in lacking:
+                    meant = [failed for failed in item.failed if self._means(failed)]
+                    if meant and any(failed.key == "@item" for failed in item.failed):
+                        meant = list(item.failed)  # once the item can be read, all of it can be asked for
+                    if meant:
+                        left = [failed for failed in item.failed if failed not in meant]
+                        item.failed = meant
+                        await dispatch.put(bundle_again(item, left))
+                        self.lined_up += 1
+        finally:
+            dispatch.close()
+
+    def _means(self, failed: Failed) -> bool:
+        if failed.run == self._ledger.run:
+            return not failed.permanent
+        return self._retry.means(failed.kind)
 
 
 class Probe:

@@ -79,10 +79,13 @@ class Fetcher:
             reply = await self._opener.open(transfer.asset.href)
             if tells_large and reply.stream is not None and reply.status == 200:
                 raise LargeMet(reply)
-        if reply.status == 200 and reply.body is not None and "content-encoding" not in reply.headers:
-            return self._take_small(transfer, name_for, reply, reply.body)
-        errand = Errand(item, transfer, unit, name_for)
-        return await self._take(errand, reply)
+        try:
+            if reply.status == 200 and reply.body is not None and "content-encoding" not in reply.headers:
+                return self._take_small(transfer, name_for, reply, reply.body)
+            return await self._take(Errand(item, transfer, unit, name_for), reply)
+        except TransferError as error:
+            error.host = error.host or origin_of(reply.url)
+            raise
 
     async def _take(self, errand: Errand, reply: Reply) -> Fetched:
         """Bring an answer's body from its first byte."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from stacmirror.errors import SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
 from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
@@ -18,6 +20,7 @@ from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.check import digest_of
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
+from stacmirror.pipeline.large import Fetched
 from stacmirror.pipeline.missing import ABSENT_KINDS, MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
@@ -55,6 +58,9 @@ class Crew(NamedTuple):
     """Where redirects are learned: the way past them."""
     ahead: Ahead | None = None
     """Where several requests are sent at once: the way to do it."""
+
+    shows_at_once: bool = False
+    """Items are revealed when they are handed over, although they may lack assets."""
 
 
 class Worker:
@@ -157,7 +163,9 @@ class Worker:
         """A sweep that cannot even read the item must not forget what an earlier run stored of it."""
         if job.before is not None:
             job.stored, job.absent = list(job.before.stored), list(job.before.absent)
-            job.failed = [failed for failed in job.before.failed if failed.key != "@item"] + job.failed
+            kept = [failed for failed in job.before.failed if failed.key != "@item"]
+            # Tried again in this run, as far as that went; they failed when they failed.
+            job.failed = [msgspec.structs.replace(failed, run=0) for failed in kept] + job.failed
 
     def _end_job(self, bundle: Bundle, job: Job) -> None:
         """Stage what is held, with the files derived from it."""
@@ -213,7 +221,7 @@ class Worker:
             )
         if bundle.page is not None:
             self._crew.progress.items_done += 1
-        outcome = ItemOutcome(bundle.page, records)
+        outcome = ItemOutcome(bundle.page, records, shows=self._crew.shows_at_once)
         outcome.fetched = sum(job.fetched for job in bundle.jobs)
         outcome.fetched_bytes = sum(job.fetched_bytes for job in bundle.jobs)
         self._crew.committer.add(outcome)
@@ -226,7 +234,7 @@ class Worker:
 
     def _count(self, job: Job) -> None:
         progress = self._crew.progress
-        progress.failures += len(job.failed)
+        progress.failures += len(job.failed) - len(job.left)
         if job.before is not None:
             progress.failures -= len(job.before.failed)
             return
@@ -299,6 +307,10 @@ class Worker:
                 await self._links.renew(job)
             by_link = reply if guess is None else None
             fetched = found or await crew.shortcut.fetch_by_link(job.key, transfer, job.unit, name_for, by_link)
+        self._keep(job, fetched)
+
+    def _keep(self, job: Job, fetched: Fetched) -> None:
+        """Count a file in, and hold its bytes until the item is staged."""
         job.stored.append(fetched.receipt)
         self._count_files(job, 1, fetched.receipt.size_bytes)
         if fetched.body is None:
@@ -307,7 +319,7 @@ class Worker:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body
             job.held_bytes += len(fetched.body)
-            if job.held_bytes > crew.held_max_bytes:
+            if job.held_bytes > self._crew.held_max_bytes:
                 self._stage(job)
                 job.label_bodies.clear()
 
@@ -328,7 +340,8 @@ class Worker:
             return False
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
-        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=error.kind in _FOR_GOOD))
+        permanent = error.kind in _FOR_GOOD
+        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=permanent, host=error.host))
         return True
 
 

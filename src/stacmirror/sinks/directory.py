@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from stacmirror.sinks.parts import DirectoryPart, PartStore
 
 STATE_FOLDER = ".stacmirror"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT})
+_SHARE = 0x40049409  # FICLONE of Linux: btrfs, xfs, bcachefs
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -42,6 +46,8 @@ class DirectorySink:
         except OSError as error:
             raise unwritable(error, self._target) from error
         self._folders: set[str] = set()
+        self._links = False
+        """Whether a staged name may be a second name of someone's file, which must not be written through."""
 
     # -- staging ------------------------------------------------------------------------------------------
 
@@ -56,6 +62,9 @@ class DirectorySink:
                 for name, content in files:
                     if "/" in name:
                         os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+                    if self._links:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(name, dir_fd=folder_fd)
                     _write_file(name, content, folder_fd)
                     if self._syncer.listens:
                         self._wrote_file(folder, name)
@@ -94,6 +103,27 @@ class DirectorySink:
             self._large.drop(assets)
         except OSError as error:
             raise unwritable(error, self._parts) from error
+
+    def link(self, unit: Unit, name: str, path: str) -> bool:
+        """See `interfaces.Sink.link`: blocks shared with the other file where that can be, else a second name of it."""
+        if os.path.islink(path):
+            return False
+        folder = os.path.join(self._staging, unit.id)
+        staged = os.path.join(folder, name)
+        try:
+            os.makedirs(os.path.dirname(staged), exist_ok=True)
+            self._links = True
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            if not _share_blocks(path, staged):
+                os.link(path, staged)
+        except OSError as error:
+            if error.errno in _NO_LINK:
+                return False
+            raise unwritable(error, staged) from error
+        if self._syncer.listens:
+            self._wrote_file(folder, name)
+        return True
 
     def holds(self, unit: Unit, names: Mapping[str, str]) -> bool:
         """See `interfaces.Sink.holds`."""
@@ -235,6 +265,19 @@ def _write_file(name: str, content: bytes, folder_fd: int | None) -> None:
             written += more
     finally:
         os.close(fd)
+
+
+def _share_blocks(path: str, staged: str) -> bool:
+    """Make `staged` a file of its own that shares the blocks of `path`; False where the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    with open(path, "rb") as source, open(staged, "xb") as copy:
+        try:
+            fcntl.ioctl(copy.fileno(), _SHARE, source.fileno())
+        except OSError:
+            os.unlink(staged)
+            return False
+    return True
 
 
 def unwritable(error: OSError, path: str) -> TargetUnwritable:

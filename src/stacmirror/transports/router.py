@@ -149,6 +149,9 @@ class Router:
             else:
                 budget.answered(place, asked_s)
             return reply
+        except TransferError as error:
+            error.host = error.host or origin
+            raise
         finally:
             if not streaming:
                 budget.release()
