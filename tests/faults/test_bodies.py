@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -120,19 +121,32 @@ async def test_bodies_that_go_to_disk_are_judged_too(bench: Bench) -> None:
     bench.world.faults["/files/i0/B01"] = always(login_page(), KEEP)
     bench.world.faults["/files/i1/B01"] = always(head(200, CHUNKED), chunked(b" "), KEEP)
     bench.world.faults["/files/i2/B01"] = always(head(200, CHUNKED), chunked(*[b"{}" * 50_000] * 9), KEEP)
+    page = b"<!DOCTYPE html>" + b"<p>log in</p>" * 9000
+
+    def in_ranges(nth: int, body: bytes) -> Sequence[Step]:
+        tag = 'ETag: "login"'
+        found = re.search(r"(?im)^range: bytes=(\d+)-", bench.world.heard[-1])
+        if found is None:
+            return ok(page, tag), KEEP
+        start, size = int(found[1]), len(page)
+        answer = head(206, f"Content-Range: bytes {start}-{size - 1}/{size}", f"Content-Length: {size - start}", tag)
+        return answer + page[start:], KEEP
+
+    bench.world.faults["/files/i3/B01"] = in_ranges
     before = Before()
     run = await bench.run(small_file_max=20)
     hold(bench, run, before)
     failed = list(read_failed(str(bench.target)))
-    assert {(one.item, one.asset, one.kind) for one in failed} == {(f"i{n}", "B01", "content") for n in range(3)}
+    assert {(one.item, one.asset, one.kind) for one in failed} == {(f"i{n}", "B01", "content") for n in range(4)}
     await mends(bench)
 
 
 async def test_more_bytes_than_promised_belong_to_nobody(bench: Bench) -> None:
-    """Surplus bytes behind a body of the right length are in no file (row 7)."""
+    """Surplus bytes behind a body of the right length, odd ones and another answer, are in no file (row 7)."""
+    evil = ok(b"II*\0evil")
     for number in range(6):
         bench.world.faults[f"/files/i{number}/B01"] = tells(
-            lambda body: (ok(body) + b"surplus" * 9, KEEP), for_ever=False
+            lambda body, number=number: (ok(body) + (evil if number % 2 else b"surplus" * 9), KEEP), for_ever=False
         )
     before = Before()
     run = await bench.run()

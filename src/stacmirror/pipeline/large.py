@@ -23,7 +23,6 @@ from stacmirror.units import format_size
 _WORTH_GOING_ON_BYTES = 4 << 20
 """An attempt that brought so much was no failure: the rest is asked for at once, and it counts for nothing."""
 _CUT = frozenset({"short", "reset", "timeout"})
-_KEEPS = _CUT | {"slow"}
 _REFUSED_RANGES = frozenset({412, 416})
 _WHAT = "the asset's address"
 
@@ -109,12 +108,7 @@ class LargeBodies:
                 state = PartState(errand.asset, version, name, expected.kind, redirected, verified=reply.framed)
                 await part.begin(state, expected.hasher())
                 self._began(errand, 0)
-                try:
-                    await self._pour(errand, stream, part)
-                except TransferError as error:
-                    if error.kind not in _KEEPS:  # no part of a file is what proved to be something else
-                        part.drop()
-                    raise
+                await self._pour(errand, stream, part)
                 return await self._finish(errand, part, name, expected)
         finally:
             stream.close()
