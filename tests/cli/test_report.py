@@ -154,7 +154,7 @@ def test_json_has_the_promised_shape_and_adds_up() -> None:
     assert list(value["mirror"]) == ["items", "listing", "assets", "bytes"]
     assert set(value["items"]) == {"listed", "complete", "incomplete", "filtered", "duplicate", "pending"}
     assert set(value["listing"]) == {"ended", "server_total", "gone"}
-    assert set(value["assets"]) == {"stored", "skipped", "absent", "assumed_absent", "failed"}
+    assert set(value["assets"]) == {"stored", "skipped", "absent", "assumed_absent", "failed", "unverified"}
     items = value["items"]
     assert items["listed"] == sum(count for name, count in items.items() if name != "listed")
 
