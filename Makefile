@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow bench-durability kills power-cuts nth-calls full-disks faults ci-faults clean
+.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow bench-durability kills power-cuts nth-calls full-disks fault-matrix fuzz faults ci-faults clean
 
 help:
 	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
 	@echo "make test         install the test extra, then run all tests"
 	@echo "make unit         only the quick tests: no whole runs, no command line"
-	@echo "make faults       kills, power cuts, full disks, failing calls: 550 kills, 200 cuts ... (an hour); ci-faults: minutes"
+	@echo "make fault-matrix every fault of bodies, pages and redirects, both clients, 1, 16 and 256 workers; fuzz: 100,000 pages"
+	@echo "make faults       these, and kills, power cuts, full disks, failing calls: 550 kills, 200 cuts ... (an hour); ci-faults: minutes"
 	@echo "make lint types   ruff; mypy --strict"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
 	@echo "make bench        stacmirror and its peers in turn; bench-quick: under 3 minutes; bench-growth: 1,000 to 100,000 items"
@@ -43,6 +44,13 @@ test: $(VENV)/.installed-test
 unit: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow" tests/unit tests/contract tests/simulator tests/test_architecture.py
 
+# Every row of tests/faults/README.md that needs no disk of its own. `make test` tries the default client at 16 workers.
+fault-matrix: $(VENV)/.installed-test
+	STACMIRROR_FAULTS=full $(PYTEST) tests/faults
+
+fuzz: $(VENV)/.installed-test
+	STACMIRROR_FUZZ=100000 $(PYTEST) tests/faults/test_fuzz_pages.py
+
 # The whole of tests/faults, of which `make test` runs short forms. Power cuts and full disks need root.
 # ARGS is handed on: make kills ARGS='--each 3 --random 40'
 kills: $(VENV)/.installed-test
@@ -57,7 +65,7 @@ nth-calls: $(VENV)/.installed-test
 full-disks: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults.full_disks $(ARGS)
 
-faults: kills power-cuts nth-calls full-disks
+faults: fault-matrix fuzz kills power-cuts nth-calls full-disks
 
 ci-faults:
 	$(MAKE) kills ARGS='--each 3 --random 40 --items 500 --longest 1'

@@ -90,6 +90,7 @@ def make_router(
         small_max_bytes=_small_max_bytes(settings),
         wall=clock.wall,
         several=can_several,
+        allow_http=settings.catalog.allow_http,
     )
 
 
@@ -180,6 +181,7 @@ def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock,
         random.random,
         on_retry,
         settings.walk.page_max_bytes,
+        allow_http=settings.catalog.allow_http,
     )
 
 

@@ -63,14 +63,23 @@ class Reply:
     """One answer. Exactly one of `body` (read whole) and `stream` (above the limit) is not None.
 
     `url` is the address that answered (after redirects, when it comes from an Opener); it may carry a token.
-    `headers` has lower-case names. `length_bytes` is the declared Content-Length, or None.
+    `headers` has lower-case names. `length_bytes` is the declared Content-Length, or None. `framed`: the body has
+    an end of its own (a length, chunks); otherwise it ends with the connection, and a short one looks like a whole one.
     """
 
-    __slots__ = ("body", "headers", "length_bytes", "status", "stream", "url")
+    __slots__ = ("body", "framed", "headers", "length_bytes", "status", "stream", "url")
 
     def __init__(
-        self, url: str, status: int, headers: Mapping[str, str], body: bytes | None, stream: Body | None
+        self,
+        url: str,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        stream: Body | None,
+        *,
+        framed: bool | None = None,
     ) -> None:
+        """`framed` is read from the headers where it is not given."""
         self.url = url
         self.status = status
         self.headers = headers
@@ -78,6 +87,7 @@ class Reply:
         self.stream = stream
         length = headers.get("content-length", "")
         self.length_bytes = int(length) if length.isdigit() else None
+        self.framed = self.length_bytes is not None or "transfer-encoding" in headers if framed is None else framed
 
 
 class Transport(Protocol):

@@ -236,6 +236,7 @@ class Mirror:
             self._observer.note,
             progress,
         )
+        choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
         walk = Walk(
             catalog,
             ledger,
@@ -245,10 +246,17 @@ class Mirror:
             prefetch=settings.walk.page_prefetch,
             items_max=limit.max_items,
             one_to_one=self._layout.one_to_one,
+            wants=choice.chooses,
             note=self._observer.note,
         )
-        choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
-        fetcher = Fetcher(router, sink, clock, progress, file_max_bytes=write.max_file_size_bytes)
+        fetcher = Fetcher(
+            router,
+            sink,
+            clock,
+            progress,
+            file_max_bytes=write.max_file_size_bytes,
+            any_content=settings.catalog.any_content,
+        )
         shortcut = None
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)

@@ -112,6 +112,7 @@ class Receipt(Struct, frozen=True):
 
     `name` is the path relative to the item's folder. `digest_kind` is `md5` where the server gave one (and it
     matched), else `xxh3`. A derived file (written by us, not fetched) has a key that starts with `@`.
+    `verified` is False where nothing showed that the bytes are whole: no length, no chunks, no digest.
     """
 
     key: str
@@ -119,6 +120,7 @@ class Receipt(Struct, frozen=True):
     size_bytes: int
     digest_kind: Literal["md5", "xxh3"]
     digest: bytes
+    verified: bool = True
 
 
 class AssetKey(Struct, frozen=True):
@@ -145,7 +147,7 @@ class PartState(Struct):
 
     `name` is the file's, relative to its item's folder. `kind` is the digest that its receipt will have, `digest` the
     value once the file is whole and checked. `redirected`: its link led elsewhere. `unit` is the unit that it was put
-    into, or "".
+    into, or "". `verified` as in its receipt.
     """
 
     asset: AssetKey
@@ -156,6 +158,7 @@ class PartState(Struct):
     offset: int = 0
     digest: bytes = b""
     unit: str = ""
+    verified: bool = True
 
 
 class Stored(Struct, frozen=True):
@@ -372,13 +375,17 @@ class ItemCounts(Struct):
 
 
 class AssetCounts(Struct):
-    """Counts of assets by outcome. `skipped` were there already; `assumed_absent` were not asked for."""
+    """Counts of assets by outcome. `skipped` were there already; `assumed_absent` were not asked for.
+
+    Of those `stored`, `unverified` came without anything that shows that they are whole.
+    """
 
     stored: int = 0
     skipped: int = 0
     absent: int = 0
     assumed_absent: int = 0
     failed: int = 0
+    unverified: int = 0
 
 
 class ListingState(Struct):

@@ -56,6 +56,8 @@ def total_if_joins(state: PartState, headers: Mapping[str, str]) -> int | None:
     length = headers.get("content-length", "")
     if length and length != str(end - start + 1):
         return None
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        return None  # a range of something packed
     known = state.version
     if known.length is not None and known.length != total:
         return None

@@ -88,7 +88,8 @@ def error_for_status(status: int, headers: Mapping[str, str], what: str, now_wal
         wait_s = parse_retry_after(asked_for, now_wall_s)
         return TransferError(kind, f"{status} from {what}", status=status, retry_after_s=wait_s)
     kind = "gone" if status in GONE_STATUSES else "refused" if status in (401, 403) else "status"
-    return TransferError(kind, f"{status} from {what}", status=status, retryable=False)
+    # A 204, a 206 that nobody asked for or a 304 is somebody's mistake on the way, and may be none the next time.
+    return TransferError(kind, f"{status} from {what}", status=status, retryable=status < 400)
 
 
 async def with_retries(

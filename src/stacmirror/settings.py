@@ -40,6 +40,10 @@ class SourceSettings:
     """Hops from a link to its bytes."""
     ca_file: str = ""
     """File with certificates (PEM) to trust besides the system's."""
+    allow_http: bool = False
+    """Follow a redirect from https to http, where anyone on the way can read and change what comes."""
+    any_content: bool = False
+    """Take an asset whatever it begins with, also where its media type says otherwise."""
 
 
 @dataclass(frozen=True)

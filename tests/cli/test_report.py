@@ -77,6 +77,18 @@ def test_an_incomplete_run_names_failures_by_kind_and_how_to_go_on() -> None:
     assert lines[-1].strip() == "if the source never had that: stacmirror resume ben --missing-ok B10"
 
 
+def test_what_cannot_be_shown_to_be_whole_is_said() -> None:
+    """Unverified assets stand beside the stored ones; files of the wrong kind come with the way to take them."""
+    part = counts(4)
+    part.assets.unverified = 1200
+    failures = [FailureCount("B01", "content", 3)]
+    lines = _lines(
+        msgspec.structs.replace(complete(), verdict="incomplete", run=part, failures=failures, exit_code=3, reason="x")
+    )
+    assert ", 1,200 unverified, 0 failed" in "\n".join(lines)
+    assert lines[-1].strip() == "if these are good files, and their types wrong: stacmirror resume ben --any-content"
+
+
 def test_many_kinds_of_failure_do_not_fill_the_screen() -> None:
     """Six rows, the last of which counts the rest."""
     many = [FailureCount(f"B{n:02}", "timeout", 20 - n) for n in range(20)]
@@ -142,7 +154,7 @@ def test_json_has_the_promised_shape_and_adds_up() -> None:
     assert list(value["mirror"]) == ["items", "listing", "assets", "bytes"]
     assert set(value["items"]) == {"listed", "complete", "incomplete", "filtered", "duplicate", "pending"}
     assert set(value["listing"]) == {"ended", "server_total", "gone"}
-    assert set(value["assets"]) == {"stored", "skipped", "absent", "assumed_absent", "failed"}
+    assert set(value["assets"]) == {"stored", "skipped", "absent", "assumed_absent", "failed", "unverified"}
     items = value["items"]
     assert items["listed"] == sum(count for name, count in items.items() if name != "listed")
 

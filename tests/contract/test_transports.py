@@ -177,6 +177,8 @@ BAD_ANSWERS = {
     "a bad chunk": ([head(200, "Transfer-Encoding: chunked"), b"5\r\nhello\r\nzz\r\n"], None),
     "no answer": ([STALL], "timeout"),
     "half a head": ([b"HTTP/1.1 200 OK\r\nContent-", STALL], "timeout"),
+    "reset midway, no length": ([head(200), b"x" * 60, RESET], "short"),
+    "reset midway, no length, large": ([head(200), b"x" * 60_000, RESET], "short"),
     "stall midway": ([head(200, "Content-Length: 100"), b"x" * 60, STALL], "timeout"),
     "stall midway, large": ([head(200, "Content-Length: 100000"), b"x" * 60_000, STALL], "timeout"),
     "stall midway, chunked": ([head(200, "Transfer-Encoding: chunked"), chunked(b"x", end=False), STALL], "timeout"),

@@ -8,6 +8,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar, cast
 
 RESET = "reset"
 """End the connection with RST."""
@@ -16,6 +17,7 @@ STALL = "stall"
 KEEP = "keep"
 """Leave the connection open for another request."""
 
+Server = TypeVar("Server", bound="WireServer")
 Step = bytes | str
 """Bytes to send, or one of the words above. A script without KEEP ends with a plain close."""
 
@@ -54,7 +56,10 @@ class WireServer:
         request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         self.heard.append(request)
         path = request.split(" ", 2)[1]
-        for step in self.scripts.get(path, [head(404, "Content-Length: 0"), KEEP]):
+        return await self._say(self.scripts.get(path, [head(404, "Content-Length: 0"), KEEP]), reader, writer)
+
+    async def _say(self, script: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        for step in script:
             if step == RESET:
                 sock: socket.socket = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -78,9 +83,9 @@ class WireServer:
 
 
 @asynccontextmanager
-async def wire_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[WireServer]:
-    """Run a WireServer on loopback, with TLS where a context is given."""
-    wire = WireServer()
+async def wire_server(tls: ssl.SSLContext | None = None, wire: Server | None = None) -> AsyncIterator[Server]:
+    """Run a WireServer (a new one, or `wire`) on loopback, with TLS where a context is given."""
+    wire = wire or cast("Server", WireServer())
     server = await asyncio.start_server(wire.serve, "127.0.0.1", 0, limit=1 << 20, ssl=tls)
     wire.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:

@@ -97,7 +97,7 @@ async def test_missing_ok_settles_what_was_recorded_as_failed(quick_settings: Ma
 async def test_no_sweeps_means_none_for_this_runs_failures_only(quick_settings: Make, tmp_path: Path) -> None:
     """`--sweeps 0` is kept for later runs; a resume mends what an earlier run left all the same."""
     async with simulated(items=5, generation=2020) as simulator:
-        fail(simulator, "_B04.tif", "503")
+        fail(simulator, "_B04.tif", "short")
         settings = quick_settings(simulator, retries=0, sweeps=0)
         first = await run(settings, simulator.key)
         assert len([r for r in simulator.requests if "_B04.tif" in r.path]) == 5

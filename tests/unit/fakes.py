@@ -112,7 +112,7 @@ class FakeLedger:
     """Rows in a dict. `fail_write` is raised by the write with that number (from 1)."""
 
     def __init__(self, log: list[str] | None = None) -> None:
-        self.rows: dict[ItemKey, KnownItem] = {}
+        self.there: dict[ItemKey, KnownItem] = {}
         self.log = log if log is not None else []
         self.entries: list[LedgerEntry] = []
         self.confirmed: list[str] = []
@@ -131,7 +131,7 @@ class FakeLedger:
             if isinstance(entry, ItemOutcome):
                 for record in entry.records:
                     listed = record.page is not None
-                    self.rows[record.key] = KnownItem(False, listed, len(record.stored), len(record.failed))
+                    self.there[record.key] = KnownItem(False, listed, len(record.stored), len(record.failed))
                     reveals.append(Reveal(record.unit, {receipt.name: receipt.name for receipt in record.stored}))
         ids = [entry.records[0].key.id for entry in entries if isinstance(entry, ItemOutcome)]
         self.log.append(" ".join(["write", *ids, *(["confirm"] if in_place else []), *(unit.id for unit in in_place)]))
@@ -142,7 +142,10 @@ class FakeLedger:
         return []
 
     def known(self, keys: Sequence[ItemKey]) -> dict[ItemKey, KnownItem]:
-        return {key: self.rows[key] for key in keys if key in self.rows}
+        return {key: self.there[key] for key in keys if key in self.there}
+
+    def rows(self, keys: Sequence[ItemKey]) -> dict[ItemKey, LackingItem]:
+        return {}
 
     def lacking(self, after_row: int, rows_max: int) -> list[LackingItem]:
         return [item for item in self.lacks if item.row > after_row][:rows_max]
@@ -324,7 +327,7 @@ def a_reply(
     body: bytes | None = b"",
     stream: Body | None = None,
 ) -> Reply:
-    return Reply(url, status, headers or {}, body, stream)
+    return Reply(url, status, headers or {}, body, stream, framed=True)
 
 
 class Notes:

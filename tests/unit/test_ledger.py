@@ -127,6 +127,7 @@ receipts = st.builds(
     size_bytes=st.integers(0, 1 << 50),
     digest_kind=st.sampled_from(["md5", "xxh3"]),
     digest=st.binary(min_size=16, max_size=16),
+    verified=st.booleans(),
 )
 
 

@@ -71,14 +71,14 @@ def test_retry_after_is_a_number_or_a_date(value: str | None, expected: float | 
     [
         (408, "timeout", True), (425, "timeout", True), (429, "429", True), (500, "5xx", True), (503, "5xx", True),
         (404, "gone", False), (410, "gone", False), (401, "refused", False), (403, "refused", False),
-        (400, "status", False), (501, "status", False), (204, "status", False),
+        (400, "status", False), (501, "status", False), (204, "status", True), (206, "status", True),
     ],
 )  # fmt: skip
 def test_statuses_are_sorted(status: int, kind: str, retryable: bool) -> None:
     """What may change is asked again; a 404 is not."""
     error = error_for_status(status, {"retry-after": "5"}, "h", NOW_S)
     assert (error.kind, error.status, error.retryable) == (kind, status, retryable)
-    assert error.retry_after_s == (5.0 if retryable else None)
+    assert error.retry_after_s == (5.0 if retryable and status >= 400 else None)
 
 
 async def test_loop_asks_until_it_works() -> None:

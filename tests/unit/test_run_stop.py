@@ -91,7 +91,7 @@ class Bench:
             catalog=self.catalog,
             opener=opens,
             sink=self.sink,
-            fetcher=Fetcher(opens, self.sink, clock, self.progress),
+            fetcher=Fetcher(opens, self.sink, clock, self.progress, any_content=True),
             planner=Planner(made, lambda key: True, self.ledger.run),
             missing=missing,
             committer=self.committer,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import unquote
 
+from stacmirror.catalogs.page_size import PageSize
 from stacmirror.catalogs.parse import OWNERS, Context, parse_collection, parse_collections, parse_item, parse_page
 from stacmirror.catalogs.stac_api import ApiRoot, Asker, ask_by_hand, cursor_of, resolve, set_parameters
 from stacmirror.errors import (
@@ -54,17 +55,20 @@ class MlhubCatalog:
         random: Callable[[], float],
         on_retry: Callable[[TransferError, float], None],
         page_max_bytes: int,
+        *,
+        allow_http: bool = False,
     ) -> None:
         self._collection = collection
         self._root = ApiRoot.parse(api_url)
         self._key = api_key
-        self._page_size = page_size
+        self._page_size = PageSize(page_size)
         self._asker = asker
         self._retry = retry
         self._clock = clock
         self._random = random
         self._on_retry = on_retry
         self._page_max_bytes = page_max_bytes
+        self._allow_http = allow_http
         self._refusals: int | None = None
         """Refusals since the key was last good for something; None before it was."""
         self._ended: LoginRefused | None = None
@@ -79,16 +83,24 @@ class MlhubCatalog:
         """Return the page that starts at `cursor` (START for the first). The same cursor may be asked again.
 
         `limit` is set on every request: the server of 2022 leaves it out of `next` and would fall back to 10.
-        An empty page with a `next` is a page like others; a `next` without an href ends the listing.
+        An empty page with a `next` is a page like others; a `next` without an href ends the listing. Where the server
+        cannot give so many items at once, fewer are asked for, from then on.
 
         Raises: LoginRefused; SourceUnreachable and SourceUnreadable after the last attempt, naming the page;
                 CursorRefused where it is the cursor that the server does not take.
         Cancel: safe at any await.
         """
         items_url = self._root.items_url(self._collection)
-        url = set_parameters(f"{items_url}?{cursor.value}", {"limit": str(self._page_size)})
+        # Page numbers mean other items at another size; keysets and the start do not.
+        keyset = cursor == START or cursor.kind == "keyset"
 
-        def read(reply: Reply) -> Page:
+        def url_now() -> str:
+            return set_parameters(f"{items_url}?{cursor.value}", {"limit": str(self._page_size.now)})
+
+        def shrinks(error: TransferError) -> bool:
+            return keyset and self._page_size.failed(error)
+
+        def read(reply: Reply, url: str) -> Page:
             if reply.status in GONE_STATUSES:
                 if cursor == START:
                     raise self._no_collection(self._collection)
@@ -97,11 +109,12 @@ class MlhubCatalog:
             _require_ok(reply, url, self._clock)
             parsed = parse_page(_body(reply), self._context(url))
             self._refusals = 0
+            self._page_size.succeeded(may_grow=cursor.kind == "keyset" and cursor != START)
             next_cursor = self._next(parsed.next_href, parsed.next_method, parsed.next_token, url)
             return Page(parsed.items, next_cursor, parsed.total)
 
         try:
-            return await self._ask(url, read)
+            return await self._ask(url_now, read, shrinks=shrinks)
         except SourceUnreachable as error:
             cause = error.__cause__
             if cursor != START and isinstance(cause, TransferError) and cause.status in _CURSOR_STATUSES:
@@ -117,7 +130,7 @@ class MlhubCatalog:
         """
         url = (self._root.reroot(href) if href else None) or self._root.item_url(key)
 
-        def read(reply: Reply) -> Item | None:
+        def read(reply: Reply, url: str) -> Item | None:
             if reply.status in GONE_STATUSES:
                 return None
             _require_ok(reply, url, self._clock)
@@ -127,51 +140,87 @@ class MlhubCatalog:
             self._refusals = 0
             return item
 
-        return await self._ask(url, read, one_of_many=True)
+        return await self._ask(lambda: url, read, one_of_many=True)
 
     async def describe(self, collection: str) -> CollectionInfo:
         """Return what `collection` says of itself; MLHub asks no key for that. Raises and Cancel: as `page`."""
         url = self._root.collection_url(collection)
 
-        def read(reply: Reply) -> CollectionInfo:
+        def read(reply: Reply, url: str) -> CollectionInfo:
             if reply.status in GONE_STATUSES:
                 raise self._no_collection(collection)
             _require_ok(reply, url, self._clock)
             return parse_collection(_body(reply), redact_url(url))
 
-        return await self._ask(url, read)
+        return await self._ask(lambda: url, read)
 
     async def collections(self) -> list[CollectionInfo]:
         """Return all collections, in the server's order; MLHub never paged them. Raises and Cancel: as `page`."""
         url = self._root.collections_url()
 
-        def read(reply: Reply) -> list[CollectionInfo]:
+        def read(reply: Reply, url: str) -> list[CollectionInfo]:
             _require_ok(reply, url, self._clock)
             return parse_collections(_body(reply), redact_url(url))
 
-        return await self._ask(url, read)
+        return await self._ask(lambda: url, read)
 
-    async def _ask(self, url: str, read: Callable[[Reply], T], *, one_of_many: bool = False) -> T:
+    async def _ask(
+        self,
+        url_now: Callable[[], str],
+        read: Callable[[Reply, str], T],
+        *,
+        one_of_many: bool = False,
+        shrinks: Callable[[TransferError], bool] = lambda error: False,
+    ) -> T:
+        """Ask the URL that `url_now` gives, attempt by attempt; `shrinks` says that the next one asks for less."""
         try:
             return await with_retries(
-                self._attempt(url, read, one_of_many), self._retry, self._random, self._clock.sleep, self._on_retry
+                self._attempt(url_now, read, one_of_many, shrinks),
+                self._retry,
+                self._random,
+                self._clock.sleep,
+                self._on_retry,
             )
         except TransferError as error:
+            url = url_now()
             if error.kind == _UNREADABLE and isinstance(error.__cause__, SourceUnreadable):
                 raise error.__cause__ from None
             shown = redact_url(url)
             message = error.message if shown in error.message else f"{shown}: {error.message}"
             raise SourceUnreachable(message, hint=error.hint or _hint(error)) from error
 
-    def _attempt(self, url: str, read: Callable[[Reply], T], one_of_many: bool) -> Callable[[], Awaitable[T]]:
+    def _attempt(
+        self,
+        url_now: Callable[[], str],
+        read: Callable[[Reply, str], T],
+        one_of_many: bool,
+        shrinks: Callable[[TransferError], bool],
+    ) -> Callable[[], Awaitable[T]]:
         async def attempt() -> T:
+            while True:
+                try:
+                    return await ask_once(url_now())
+                except TransferError as error:
+                    # Too large will be too large: what has shrunk is another question, and no attempt.
+                    if not shrinks(error) or error.retryable:
+                        raise
+
+        async def ask_once(url: str) -> T:
             if self._ended is not None:
                 raise LoginRefused(self._ended.message, hint=self._ended.hint)
-            reply = await ask_by_hand(self._asker, url, self._root, self._key, _HEADERS, self._page_max_bytes)
+            reply = await ask_by_hand(
+                self._asker,
+                url,
+                self._root,
+                self._key,
+                _HEADERS,
+                self._page_max_bytes,
+                allow_http=self._allow_http,
+            )
             if reply.status in (401, 403) and self._root.may_see_key(reply.url or url):
                 raise self._refused(reply.status, url, one_of_many)
             try:
-                return read(reply)
+                return read(reply, url)
             except SourceUnreadable as error:
                 if reply.status != 200:
                     raise

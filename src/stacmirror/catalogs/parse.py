@@ -8,6 +8,7 @@ item without an id. It asks nothing and knows no URL but those it is given.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ ASSETS_MAX = 10_000
 OWNERS = "the server's documents contradict themselves: tell the catalog's owner"
 _IS_IT_THE_ROOT = "is --api-url the root of the API, and the server well?"
 
+_DIGITS_MAX = 1000
 T = TypeVar("T")
 
 
@@ -200,9 +202,7 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     try:
         try:
             return decoder.decode(body)
-        except msgspec.ValidationError:
-            raise
-        except ValueError:
+        except ValueError:  # no JSON, a number out of range, or not what is wanted
             return decoder.decode(_mended(body))
     except msgspec.ValidationError as error:
         raise SourceUnreadable(f"{what} is not what it should be: {error}", hint=_IS_IT_THE_ROOT) from error
@@ -213,9 +213,21 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
 
 
 def _mended(body: bytes) -> bytes:
-    """Return JSON that msgspec takes, from what only Python's parser does: NaN, a byte order mark, lone surrogates."""
-    value = json.loads(body, parse_constant=lambda _: None)
+    """Return JSON that msgspec takes, from what only Python's parser does: NaN, a byte order mark, lone surrogates.
+
+    Numbers that are none to any computer (5,000 digits, 1e999) become null: they must not cost the page.
+    """
+    value = json.loads(body, parse_constant=lambda _: None, parse_int=_integer, parse_float=_finite)
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "xmlcharrefreplace")
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if len(text) <= _DIGITS_MAX else None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _looks_like(body: bytes) -> str:

@@ -158,12 +158,19 @@ def cursor_of(next_url: str) -> Cursor:
 
 
 async def ask_by_hand(
-    asker: Asker, url: str, root: ApiRoot, key: str, headers: Mapping[str, str], max_bytes: int
+    asker: Asker,
+    url: str,
+    root: ApiRoot,
+    key: str,
+    headers: Mapping[str, str],
+    max_bytes: int,
+    *,
+    allow_http: bool = False,
 ) -> Reply:
     """GET `url` and follow redirects by hand, with the key (set, as `key=`) for as long as they stay at the root.
 
     Raises: TransferError, also (kind `redirect`) for too many redirects, one without a Location, and one that leads
-            to another scheme than http(s), or down from https.
+            to another scheme than http(s), or down from https (unless `allow_http`; the key does not go there).
     Cancel: safe at any await.
     """
     for _ in range(REDIRECTS_MAX + 1):
@@ -173,11 +180,11 @@ async def ask_by_hand(
         reply = await asker.ask(asked, headers, max_bytes)
         if reply.status not in REDIRECT_STATUSES:
             return reply
-        url = _redirected(url, reply)
+        url = _redirected(url, reply, allow_http)
     raise TransferError("redirect", f"more than {REDIRECTS_MAX} redirects from {redact_url(url)}", retryable=False)
 
 
-def _redirected(url: str, reply: Reply) -> str:
+def _redirected(url: str, reply: Reply, allow_http: bool) -> str:
     shown = redact_url(url)
     location = reply.headers.get("location", "").strip()
     if not location:
@@ -185,7 +192,7 @@ def _redirected(url: str, reply: Reply) -> str:
         raise TransferError("redirect", message, status=reply.status, retryable=False)
     target = resolve(url, location)
     scheme = target.partition("://")[0].lower()
-    if scheme not in _DEFAULT_PORTS or (scheme == "http" and url.startswith("https:")):
+    if scheme not in _DEFAULT_PORTS or (scheme == "http" and url.startswith("https:") and not allow_http):
         message = f"{shown} redirects to {redact_url(target)}, which is not followed"
         raise TransferError("redirect", message, status=reply.status, retryable=False)
     return target

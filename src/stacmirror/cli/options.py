@@ -124,6 +124,8 @@ ACCESS = Group(
         Flag("api_url", "Root of the API, such as https://host/mlhub/v1.", "URL"),
         Flag("key_file", "File whose first line is the API key.", "FILE"),
         Flag("ca_file", "Certificates (PEM) to trust besides the system's.", "FILE"),
+        Flag("allow_http", "Follow redirects from https to http, without the key."),
+        Flag("any_content", "Take an asset even if it is no file of its media type."),
         Flag("s3_endpoint", "S3 service other than AWS, for s3:// links.", "URL"),
         Flag("s3_unsigned", "Ask S3 without credentials."),
         Flag("s3_region", "Region, where no profile names one.", "NAME"),

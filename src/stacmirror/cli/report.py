@@ -212,6 +212,8 @@ def _assets(assets: AssetCounts) -> str:
     parts = [f"{format_count(assets.stored)} stored"]
     if assets.skipped:
         parts.append(f"{format_count(assets.skipped)} there already")
+    if assets.unverified:
+        parts.append(f"{format_count(assets.unverified)} unverified")
     parts.append(f"{format_count(assets.failed)} failed")
     return ", ".join(parts)
 
@@ -265,4 +267,6 @@ def _next(ending: Ending) -> list[str]:
     if summary.exit_code == 3 and gone:
         flags = " ".join(f"--missing-ok {shlex.quote(key)}" for key in gone[:_ROWS_MAX])
         lines.append(f"if the source never had that: {ending.resume_command} {flags}")
+    if summary.exit_code == 3 and any(f.kind == "content" for f in summary.failures):
+        lines.append(f"if these are good files, and their types wrong: {ending.resume_command} --any-content")
     return lines

@@ -302,10 +302,19 @@ class LedgerReader:
                 items.complete += int(count)  # type: ignore[call-overload]
             elif walked and state == HELD:
                 items.incomplete += int(count)  # type: ignore[call-overload]
+        assets.unverified = self._unverified(where, values)
         lacking_sources = self._complete_but_for_sources(where, values)
         items.complete -= lacking_sources
         items.incomplete += lacking_sources
         return Counts(items=items, assets=assets, bytes=size_bytes)
+
+    def _unverified(self, where: str, values: Sequence[object]) -> int:
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'unverified'"):
+            return 0  # a ledger that no run has opened since there is such a table
+        rows = self._rows(
+            "SELECT coalesce(sum(u.assets), 0) FROM unverified u JOIN item ON item.n = u.item WHERE " + where, values
+        )
+        return int(rows[0][0])  # type: ignore[call-overload, no-any-return]
 
     def _complete_but_for_sources(self, where: str, values: Sequence[object]) -> int:
         """Count items that have all their own assets but name a linked item that lacks some."""

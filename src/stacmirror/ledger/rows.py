@@ -112,6 +112,7 @@ class ItemRows:
             self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
         if record.failed:
             self._db.executemany(schema.PUT_FAILURE, [self._failure_row(n, failed) for failed in record.failed])
+        self._put_unverified(n, record.stored, is_new=row is None)
         if record.document:
             self._documents.append((n, record.document))
         return place
@@ -120,6 +121,14 @@ class ItemRows:
         run, at_s = failed.run or self.run, failed.at_s or time.time()
         kind, message = failed.kind, failed.message
         return n, failed.key, kind, message, failed.attempts, int(failed.permanent), run, at_s, failed.host
+
+    def _put_unverified(self, n: int, stored: Sequence[Receipt], *, is_new: bool) -> None:
+        """Count those that nothing showed to be whole: a row for the few items that have some."""
+        assets = sum(not receipt.verified for receipt in stored)
+        if assets:
+            self._db.execute("INSERT OR REPLACE INTO unverified VALUES(?,?)", (n, assets))
+        elif not is_new:
+            self._db.execute("DELETE FROM unverified WHERE item = ?", (n,))
 
     def put_documents(self) -> None:
         """Write the documents of the items put since the last call, in compressed blocks."""
@@ -151,6 +160,7 @@ class ItemRows:
                 n,
             ),
         )
+        self._put_unverified(n, stored, is_new=False)
 
     def put_damaged(self, n: int) -> None:
         """Make a row whose checksum is wrong one of an item that was never fetched: a sweep brings all of it again."""

@@ -79,11 +79,14 @@ CREATE TABLE missing(
 CREATE TABLE document(n INTEGER PRIMARY KEY, items INTEGER NOT NULL, block BLOB NOT NULL);
 """
 
+UNVERIFIED = "CREATE TABLE IF NOT EXISTS unverified(item INTEGER PRIMARY KEY, assets INTEGER NOT NULL)"
+"""How many assets of an item came without anything that shows that they are whole: rows for the few that have some."""
+
 
 def create(connection: sqlite3.Connection) -> None:
     """Lay out an empty ledger."""
     connection.executescript(
-        f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; BEGIN; {TABLES} COMMIT;"
+        f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; BEGIN; {TABLES} {UNVERIFIED}; COMMIT;"
     )
 
 
@@ -97,7 +100,8 @@ class _Packed(msgspec.Struct, array_like=True):
     """Receipts of one item as they rest: names as patterns, digests end to end. About 9 + 16 bytes a receipt."""
 
     patterns: list[str]
-    receipts: list[tuple[str, int, int]]  # key, twice the pattern plus the digest's kind, size_bytes
+    # Key, twice the pattern plus the digest's kind, size_bytes; the size's complement (negative) where unverified.
+    receipts: list[tuple[str, int, int]]
     digests: bytes
     absent: list[str]
     assumed: list[str]
@@ -127,7 +131,7 @@ def pack(stored: Sequence[Receipt], absent: Sequence[Absent]) -> bytes:
             receipt.key,
             2 * patterns.setdefault(receipt.name.replace(receipt.key, "\0"), len(patterns))
             + _KINDS.index(receipt.digest_kind),
-            receipt.size_bytes,
+            receipt.size_bytes if receipt.verified else ~receipt.size_bytes,
         )
         for receipt in stored
     ]
@@ -147,9 +151,10 @@ def unpack(blob: bytes) -> tuple[list[Receipt], list[Absent]]:
         Receipt(
             key,
             packed.patterns[form // 2].replace("\0", key),
-            size_bytes,
+            size_bytes if size_bytes >= 0 else ~size_bytes,
             "xxh3" if form % 2 else "md5",
             packed.digests[16 * index : 16 * index + 16],
+            size_bytes >= 0,
         )
         for index, (key, form, size_bytes) in enumerate(packed.receipts)
     ]

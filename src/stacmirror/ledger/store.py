@@ -78,6 +78,7 @@ class LedgerStore(LedgerReader):
                 # Of use on macOS only, where fsync alone leaves data in the drive's cache.
                 " PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;"
             )
+            self._db.execute(schema.UNVERIFIED)  # ledgers of earlier builds have none
         except sqlite3.Error as error:
             raise _unusable(error, path) from error
 

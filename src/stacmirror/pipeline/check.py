@@ -31,7 +31,7 @@ def digest_of(kind: DigestKind, body: bytes) -> bytes:
 class Expected:
     """What the headers of one answer promise of its body."""
 
-    __slots__ = ("_host", "etag_md5", "kind", "length_bytes", "md5")
+    __slots__ = ("_host", "etag_md5", "kind", "length_bytes", "md5", "proven")
 
     def __init__(self, headers: Mapping[str, str], length_bytes: int | None, host: _HostTrust) -> None:
         self.length_bytes = length_bytes
@@ -40,6 +40,8 @@ class Expected:
         match = _MD5_ETAG.match(headers.get("etag", "")) if host.worth_trying else None
         self.etag_md5 = bytes.fromhex(match[1]) if match else None
         self.kind: DigestKind = "md5" if self.md5 or self.etag_md5 else "xxh3"
+        self.proven = False
+        """Whether a digest of the server's has agreed; so after `check`."""
 
     def hasher(self) -> Hasher:
         """Return the digest to compute for this body: MD5 where it can be compared, else xxh3_128."""
@@ -68,8 +70,10 @@ class Expected:
             raise TransferError(kind, f"{size_bytes} of {self.length_bytes} bytes")
         if self.md5 is not None and digest != self.md5:
             raise TransferError("digest", "the bytes do not match Content-MD5")
+        self.proven = self.md5 is not None
         if self.etag_md5 is not None:
             agrees = digest == self.etag_md5
+            self.proven = self.proven or agrees
             if not agrees and self._host.trusted and self.md5 is None:
                 raise TransferError("digest", "the bytes do not match the ETag")
             self._host.saw(agrees)

@@ -105,7 +105,7 @@ class LargeBodies:
             version = version_of(reply.headers, reply.length_bytes)
             redirected = reply.url != transfer.asset.href
             async with self._sink.part(errand.asset) as part:
-                state = PartState(errand.asset, version, name, expected.kind, redirected)
+                state = PartState(errand.asset, version, name, expected.kind, redirected, verified=reply.framed)
                 await part.begin(state, expected.hasher())
                 self._began(errand, 0)
                 await self._pour(errand, stream, part)
@@ -213,11 +213,12 @@ class LargeBodies:
         state = part.state
         if state is None:
             raise RuntimeError("a finished part without a state")
+        state.verified = state.verified or expected.proven or expected.length_bytes is not None
         return await self._keep(errand, part, state, digest, name)
 
     async def _keep(self, errand: Errand, part: Part, state: PartState, digest: bytes, name: str = "") -> Fetched:
         name = name or errand.transfer.name or state.name
-        receipt = Receipt(errand.transfer.asset.key, name, state.offset, state.kind, digest)
+        receipt = Receipt(errand.transfer.asset.key, name, state.offset, state.kind, digest, state.verified)
         await part.keep(errand.unit, name, digest)
         self._progress.large_ended(errand.asset)
         return Fetched(receipt, None)

@@ -14,6 +14,8 @@ from stacmirror.model import AssetKey, ItemKey, Receipt, Transfer, Unit
 from stacmirror.pipeline.check import Checks
 from stacmirror.pipeline.large import Errand, Fetched, LargeBodies
 from stacmirror.pipeline.progress import Progress
+from stacmirror.pipeline.signatures import WINDOW_BYTES, Form, Judged, form_of, refuse_other
+from stacmirror.pipeline.unpack import unpacked
 from stacmirror.redact import redact_url
 from stacmirror.retry import error_for_status
 
@@ -30,12 +32,21 @@ class Fetcher:
     """One for the run, used by all workers."""
 
     def __init__(
-        self, opener: Opener, sink: Sink, clock: Clock, progress: Progress, *, file_max_bytes: int = 0
+        self,
+        opener: Opener,
+        sink: Sink,
+        clock: Clock,
+        progress: Progress,
+        *,
+        file_max_bytes: int = 0,
+        any_content: bool = False,
     ) -> None:
+        """`any_content`: take a body whatever it begins with."""
         self._opener = opener
         self._sink = sink
         self._clock = clock
         self._checks = Checks()
+        self._any_content = any_content
         self._large = LargeBodies(opener, sink, clock, self._checks, progress, file_max_bytes)
 
     def waits(self, item: ItemKey, transfer: Transfer) -> bool:
@@ -70,7 +81,7 @@ class Fetcher:
             if tells_large and reply.stream is not None and reply.status == 200:
                 raise LargeMet(reply)
         try:
-            if reply.status == 200 and reply.body is not None:
+            if reply.status == 200 and reply.body is not None and "content-encoding" not in reply.headers:
                 return self._take_small(transfer, name_for, reply, reply.body)
             return await self._take(Errand(item, transfer, unit, name_for), reply)
         except TransferError as error:
@@ -85,8 +96,12 @@ class Fetcher:
             error = error_for_status(reply.status, reply.headers, redact_url(reply.url), self._clock.wall())
             error.host = redact_url(origin_of(reply.url))
             raise error
+        reply = self._as_the_origin_has_it(errand.transfer, reply)
         if reply.body is not None:
             return self._take_small(errand.transfer, errand.name_for, reply, reply.body)
+        form = self._form(errand.transfer, reply)
+        if form is not None and reply.stream is not None:
+            reply.stream = Judged(reply.stream, form)
         return await self._large.receive(errand, reply, lambda found: self._take(errand, found))
 
     def _take_small(self, transfer: Transfer, name_for: Callable[[str], str], reply: Reply, body: bytes) -> Fetched:
@@ -96,4 +111,15 @@ class Fetcher:
         hasher.update(body)
         digest = hasher.digest()
         expected.check(len(body), digest)
-        return Fetched(Receipt(transfer.asset.key, name, len(body), expected.kind, digest), body)
+        refuse_other(self._form(transfer, reply), body[:WINDOW_BYTES])
+        verified = reply.framed or expected.proven
+        return Fetched(Receipt(transfer.asset.key, name, len(body), expected.kind, digest, verified), body)
+
+    def _form(self, transfer: Transfer, reply: Reply) -> Form | None:
+        return None if self._any_content else form_of(transfer.asset, reply.url)
+
+    def _as_the_origin_has_it(self, transfer: Transfer, reply: Reply) -> Reply:
+        if "content-encoding" not in reply.headers:
+            return reply
+        expected = self._checks.expected(origin_of(reply.url), reply.headers, reply.length_bytes)
+        return unpacked(reply, form_of(transfer.asset, reply.url), expected)

@@ -7,10 +7,19 @@ ledger hears of a page before any of its items is lined up, so that a page can s
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
-from stacmirror.errors import CursorRefused, ListingLoop, SourceError, StacmirrorError, UsageError
+import msgspec
+
+from stacmirror.errors import (
+    CursorRefused,
+    ListingLoop,
+    SourceError,
+    SourceUnreachable,
+    SourceUnreadable,
+    StacmirrorError,
+    UsageError,
+)
 from stacmirror.interfaces import Catalog, Filter, Ledger
 from stacmirror.model import (
     START,
@@ -27,14 +36,10 @@ from stacmirror.model import (
 )
 from stacmirror.pipeline.again import Again
 from stacmirror.pipeline.bundle import Bundle, bundle_of
+from stacmirror.pipeline.circles import Circles
+from stacmirror.pipeline.conflicts import Conflicts
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.progress import Progress
-
-_STALE_PAGES_MAX = 3
-"""Pages in a row that hold only items seen before: the listing goes in circles."""
-_EMPTY_PAGES_MAX = 100
-"""Empty pages in a row that all name a next one."""
-_LOOP_HINT = "what was listed so far is mirrored; tell the catalog's owner"
 
 
 class _StartAgain(Exception):
@@ -62,9 +67,12 @@ class Walk:
         prefetch: int,
         items_max: int | None,
         one_to_one: bool,
+        wants: Callable[[str], bool] = lambda key: True,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`wants` says which asset keys are fetched; `note` hears what a person should know of the listing."""
         self._note = note
+        self._conflicts = Conflicts(ledger, wants, note)
         self._again = Again(ledger)
         self._start = ResumePoint(0, START, 0)
         self._resumed = False
@@ -79,10 +87,7 @@ class Walk:
         self._one_to_one = one_to_one
         self._claimed: set[ItemKey] = set()
         """Items lined up, in hand or met again, of which the ledger does not know yet."""
-        self._cursors_seen: set[int] = set()
-        self._stale = 0
-        self._rejected: deque[set[ItemKey]] = deque(maxlen=_STALE_PAGES_MAX)
-        """What filters rejected on the last pages: the ledger has no row of it."""
+        self._circles = Circles()
         self.ended = False
         self.limited = False
         self.error: StacmirrorError | None = None
@@ -100,6 +105,7 @@ class Walk:
     def release(self, keys: Sequence[ItemKey]) -> None:
         """Hear that these items have a row in the ledger now, where `known` finds them."""
         self._claimed.difference_update(keys)
+        self._conflicts.release(keys)
 
     async def feed(self, dispatch: Dispatch, start: ResumePoint) -> None:
         """Line up all that is wanted, from `start` on.
@@ -114,6 +120,9 @@ class Walk:
         finally:
             if self.limited:
                 self.error = None  # of a page read ahead that nobody needed
+            if isinstance(self.error, ListingLoop) and self._circles.first_stale is not None:
+                # What a listing in circles said last is not to be passed over by the run that finds it mended.
+                self._record(msgspec.structs.replace(self._circles.first_stale, partial=True))
             dispatch.close()
 
     async def _walk(self, dispatch: Dispatch, start: ResumePoint) -> None:
@@ -144,9 +153,7 @@ class Walk:
         self._note(f"{reason}: walking again from the start; what is here is skipped by its id")
         first = self._start.number + self._pages_lined_up + 1
         self._record(WalkAgain(first))
-        self._cursors_seen.clear()
-        self._stale = 0
-        self._rejected.clear()
+        self._circles.begin()
         self._progress.items_listed -= self.listed
         self._progress.items_filtered -= self.filtered
         self.listed = self.filtered = self.duplicate = self.queued = 0
@@ -159,17 +166,12 @@ class Walk:
 
     async def _read_pages(self, start: ResumePoint, pages: asyncio.Queue[tuple[int, Cursor, Page] | None]) -> None:
         number, cursor = start.number, start.cursor
-        empty = 0
         try:
             while True:
-                self._refuse_loop(cursor)
-                page = await self._catalog.page(cursor)
+                self._circles.refuse_again(cursor)
+                page = await self._read_page(number, cursor)
                 self._progress.pages += 1
-                empty = 0 if page.items else empty + 1
-                if empty > _EMPTY_PAGES_MAX:
-                    raise ListingLoop(
-                        f"{empty} empty pages in a row, and still a next one: page {number}", hint=_LOOP_HINT
-                    )
+                self._circles.refuse_empty(len(page.items), self._ordinal(number))
                 await pages.put((number, cursor, page))
                 if page.next is None:
                     break
@@ -181,14 +183,16 @@ class Walk:
             raise
         await pages.put(None)
 
-    def _refuse_loop(self, cursor: Cursor) -> None:
-        mark = hash(cursor.value)
-        if mark in self._cursors_seen:
-            raise ListingLoop(
-                f"the listing goes in circles: it leads back to `{cursor.value[:80]}`",
-                hint=_LOOP_HINT,
-            )
-        self._cursors_seen.add(mark)
+    async def _read_page(self, number: int, cursor: Cursor) -> Page:
+        try:
+            return await self._catalog.page(cursor)
+        except (SourceUnreachable, SourceUnreadable) as error:
+            message = f"page {self._ordinal(number)} of the listing: {error.message}"
+            raise type(error)(message, hint=error.hint) from error
+
+    def _ordinal(self, number: int) -> int:
+        """Return a page's number as people count: from 1, within this walk over the listing."""
+        return number - self._start.first + 1
 
     async def _line_up(self, dispatch: Dispatch, number: int, cursor: Cursor, page: Page, matched: int) -> int:
         """Sort a page's items, record the page, line its bundles up; return the matched items so far."""
@@ -213,6 +217,7 @@ class Walk:
         there: list[ItemKey] = []
         linked_there: list[ItemKey] = []
         bundles: list[Bundle] = []
+        repeated: list[Item] = []
         for item in page.items:
             if self._items_max is not None and matched >= self._items_max:
                 record.partial = self.limited = True
@@ -224,6 +229,7 @@ class Walk:
                 rejected.add(item.key)
             elif item.key in met or item.key in claimed_before or self._is_duplicate(known.get(item.key)):
                 record.duplicate += 1
+                repeated.append(item)
             elif item.key in again:
                 matched += 1
                 bundle = again[item.key].bundle(number)
@@ -238,7 +244,11 @@ class Walk:
             else:
                 matched += 1
                 bundles.append(self._bundle(item, number, known, claimed_before))
+            if item.key not in met and item.key not in claimed_before and item.key not in known:
+                self._conflicts.met(item)
             met.add(item.key)
+        if repeated:
+            await asyncio.to_thread(self._conflicts.look, repeated)
         self._claimed.update(there)
         record.known, record.known_linked = tuple(there), tuple(linked_there)
         record.queued = len(bundles)
@@ -251,7 +261,7 @@ class Walk:
         self._record(record)
         for bundle in bundles:
             await dispatch.put(bundle)
-        self._refuse_stale(number, record, rejected)
+        self._circles.refuse_stale(record, rejected, self._ordinal(number))
         return matched
 
     def _refuse_start(self, page: Page, known: dict[ItemKey, KnownItem]) -> None:
@@ -296,15 +306,3 @@ class Walk:
         self._progress.items_done += len(record.known)
         self._progress.items_listed += record.listed
         self._progress.items_filtered += record.filtered
-
-    def _refuse_stale(self, number: int, record: PageRecord, rejected: set[ItemKey]) -> None:
-        if record.listed:  # an empty page says nothing, either way
-            unwanted = record.filtered + record.duplicate
-            old = unwanted == record.listed and rejected <= set().union(*self._rejected)
-            self._stale = self._stale + 1 if old else 0
-            self._rejected.append(rejected)
-        if self._stale >= _STALE_PAGES_MAX and record.next is not None:
-            raise ListingLoop(
-                f"{self._stale} pages in a row without a new item, up to page {number}: the listing goes in circles",
-                hint=_LOOP_HINT,
-            )

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from yarl import URL
 
 from stacmirror.errors import TransferError
@@ -58,6 +60,7 @@ class AiohttpTransport:
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=self._make_tls())
         return aiohttp.ClientSession(
             connector=connector,
+            response_class=_Response,
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -75,7 +78,10 @@ class AiohttpTransport:
             self._session = self._open_session()
         proxy = self._proxy_for(url)
         try:
-            response = await self._session.get(_as_sent(url), headers=headers, allow_redirects=False, proxy=proxy)
+            response = cast(
+                "_Response",
+                await self._session.get(_as_sent(url), headers=headers, allow_redirects=False, proxy=proxy),
+            )
         except Exception as error:
             raise _of_proxy(map_error(error), proxy) from error
         try:
@@ -116,6 +122,23 @@ def _as_sent(url: str) -> URL:
     return URL(f"http{'s' if origin.tls else ''}://{origin.host}{target}", encoded=True)
 
 
+class _Response(aiohttp.ClientResponse):
+    """An answer that knows its connection to its end: one that breaks looks to aiohttp like the end of such a body."""
+
+    _line: ResponseHandler | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self._line = connection.protocol
+        return await super().start(connection)
+
+    def refuse_broken(self) -> None:
+        """Hear that the body is read. Raises: TransferError where only the connection ends it, and that broke."""
+        if self.content_length is None and "Transfer-Encoding" not in self.headers and self._line is not None:
+            error = self._line.exception()
+            if error is not None and not isinstance(error, aiohttp.ServerDisconnectedError):
+                raise TransferError("short", "the connection broke") from error
+
+
 class _Pace(NamedTuple):
     """How fast a body must come at least."""
 
@@ -135,7 +158,7 @@ class _Pace(NamedTuple):
             yield chunk
 
 
-async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: int, pace: _Pace) -> Reply:
+async def _reply(url: str, response: _Response, small_max_bytes: int, pace: _Pace) -> Reply:
     headers = {name.lower(): value for name, value in response.headers.items()}
     if response.status < 200:
         raise TransferError("protocol", "the server changed the protocol")
@@ -155,6 +178,7 @@ async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: in
             held += chunk
             if len(held) > small_max_bytes:
                 return Reply(url, response.status, headers, None, _Stream(response, bytes(held), chunks))
+        response.refuse_broken()
     except Exception as error:
         raise map_error(error) from error
     response.release()
@@ -164,7 +188,7 @@ async def _reply(url: str, response: aiohttp.ClientResponse, small_max_bytes: in
 class _Stream:
     """A large body; what was read before it proved large comes first."""
 
-    def __init__(self, response: aiohttp.ClientResponse, first: bytes, rest: AsyncIterator[bytes]) -> None:
+    def __init__(self, response: _Response, first: bytes, rest: AsyncIterator[bytes]) -> None:
         self._response = response
         self._first = first
         self._rest = rest
@@ -175,6 +199,7 @@ class _Stream:
         try:
             async for chunk in self._rest:
                 yield chunk
+            self._response.refuse_broken()
         except Exception as error:
             raise map_error(error) from error
 

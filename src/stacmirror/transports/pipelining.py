@@ -15,7 +15,7 @@ from stacmirror.interfaces import Reply, SeveralTransport
 from stacmirror.limits import REFUSALS, HostBudget, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES
-from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router, target_of
+from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router, is_plain, is_secure, target_of
 
 SEVERAL_MAX = 32
 """Requests in one write: an item's assets, not a file list; answers to all of them are held at once."""
@@ -80,7 +80,8 @@ class Pipelining:
                         replies[place] = reply
                         continue
                     target = target_of(reply, urls[place])
-                    if target:
+                    down = is_plain(target) and any(map(is_secure, (urls[place], hrefs[place])))
+                    if target and (self._router.allow_http or not down):
                         urls[place] = target
                         waiting.append(place)
             if not waiting:

@@ -41,6 +41,7 @@ class Router:
         small_max_bytes: int,
         wall: Callable[[], float],
         several: Mapping[str, SeveralTransport] | None = None,
+        allow_http: bool = False,
     ) -> None:
         self._transports = transports
         self.several = several or {}
@@ -49,6 +50,8 @@ class Router:
         self._redirects_max = redirects_max
         self._small_max_bytes = small_max_bytes
         self._wall = wall
+        self.allow_http = allow_http
+        """Whether a redirect may lead from https to http."""
         self._routes: dict[str, tuple[Transport, HostBudget]] = {}
         """By origin: who asks it, and its budget."""
         self.on_date: Callable[[str], None] = _ignore
@@ -61,8 +64,9 @@ class Router:
         self, href: str, first: Mapping[str, str] = ASSET_HEADERS, others: Mapping[str, str] = ASSET_HEADERS
     ) -> Reply:
         """See `interfaces.Opener.open`. `first` are the headers for `href` itself, `others` those behind a redirect."""
-        url, headers = href, first
+        url, headers, secure = href, first, False
         for _ in range(self._redirects_max + 1):
+            secure = secure or is_secure(url)
             reply = await self._ask_once(url, headers, self._small_max_bytes, _PAUSE_IN_PLACE_S)
             if reply.status not in REDIRECT_STATUSES:
                 return reply
@@ -71,6 +75,8 @@ class Router:
             target = target_of(reply, url)
             if not target:
                 raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
+            if secure and is_plain(target) and not self.allow_http:
+                raise TransferError("redirect", f"{redact_url(url)} leads down to http", retryable=False)
             url, headers = target, others
         raise TransferError(
             "redirect", f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False
@@ -211,6 +217,16 @@ def target_of(reply: Reply, url: str) -> str:
     """Return where a redirect from `url` leads, byte for byte where it is absolute; "" when it does not say."""
     location = reply.headers.get("location", "")
     return location if not location or _ABSOLUTE.match(location) else urljoin(url, location)
+
+
+def is_secure(url: str) -> bool:
+    """Return whether `url` is https."""
+    return url[:6].lower() == "https:"
+
+
+def is_plain(url: str) -> bool:
+    """Return whether `url` is http without TLS."""
+    return url[:5].lower() == "http:"
 
 
 class _Budgeted:

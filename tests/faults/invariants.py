@@ -1,0 +1,148 @@
+"""What must hold after every run, whatever went wrong in it: i1 to i7 of the fault matrix.
+
+i1  every file under a final name has the origin's bytes (where anything could show that they are whole)
+i2  every receipt of the ledger has its file, whole
+i3  one run without faults makes the tree what an undisturbed run makes, and asks only for what was missing
+i4  nothing is left behind in `parts`, and in `staging` only what the ledger holds back
+i5  no secret in any file, ledger, log or note, and none sent to anyone but the API
+i6  exit code, verdict and counts agree with the tree
+i7  bounded memory and time
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sqlite3
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+from stacmirror.cli.report import summary_json
+from stacmirror.ledger import schema
+from stacmirror.model import Receipt, Summary
+from tests.conftest import tree
+from tests.faults.world import COLLECTION, KEY, Bench, Run, World
+
+GROWTH_MAX_MIB = 96
+SECONDS_MAX = 20.0
+
+
+class Before:
+    """What was before a run: memory, for i7."""
+
+    def __init__(self) -> None:
+        self.peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def hold(bench: Bench, run: Run, before: Before, *, expected: Mapping[str, bytes] | None = None) -> None:
+    """Assert i1, i2, i4, i5, i6 and i7 after a run. `expected` is what an undisturbed run makes."""
+    whole = bench.world.expected() if expected is None else expected
+    receipts = ledger_receipts(bench.target)
+    unverified = {path for path, receipt in receipts.items() if not receipt.verified}
+    files = tree(bench.target)
+    holds_origins_bytes(files, whole, unverified)
+    holds_receipts(files, receipts)
+    leaves_nothing(bench.target)
+    keeps_secrets(bench.target, bench.world, [*run.said, msgspec.json.encode(summary_json(run.summary)).decode()])
+    agrees(run.summary, files, whole, len(unverified))
+    assert run.summary.seconds < SECONDS_MAX, "i7: time"
+    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before.peak_kib) / 1024
+    assert grown_mib < GROWTH_MAX_MIB, f"i7: memory grew by {grown_mib:.0f} MiB"
+
+
+async def mends(bench: Bench, *, refetched: Iterable[str] = (), expected: Mapping[str, bytes] | None = None) -> Run:
+    """Assert i3: one run without faults completes the mirror, and asks for no file that was there.
+
+    `refetched` are paths at the origin that may be asked for all the same.
+    """
+    world = bench.world
+    whole = world.expected() if expected is None else expected
+    receipts = ledger_receipts(bench.target)
+    world.heal()
+    world.asked.clear()
+    before = Before()
+    run = await bench.run()
+    assert (run.summary.verdict, run.summary.exit_code) == ("complete", 0), run.summary.reason
+    wrong = {path for path, body in tree(bench.target).items() if body != whole.get(path)}
+    assert wrong <= {path for path, receipt in receipts.items() if not receipt.verified}, "i3: wrong bytes"
+    assert set(tree(bench.target)) == set(whole), "i3: not the tree of an undisturbed run"
+    asked = {path for path in world.asked if path.startswith("/files/")} - set(refetched)
+    there = {f"/files/{path.split('/')[1]}/{receipt.key}" for path, receipt in receipts.items()}
+    assert not asked & there, f"i3: asked again for {asked & there}"
+    hold(bench, run, before, expected=whole)
+    return run
+
+
+def holds_origins_bytes(files: Mapping[str, bytes], whole: Mapping[str, bytes], unverified: set[str]) -> None:
+    """i1."""
+    for path, body in files.items():
+        assert path in whole, f"i1: {path} is nobody's"
+        assert body == whole[path] or path in unverified, f"i1: {path} has {len(body)} bytes that are not the origin's"
+
+
+def holds_receipts(files: Mapping[str, bytes], receipts: Mapping[str, Receipt]) -> None:
+    """i2."""
+    for path, receipt in receipts.items():
+        assert path in files, f"i2: the ledger has {path}, the folder has not"
+        body = files[path]
+        digest = hashlib.md5(body).digest() if receipt.digest_kind == "md5" else xxhash.xxh3_128_digest(body)
+        assert (len(body), digest) == (receipt.size_bytes, receipt.digest), f"i2: {path}"
+
+
+def leaves_nothing(target: Path) -> None:
+    """i4."""
+    left = [path for path in (target / ".stacmirror" / "parts").rglob("*") if path.is_file()]
+    assert not left, f"i4: {left}"
+    with sqlite3.connect(target / ".stacmirror" / "ledger.sqlite") as ledger:
+        units = {unit for (unit,) in ledger.execute("SELECT unit FROM item WHERE unit IS NOT NULL")}
+    ledger.close()
+    staged = {path.name for path in (target / ".stacmirror" / "staging").iterdir()}
+    assert staged <= units, f"i4: {staged - units}"
+
+
+def keeps_secrets(target: Path, world: World, said: Iterable[str]) -> None:
+    """i5."""
+    for path in target.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), f"i5: the key is in {path}"
+    with sqlite3.connect(target / ".stacmirror" / "ledger.sqlite") as ledger:
+        for (block,) in ledger.execute("SELECT block FROM document"):
+            assert KEY.encode() not in zlib.decompress(block), "i5: the key is in a document"
+    ledger.close()
+    assert not [line for line in said if KEY in line], "i5: the key was said"
+    told = [request for request in world.heard if KEY in request and not request.startswith("GET /mlhub/")]
+    assert not told, f"i5: the key was sent to {told[0].partition(' HTTP')[0]}"
+
+
+def agrees(summary: Summary, files: Mapping[str, bytes], whole: Mapping[str, bytes], unverified: int) -> None:
+    """i6."""
+    for counts in (summary.run, summary.mirror):
+        items = counts.items
+        assert items.listed == (items.complete + items.incomplete + items.filtered + items.duplicate + items.pending), (
+            "i6: the items do not add up"
+        )
+    assets = summary.mirror.assets
+    assert assets.stored == len(files), f"i6: {assets.stored} stored, {len(files)} files"
+    assert assets.unverified == unverified, "i6: unverified"
+    is_whole = set(files) == set(whole)
+    assert (summary.exit_code == 0) == (summary.verdict == "complete"), "i6: exit code and verdict"
+    assert summary.exit_code != 0 or is_whole, f"i6: complete, without {sorted(set(whole) - set(files))}"
+    assert bool(summary.reason) == (summary.exit_code != 0), "i6: a reason where there is one"
+    assert sum(failure.count for failure in summary.failures) == assets.failed, "i6: failures"
+
+
+def ledger_receipts(target: Path) -> dict[str, Receipt]:
+    """Return the receipts of all revealed items, by path below the target."""
+    found: dict[str, Receipt] = {}
+    with sqlite3.connect(target / ".stacmirror" / "ledger.sqlite") as ledger:
+        rows = ledger.execute(
+            "SELECT id, receipts FROM item WHERE state IN (?, ?)", (schema.COMMITTED, schema.INCOMPLETE)
+        ).fetchall()
+    ledger.close()
+    for item, blob in rows:
+        for receipt in schema.unpack(blob)[0]:
+            found[f"{COLLECTION}/{item}/{receipt.name}"] = receipt
+    return found
