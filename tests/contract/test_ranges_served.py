@@ -108,7 +108,7 @@ async def _goes_on(served: Served, client: str, target: Path, *, changed: bool) 
     )  # fmt: skip
     router = Router(
         {"http": http, "s3": s3}, HostLimits(4, None, clock.monotonic, clock.sleep),
-        redirects_max=2, small_max_bytes=1000, retry_after_max_s=1.0, wall=clock.wall,
+        redirects_max=2, small_max_bytes=1000, wall=clock.wall,
     )  # fmt: skip
     sink = DirectorySink(str(target))
     try:
