@@ -20,6 +20,8 @@ from stacmirror.simulator.world import BANDS, LABELS, SIXTY_METRES, TWENTY_METRE
 SEED = 1
 ITEMS = 800
 FILES_AN_ITEM = 1 + len(BANDS)
+_TIFF = b"II*\0"
+"""How a TIFF begins, which is looked at; the rest is random."""
 _SIXTY_BYTES, _TWENTY_BYTES, _TEN_BYTES, _LABEL_BYTES = 1_100, 8_100, 30_300, 1_000
 
 
@@ -85,7 +87,9 @@ def _bodies(items: int) -> Iterator[tuple[File, bytes]]:
     for index in range(items):
         name = world.patch(index).name
         for asset in (LABELS, *BANDS):
-            body = _label_body(source) if asset == LABELS else source.randbytes(_size(asset, source))
+            body = (
+                _label_body(source) if asset == LABELS else _TIFF + source.randbytes(_size(asset, source) - len(_TIFF))
+            )
             md5 = hashlib.md5(body, usedforsecurity=False).digest()
             yield File(name, asset, len(body), zlib.crc32(body), md5), body
 
@@ -93,6 +97,10 @@ def _bodies(items: int) -> Iterator[tuple[File, bytes]]:
 def _size(asset: str, source: random.Random) -> int:
     middle = _SIXTY_BYTES if asset in SIXTY_METRES else _TWENTY_BYTES if asset in TWENTY_METRES else _TEN_BYTES
     return int(middle * source.uniform(0.9, 1.1))
+
+
+def _band_body(asset: str, source: random.Random) -> bytes:
+    return _TIFF + source.randbytes(_size(asset, source) - len(_TIFF))
 
 
 def _label_body(source: random.Random) -> bytes:

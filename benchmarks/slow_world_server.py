@@ -123,7 +123,7 @@ class Api:
 async def serve(items: int, latency_s: float, at_once_max: int) -> None:
     """Listen on two free ports, say which, serve until the standard input ends, say what was seen."""
     loop = asyncio.get_running_loop()
-    body = whole(b"\x00" * FILE_BYTES)
+    body = whole(b"II*\0".ljust(FILE_BYTES, b"\0"))
     files = Host(lambda _: body, latency_s, at_once_max)
     api = Host(lambda _: _MISSING, latency_s, at_once_max)  # answers once its own address is known
     files_server = await loop.create_server(lambda: Connection(files), "127.0.0.1", 0, backlog=4096)
