@@ -43,6 +43,10 @@ from stacmirror.model import (
 _FAILED_AT_ONCE = 1000
 
 
+_SLICE_ROWS = 50_000
+"""Rows that one read goes over: a tenth of a second or two."""
+
+
 class LedgerReader:
     """What a ledger says.
 
@@ -284,13 +288,13 @@ class LedgerReader:
         return self._item_counts("run = ?", (self.run,))
 
     def _item_counts(self, where: str, values: Sequence[object]) -> Counts:
-        rows = self._rows(
-            "SELECT page IS NOT NULL, state, failed > 0, count(*), sum(stored), sum(absent), sum(assumed), sum(failed),"
-            f" sum(bytes) FROM item WHERE {where} GROUP BY 1, 2, 3",
-            values,
-        )
         items, assets, size_bytes = ItemCounts(), AssetCounts(), 0
-        for walked, state, lacks, count, stored, absent, assumed, failed, bytes_ in rows:
+        for walked, state, lacks, count, stored, absent, assumed, failed, bytes_ in self._in_slices(
+            "SELECT page IS NOT NULL, state, failed > 0, count(*), sum(stored), sum(absent), sum(assumed), sum(failed),"
+            f" sum(bytes) FROM item WHERE {where}",
+            values,
+            "GROUP BY 1, 2, 3",
+        ):
             assets.stored += int(stored)  # type: ignore[call-overload]
             assets.absent += int(absent)  # type: ignore[call-overload]
             assets.assumed_absent += int(assumed)  # type: ignore[call-overload]
@@ -307,6 +311,12 @@ class LedgerReader:
         items.complete -= lacking_sources
         items.incomplete += lacking_sources
         return Counts(items=items, assets=assets, bytes=size_bytes)
+
+    def _in_slices(self, query: str, values: Sequence[object], ending: str) -> Iterator[tuple[object, ...]]:
+        """Run a query over all rows, some at a time: a long read would keep the WAL of a run beside us from folding."""
+        last = self._count("SELECT coalesce(max(n), 0) FROM item")
+        for first in range(0, last, _SLICE_ROWS):
+            yield from self._rows(f"{query} AND n > ? AND n <= ? {ending}", (*values, first, first + _SLICE_ROWS))
 
     def _unverified(self, where: str, values: Sequence[object]) -> int:
         if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'unverified'"):
