@@ -145,7 +145,8 @@ def test_a_signal_ends_a_verification_in_one_line(mirror: Path, number: int, cod
 
 
 _ENDLESS = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background have it ignored
 from stacmirror import verify
 from stacmirror.cli import app
 from stacmirror.sinks import digests

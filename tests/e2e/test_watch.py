@@ -134,7 +134,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 async def test_from_another_process_until_the_run_ends(quick_settings: Make) -> None:
     """A line a look while the run is on, then its verdict, exit 0; as JSON, a value a line."""
     async with simulated(items=60, generation=2021) as simulator:
-        settings = quick_settings(simulator, workers=2)
+        settings = quick_settings(simulator, workers=2, retries=100)
         gate = asyncio.Event()
         simulator.on_request = lambda record: None if gate.is_set() or "B08" not in record.path else "503"
         running = asyncio.create_task(Mirror(settings, api_key=simulator.key).run())
