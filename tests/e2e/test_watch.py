@@ -144,7 +144,12 @@ async def test_from_another_process_until_the_run_ends(quick_settings: Make) -> 
         words = [sys.executable, "-m", "stacmirror", "status", settings.target, "--watch", "0.2"]
         plain = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         as_json = await asyncio.create_subprocess_exec(*words, "--json", stdout=subprocess.PIPE)
-        gone = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        gone = await asyncio.create_subprocess_exec(
+            *words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs have it ignored
+        )
         assert plain.stdout is not None
         assert gone.stdout is not None
         first = await asyncio.wait_for(plain.stdout.readline(), 30)
