@@ -27,7 +27,7 @@ from stacmirror.pipeline.progress import Progress
 from stacmirror.ramp import RAMP, Caps, Step, Tuning, recommended
 from stacmirror.retry import error_for_status
 from stacmirror.settings import Settings
-from stacmirror.transports.router import Router
+from stacmirror.transports.router import CAP, Router
 
 HOSTS = 2
 """A file is asked for at the API and at the host that its redirect names: so many askers a place."""
@@ -223,7 +223,7 @@ class Tuner:
 
     def _heard(self, error: TransferError) -> None:
         """Count a failure; a cap is none, and a refusal is counted by the gauge."""
-        if error.kind == "cap":
+        if error.kind == CAP:
             self._ended = self._capped()
         elif error.status not in (429, 503):
             self._failed[error.kind] += 1

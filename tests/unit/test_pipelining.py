@@ -221,3 +221,35 @@ async def test_redirects_that_lead_nowhere(location: str) -> None:
     way = await Way(Server()).proven()
     way.server.spoil = nowhere
     assert await way.open("a", "b") == [None, None]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_no_way_down_to_http(allowed: bool) -> None:
+    """A redirect from https to http is left for the worker to refuse, and nobody is asked there, unless allowed."""
+
+    def down(origin: str, replies: list[Reply | None]) -> list[Reply | None]:
+        if "api" not in origin:
+            return replies
+        return [a_reply("https://api/x", 302, {"location": f"http://blobs/{n}"}, b"") for n in range(len(replies))]
+
+    way = await Way(Server()).proven()
+    way.server.spoil = down
+    way.router.allow_http = allowed
+    way.router.several = {"https": way.server, "http": way.server}
+    way.router._transports = {"https": way.server, "http": way.server}
+    found = await way.open("a", "b")
+    assert found == ([b"body of http://blobs/0", b"body of http://blobs/1"] if allowed else [None, None])
+    assert any(url.startswith("http://") for series in way.server.series for url in series) is allowed
+
+
+async def test_a_host_that_is_down_is_not_asked_beyond_the_cap() -> None:
+    """To ask whether a host is back counts as any request: at the cap the caller hears of it, the place is free."""
+    server = Server()
+    way = Way(server)
+    await way.router.ask_asset("https://blobs/a")
+    budget = way.router.budget("https://blobs/a")
+    budget.health.down = True
+    way.router.requests_max = way.router.requests
+    with pytest.raises(TransferError) as capped:
+        await way.router.ask_asset("https://blobs/b")
+    assert (capped.value.kind, budget.in_flight, server.single) == ("cap", 0, ["https://blobs/a"])

@@ -23,6 +23,8 @@ from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
+CAP = "cap"
+"""The kind of error of a request that was not sent, since no more may be."""
 _PAUSE_IN_PLACE_S = 1.0
 """A longer pause of a host is the caller's to wait out: it has other work meanwhile."""
 _ROUTES_MAX = 1000
@@ -141,7 +143,7 @@ class Router:
         """Ask a host that was down for what it had before; True when it answers. Else the place is given back."""
         url, asked_s, back = budget.witness, budget.now(), False
         try:
-            self.requests += 1
+            self._count()
             reply = await transport.fetch(url, ASSET_HEADERS, self._small_max_bytes)
             if reply.stream is not None:
                 reply.stream.close()
@@ -152,6 +154,8 @@ class Router:
                 error = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
                 budget.refused(place, asked_s, url, error)
         except TransferError as error:
+            if error.kind == CAP:
+                raise
             budget.broke(asked_s, url, error)
         finally:
             if not back:
@@ -170,9 +174,7 @@ class Router:
         """Ask in a place that the host has given, and tell its budget what came."""
         streaming = False
         try:
-            if self.requests >= self.requests_max:
-                raise TransferError("cap", f"{self.requests_max} requests were sent", retryable=False)
-            self.requests += 1
+            self._count()
             asked_s = budget.now()
             try:
                 reply = await transport.fetch(url, headers, small_max_bytes)
@@ -196,6 +198,11 @@ class Router:
         finally:
             if not streaming:
                 budget.release()
+
+    def _count(self) -> None:
+        if self.requests >= self.requests_max:
+            raise TransferError(CAP, f"{self.requests_max} requests were sent", retryable=False)
+        self.requests += 1
 
     def _route(self, url: str, origin: str) -> tuple[Transport, HostBudget]:
         scheme = url.partition("://")[0].lower()
