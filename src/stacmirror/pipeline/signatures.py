@@ -34,7 +34,7 @@ class Form(NamedTuple):
         """Return whether a body that begins with `start` can be of this kind."""
         if self.is_text:
             start = start.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
-        return any(start.startswith(mark, place) for place in self.places for mark in self.starts)
+        return any(start.startswith(self.starts, place) for place in self.places)
 
 
 _HDF5_MARK = b"\x89HDF\r\n\x1a\n"

@@ -8,6 +8,7 @@ Source: RFC 9112, sections 6.3 (message body length), 9.3 (persistence).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from stacmirror.errors import TransferError
@@ -28,7 +29,7 @@ _NAMES = {
 _BODILESS = frozenset({204, 304})
 
 
-class Message:
+class Message(ABC):
     """What the parser's callbacks make of one answer. `complete` once its last byte has come."""
 
     __slots__ = (
@@ -72,9 +73,9 @@ class Message:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         return Reply(self._url, self._status, self._headers, body, None)
 
+    @abstractmethod
     def too_large(self) -> None:
         """Hear that its body is over the limit, or will be."""
-        raise NotImplementedError
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.complete:
