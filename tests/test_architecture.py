@@ -42,7 +42,7 @@ HOMES = {
     "yarl": {"transports/http.py"},
     "aiobotocore": {"transports/aws.py"},
     "botocore": {"transports/aws.py"},
-    "aiofiles": {"sinks/parts.py"},
+    "aiofiles": {"sinks/part_file.py"},
     "sqlite3": {"ledger"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -12,7 +12,7 @@ import xxhash
 
 from stacmirror.interfaces import Sink
 from stacmirror.model import AssetKey, ItemKey, PartState, Unit, Version
-from stacmirror.sinks import directory, parts
+from stacmirror.sinks import directory, part_file
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.durable import FsyncEach
 from tests.conftest import tree
@@ -315,7 +315,7 @@ async def test_a_large_file_is_recorded_while_it_comes(
     make: Callable[[], Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill in the middle: the next run goes on from bytes that were made durable, not from nothing."""
-    monkeypatch.setattr(parts, "_SAVED_EVERY_BYTES", 2 << 20)
+    monkeypatch.setattr(part_file, "_SAVED_EVERY_BYTES", 2 << 20)
     sink = make()
     async with sink.part(ASSET) as part:
         await part.begin(PartState(ASSET, VERSION, "C.tif", "xxh3"), xxhash.xxh3_128())

@@ -17,7 +17,7 @@ from stacmirror.mirror import Mirror
 from stacmirror.model import FailureCount, Summary
 from stacmirror.settings import Settings
 from stacmirror.simulator import Simulator
-from stacmirror.sinks import parts
+from stacmirror.sinks import part_file
 from stacmirror.status import read_status
 from stacmirror.transports import wire
 from tests.conftest import SOURCE, simulated
@@ -251,7 +251,7 @@ async def test_interrupted_its_parts_wait_and_are_not_tidied_away(
     quick_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is cut short keeps what there is; one that ends by itself leaves parts of nobody's files alone not."""
-    monkeypatch.setattr(parts, "_SAVED_EVERY_BYTES", MIB)
+    monkeypatch.setattr(part_file, "_SAVED_EVERY_BYTES", MIB)
     async with simulated(**LARGE, large={"B02": 20 * MIB}) as simulator:
         faults_of(simulator, "stall", "stall")
         settings = quick_settings(simulator, grace="0s", **WANTED)

@@ -22,7 +22,8 @@ from pathlib import Path
 from stacmirror.errors import TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Space, Unit
 from stacmirror.sinks.durable import fsync_path, make_syncer
-from stacmirror.sinks.parts import DirectoryPart, PartStore
+from stacmirror.sinks.part_file import DirectoryPart
+from stacmirror.sinks.parts import PartStore
 
 STATE_FOLDER = ".stacmirror"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -1,0 +1,223 @@
+"""One large file being written: by aiofiles, hashed in the same thread, made durable now and then.
+
+Made by `parts`, which keeps the records of all of them and puts whole files into their units.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiofiles.threadpool import wrap
+
+from stacmirror.errors import TargetUnwritable
+from stacmirror.interfaces import Hasher
+from stacmirror.model import AssetKey, PartState, Unit
+from stacmirror.ranges import is_resumable
+
+if TYPE_CHECKING:
+    from stacmirror.sinks.parts import PartStore
+
+PART, RECORD = ".part", ".json"
+"""Endings of a file's bytes and of its record."""
+_BUFFER_BYTES = 1 << 20
+_SAVED_EVERY_BYTES = 16 << 20
+_SAVED_EVERY_S = 2.0
+
+
+class DirectoryPart:
+    """Implements `interfaces.Part`: written by aiofiles, hashed in the same thread, a MiB at a time."""
+
+    def __init__(self, store: PartStore, asset: AssetKey, path: str) -> None:
+        self._store = store
+        self._asset = asset
+        self._path = path
+        self._state = store.waiting.get(asset)
+        self._raw: _HashedFile | None = None
+        self._opened: _HashedFile | None = None
+        """By the thread, which may come to its end after a cancellation."""
+        self._file: Any = None
+        self._chunks: list[bytes] = []
+        self._chunks_bytes = 0
+        self._saved_bytes = self._state.offset if self._state is not None else 0
+        self._saved_at_s = 0.0
+        self._saving: asyncio.Future[None] | None = None
+        self._kept = self._dropped = self._left = False
+
+    @property
+    def state(self) -> PartState | None:
+        """See `interfaces.Part.state`."""
+        return self._state
+
+    async def __aenter__(self) -> DirectoryPart:
+        self._store.open.add(self._asset)
+        return self
+
+    async def begin(self, state: PartState, hasher: Hasher) -> None:
+        """See `interfaces.Part.begin`."""
+        self._store.waiting.pop(self._asset, None)
+        self._state = state
+        await self._open(hasher, 0)
+
+    async def go_on(self, hasher: Hasher) -> None:
+        """See `interfaces.Part.go_on`."""
+        await self._open(hasher, self._there().offset)
+
+    def _there(self) -> PartState:
+        if self._state is None:
+            raise RuntimeError(f"nothing is there of {self._asset}")
+        return self._state
+
+    async def _open(self, hasher: Hasher, offset: int) -> None:
+        self._close()
+        self._raw = raw = await self._in_thread(self._open_at, hasher, offset)
+        self._file = wrap(raw)
+        self._chunks, self._chunks_bytes, self._saved_bytes = [], 0, offset
+        self._saved_at_s = time.monotonic()
+
+    def _open_at(self, hasher: Hasher, offset: int) -> _HashedFile:
+        if not offset:
+            self._store.forget(self._path)
+        raw = _HashedFile(self._path + PART, hasher)
+        try:
+            raw.truncate(offset)
+            while raw.tell() < offset:
+                block = raw.read(min(_BUFFER_BYTES, offset - raw.tell()))
+                if not block:
+                    raise OSError(5, "the file has become shorter")
+                hasher.update(block)
+        except BaseException:
+            raw.close()
+            raise
+        self._opened = raw
+        if self._left:  # cancelled meanwhile: nobody else will close it
+            raw.close()
+        return raw
+
+    async def write(self, chunk: bytes) -> None:
+        """See `interfaces.Part.write`. One thread hop a MiB, not a chunk."""
+        self._chunks.append(chunk)
+        self._chunks_bytes += len(chunk)
+        if self._chunks_bytes >= _BUFFER_BYTES:
+            await self._flush()
+            await self._save_now_and_then()
+
+    async def _flush(self) -> None:
+        state = self._there()
+        chunks, self._chunks, self._chunks_bytes = self._chunks, [], 0
+        try:
+            view = memoryview(b"".join(chunks))
+            while view:  # an unbuffered write may be short without an error
+                written = await self._file.write(view)
+                if not written:
+                    raise OSError(28, "No space left on device")
+                view = view[written:]
+                state.offset += written
+        except OSError as error:
+            raise self._store.unwritable(error, self._path + PART) from error
+
+    async def _save_now_and_then(self) -> None:
+        state, now_s = self._there(), time.monotonic()
+        due = state.offset - self._saved_bytes >= _SAVED_EVERY_BYTES or now_s - self._saved_at_s >= _SAVED_EVERY_S
+        if not due or not is_resumable(state.version):
+            return
+        await self._saved()
+        self._saved_bytes, self._saved_at_s = state.offset, now_s
+        # Beside the writing: what comes meanwhile is not promised.
+        promised = msgspec.structs.replace(state)
+        self._saving = asyncio.get_running_loop().run_in_executor(None, self._store.save, promised, self._path)
+
+    async def _saved(self) -> None:
+        """Wait for the record that is being written."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            try:
+                await saving
+            except OSError as error:
+                raise self._store.unwritable(error, self._path + PART) from error
+
+    async def finish(self) -> tuple[int, bytes]:
+        """See `interfaces.Part.finish`."""
+        if self._raw is None:
+            raise RuntimeError(f"{self._asset} was not begun")
+        await self._flush()
+        await self._saved()
+        return self._there().offset, self._raw.hasher.digest()
+
+    async def keep(self, unit: Unit, name: str, digest: bytes) -> None:
+        """See `interfaces.Part.keep`."""
+        state = self._there()
+        self._close()
+        state.name, state.digest = name, digest
+        await self._in_thread(self._store.place, state, self._path, unit)
+        self._kept = True
+        self._store.waiting.pop(self._asset, None)
+
+    def drop(self) -> None:
+        """See `interfaces.Part.drop`."""
+        self._dropped = True
+
+    async def _in_thread(self, work: Callable[..., Any], *values: Any) -> Any:
+        try:
+            return await asyncio.to_thread(work, *values)
+        except OSError as error:
+            raise self._store.unwritable(error, self._path + PART) from error
+
+    async def __aexit__(self, *exc: object) -> None:
+        error = exc[1]
+        try:
+            if self._kept:
+                return
+            if not self._dropped and not isinstance(error, TargetUnwritable) and self._raw is not None:
+                await self._flush()
+            with contextlib.suppress(TargetUnwritable):
+                await self._saved()
+            self._close()
+            await self._in_thread(self._leave, isinstance(error, TargetUnwritable))
+        finally:
+            self._left = True  # before closing: a thread that still opens it closes it itself
+            self._close()
+            if self._opened is not None:
+                self._opened.close()
+            self._store.open.discard(self._asset)
+
+    def _leave(self, failed: bool) -> None:
+        """Leave what there is to another attempt, or leave nothing."""
+        state = self._state
+        if self._dropped or state is None or not state.offset or not is_resumable(state.version):
+            self._store.waiting.pop(self._asset, None)
+            self._store.remove(self._path)
+        elif not failed:
+            if state.offset != self._saved_bytes or not os.path.exists(self._path + RECORD):
+                self._store.save(state, self._path)
+            self._store.waiting[self._asset] = state
+        elif not os.path.exists(self._path + RECORD):  # a full disk: what no record speaks of is in the way
+            self._store.remove(self._path)
+
+    def _close(self) -> None:
+        raw, self._raw, self._file = self._raw, None, None
+        if raw is not None:
+            raw.close()
+
+
+class _HashedFile(io.FileIO):
+    """An unbuffered file whose writes go through a digest, in the thread that writes."""
+
+    def __init__(self, path: str, hasher: Hasher) -> None:
+        super().__init__(path, "r+", opener=_open_unfollowed)
+        self.hasher = hasher
+
+    def write(self, data: Any, /) -> int:
+        written = super().write(data) or 0
+        self.hasher.update(data[:written])
+        return written
+
+
+def _open_unfollowed(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
