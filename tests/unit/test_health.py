@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from stacmirror.budget import HostBudget
 from stacmirror.errors import SourceLost, TransferError
 from stacmirror.health import NO_LIMIT, Change, Health
-from stacmirror.limits import HostBudget
 from stacmirror.pace import Fixed
 from stacmirror.retry import RetryPolicy, error_for_status, with_retries
 

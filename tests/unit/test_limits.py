@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from stacmirror.limits import HostBudget, HostLimits
+from stacmirror.budget import HostBudget
+from stacmirror.limits import HostLimits
 from stacmirror.pace import REFUSED, START, Fixed
 
 

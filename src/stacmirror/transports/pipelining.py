@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from stacmirror.budget import REFUSALS, HostBudget
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply, SeveralTransport
-from stacmirror.limits import REFUSALS, HostBudget, origin_of
+from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES
 from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router, is_plain, is_secure, target_of

@@ -14,9 +14,10 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urljoin
 
+from stacmirror.budget import HostBudget
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
-from stacmirror.limits import HostBudget, HostLimits, origin_of
+from stacmirror.limits import HostLimits, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
 
