@@ -9,11 +9,10 @@ import pytest
 
 from stacmirror.errors import SourceLost, TransferError
 from tests.conftest import tree
-from tests.faults.virtual import ALL_WORKERS, HOST, Ran, Rule, run
+from tests.faults.virtual import ALL_WORKERS, HOST, LATE, Ran, Rule, run
 
 WORKERS = pytest.mark.parametrize("workers", ALL_WORKERS)
 REFUSED = TransferError("connect", "Connection refused: host:80")
-LATE = TransferError("connect", "no connection in time: host:80")
 
 
 def between(since_s: float, until_s: float, bad: int | TransferError) -> Rule:
