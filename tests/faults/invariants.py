@@ -12,11 +12,13 @@ i7  bounded memory and time
 from __future__ import annotations
 
 import hashlib
+import json
 import resource
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import xxhash
@@ -24,10 +26,12 @@ import xxhash
 from stacmirror.cli.report import summary_json
 from stacmirror.ledger import schema
 from stacmirror.model import Receipt, Summary
+from stacmirror.simulator import Simulator
 from tests.conftest import tree
-from tests.faults.world import COLLECTION, KEY, Bench, Run, World
+from tests.faults.world import KEY, Bench, Run
 
 GROWTH_MAX_MIB = 96
+PEAK_MAX_MIB = 512
 SECONDS_MAX = 20.0
 
 
@@ -41,17 +45,55 @@ class Before:
 def hold(bench: Bench, run: Run, before: Before, *, expected: Mapping[str, bytes] | None = None) -> None:
     """Assert i1, i2, i4, i5, i6 and i7 after a run. `expected` is what an undisturbed run makes."""
     whole = bench.world.expected() if expected is None else expected
-    receipts = ledger_receipts(bench.target)
-    unverified = {path for path, receipt in receipts.items() if not receipt.verified}
-    files = tree(bench.target)
-    holds_origins_bytes(files, whole, unverified)
-    holds_receipts(files, receipts)
-    leaves_nothing(bench.target)
-    keeps_secrets(bench.target, bench.world, [*run.said, msgspec.json.encode(summary_json(run.summary)).decode()])
-    agrees(run.summary, files, whole, len(unverified))
+    end = as_told(run.summary)
+    hold_mirror(bench.target, whole, end)
+    keeps_secrets(bench.target, KEY, [*run.said, json.dumps(end)])
+    told = [request for request in bench.world.heard if KEY in request and not request.startswith("GET /mlhub/")]
+    assert not told, f"i5: the key was sent to {told[0].partition(' HTTP')[0]}"
     assert run.summary.seconds < SECONDS_MAX, "i7: time"
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before.peak_kib) / 1024
     assert grown_mib < GROWTH_MAX_MIB, f"i7: memory grew by {grown_mib:.0f} MiB"
+
+
+def hold_simulated(
+    target: Path, simulator: Simulator, end: Summary | Mapping[str, Any], said: Iterable[str] = ()
+) -> None:
+    """Assert i1, i2, i4, i5, i6 and i7's memory after a run against a simulator; `end` is its summary, or the JSON."""
+    told = as_told(end) if isinstance(end, Summary) else end
+    hold_mirror(target, simulated_files(simulator), told)
+    keeps_secrets(target, simulator.key, [*said, json.dumps(told)])
+    for record in simulator.requests:
+        sent = record.credential or ""
+        assert record.server == "api" or not sent.startswith(("key", "bearer")), f"i5: the key was sent to {record}"
+    assert told["peak_rss_mib"] < PEAK_MAX_MIB, f"i7: {told['peak_rss_mib']} MiB"
+
+
+def hold_mirror(target: Path, whole: Mapping[str, bytes], end: Mapping[str, Any]) -> None:
+    """Assert i1, i2, i4 and i6 of a mirror, after a run that told `end`."""
+    receipts = ledger_receipts(target)
+    unverified = {path for path, receipt in receipts.items() if not receipt.verified}
+    files = tree(target)
+    holds_origins_bytes(files, whole, unverified)
+    holds_receipts(files, receipts)
+    leaves_nothing(target)
+    agrees(end, files, whole, len(unverified))
+
+
+def as_told(summary: Summary) -> dict[str, Any]:
+    """Return a summary as `--json` prints it."""
+    told: dict[str, Any] = json.loads(msgspec.json.encode(summary_json(summary)))
+    return told
+
+
+def simulated_files(simulator: Simulator) -> dict[str, bytes]:
+    """Return every file of a whole mirror in layout `item`, by path."""
+    labels, source = "bigearthnet_v1_labels", "bigearthnet_v1_source"
+    found: dict[str, bytes] = {}
+    for number in range(simulator.settings.items):
+        for asset, body in simulator.expected_files(number).items():
+            collection, end = (labels, ".geojson") if asset == "labels" else (source, ".tif")
+            found[f"{collection}/{simulator.item_id(number, collection)}/{asset}{end}"] = body
+    return found
 
 
 async def mends(bench: Bench, *, refetched: Iterable[str] = (), expected: Mapping[str, bytes] | None = None) -> Run:
@@ -104,45 +146,43 @@ def leaves_nothing(target: Path) -> None:
     assert staged <= units, f"i4: {staged - units}"
 
 
-def keeps_secrets(target: Path, world: World, said: Iterable[str]) -> None:
+def keeps_secrets(target: Path, secret: str, said: Iterable[str]) -> None:
     """i5."""
     for path in target.rglob("*"):
-        assert not path.is_file() or KEY.encode() not in path.read_bytes(), f"i5: the key is in {path}"
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), f"i5: the key is in {path}"
     with sqlite3.connect(target / ".stacmirror" / "ledger.sqlite") as ledger:
         for (block,) in ledger.execute("SELECT block FROM document"):
-            assert KEY.encode() not in zlib.decompress(block), "i5: the key is in a document"
+            assert secret.encode() not in zlib.decompress(block), "i5: the key is in a document"
     ledger.close()
-    assert not [line for line in said if KEY in line], "i5: the key was said"
-    told = [request for request in world.heard if KEY in request and not request.startswith("GET /mlhub/")]
-    assert not told, f"i5: the key was sent to {told[0].partition(' HTTP')[0]}"
+    assert not [line for line in said if secret in line], "i5: the key was said"
 
 
-def agrees(summary: Summary, files: Mapping[str, bytes], whole: Mapping[str, bytes], unverified: int) -> None:
+def agrees(end: Mapping[str, Any], files: Mapping[str, bytes], whole: Mapping[str, bytes], unverified: int) -> None:
     """i6."""
-    for counts in (summary.run, summary.mirror):
-        items = counts.items
-        assert items.listed == (items.complete + items.incomplete + items.filtered + items.duplicate + items.pending), (
-            "i6: the items do not add up"
-        )
-    assets = summary.mirror.assets
-    assert assets.stored == len(files), f"i6: {assets.stored} stored, {len(files)} files"
-    assert assets.unverified == unverified, "i6: unverified"
+    for counts in (end, end["mirror"]):
+        items = counts["items"]
+        others = sum(items[name] for name in ("complete", "incomplete", "filtered", "duplicate", "pending"))
+        assert items["listed"] == others, "i6: the items do not add up"
+    assets = end["mirror"]["assets"]
+    assert assets["stored"] == len(files), f"i6: {assets['stored']} stored, {len(files)} files"
+    assert assets["unverified"] == unverified, "i6: unverified"
     is_whole = set(files) == set(whole)
-    assert (summary.exit_code == 0) == (summary.verdict == "complete"), "i6: exit code and verdict"
-    assert summary.exit_code != 0 or is_whole, f"i6: complete, without {sorted(set(whole) - set(files))}"
-    assert bool(summary.reason) == (summary.exit_code != 0), "i6: a reason where there is one"
-    assert sum(failure.count for failure in summary.failures) == assets.failed, "i6: failures"
+    assert (end["exit_code"] == 0) == (end["verdict"] == "complete"), "i6: exit code and verdict"
+    assert end["exit_code"] != 0 or is_whole, f"i6: complete, without {sorted(set(whole) - set(files))}"
+    assert bool(end["reason"]) == (end["exit_code"] != 0), "i6: a reason where there is one"
+    assert sum(failure["count"] for failure in end["failures"]) == assets["failed"], "i6: failures"
 
 
 def ledger_receipts(target: Path) -> dict[str, Receipt]:
-    """Return the receipts of all revealed items, by path below the target."""
+    """Return the receipts of all revealed items, by path below the target, in layout `item`."""
     found: dict[str, Receipt] = {}
     with sqlite3.connect(target / ".stacmirror" / "ledger.sqlite") as ledger:
         rows = ledger.execute(
-            "SELECT id, receipts FROM item WHERE state IN (?, ?)", (schema.COMMITTED, schema.INCOMPLETE)
+            "SELECT c.id, i.id, i.receipts FROM item i JOIN collection c ON c.n = i.collection WHERE i.state IN (?, ?)",
+            (schema.COMMITTED, schema.INCOMPLETE),
         ).fetchall()
     ledger.close()
-    for item, blob in rows:
+    for collection, item, blob in rows:
         for receipt in schema.unpack(blob)[0]:
-            found[f"{COLLECTION}/{item}/{receipt.name}"] = receipt
+            found[f"{collection}/{item}/{receipt.name}"] = receipt
     return found
