@@ -15,7 +15,7 @@ from contextlib import suppress
 from stacmirror.assembly import make_adopter, make_catalog, make_pipelining, make_router, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, StacmirrorError, TargetInUse, TargetUnwritable, UsageError
+from stacmirror.errors import LoginRefused, SourceLost, StacmirrorError, TargetInUse, TargetUnwritable, UsageError
 from stacmirror.filters import AssetChoice, make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
@@ -187,7 +187,7 @@ class Mirror:
             finally:
                 if ending is not None:
                     ending.cancel()
-            if self._task is None and not self.stop.asked.is_set() and not (error and error.exit_code == 6):
+            if self._task is None and not self.stop.asked.is_set() and not isinstance(error, _NO_MORE):
                 try:
                     await unless_stopped(self._describe(catalog, sink, ledger), self.stop)
                 except TargetUnwritable as unwritable:
@@ -308,7 +308,7 @@ class Mirror:
     async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
             infos = await describe_all(catalog, sink, ledger.collections(), self._observer)
-        except LoginRefused as error:
+        except (LoginRefused, SourceLost) as error:
             self._observer.note(f"no description of the collections: {error.message}")
             return
         self.citation = citation_lines(infos)
@@ -369,6 +369,10 @@ class Mirror:
         assets.stored, counts.bytes = progress.files_written, progress.bytes_written
         counts.listing.ended, counts.listing.server_total = walk.ended, walk.server_total
         return counts
+
+
+_NO_MORE = (LoginRefused, SourceLost, TargetUnwritable)
+"""What ended the run so that nobody is to be asked for anything more, or nothing can be written."""
 
 
 class _Outcome:

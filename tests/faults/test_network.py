@@ -187,7 +187,7 @@ async def test_row_29_a_wire_that_stays_cut(way: tuple[str, int], tmp_path: Path
             assert "--max-outage" in end["hint"]
             machines.join()
             met = len(far.hear())
-            hold_simulated(target, far.truth, end, [said])
+            hold_simulated(target, far.truth, end, [said], cut=True)
             there = {path.rpartition("/")[0].rpartition("_source_")[2] + "_" + path.rpartition("/")[2]
                      for path in ledger_receipts(target) if "_source/" in path}  # fmt: skip
             end, said = await ended(await mirror(far, target, way))

@@ -23,7 +23,8 @@ from stacmirror.units import format_duration
 _EXPIRY_MARGIN = 0.1
 """Links are renewed when less than a tenth of their life is left, at most a minute."""
 _DOUBTS_MAX = 20
-"""Links refused before their time that are renewed in vain, before such refusals are taken at their word."""
+"""Links refused before their time that are renewed in vain, one after another, until such refusals are taken at their
+word. Those that are still under way count for nothing: the links of all items in hand may die in one instant."""
 _YOUNG_S = 1.0
 """A link younger than that is not refused for its age."""
 _AGES = 3
@@ -69,9 +70,11 @@ class Renewal:
             expires_s = expires_at_s(href, self._life_s, job.item.read_at_s)
             if expires_s > now_s:
                 link_age_s = age_s(href, job.item.read_at_s, now_s)
-                if math.isinf(expires_s) or link_age_s < _YOUNG_S or host != origin_of(href) or not self._doubts_left:
+                if transfer.refused_age_s:  # renewed for that, and refused again
+                    transfer.refused_age_s = 0.0
+                    self._doubts_left -= 1
+                if math.isinf(expires_s) or link_age_s < _YOUNG_S or host != origin_of(href) or self._doubts_left <= 0:
                     return False
-                self._doubts_left -= 1
                 transfer.refused_age_s = link_age_s
                 job.renewed_at_s = -math.inf
             await self._renew(job)
