@@ -105,6 +105,10 @@ class Transfer(Struct):
     put_off_since_s: float = 0.0
     refused_age_s: float = 0.0
     """How old the link was that was refused before its time, and that the one in `asset` stands for; 0.0: none was."""
+    refused: int = 0
+    """Links of it that were refused before their time, one after another."""
+    renewed: int = 0
+    """How often its link was renewed because one was refused."""
 
 
 class Receipt(Struct, frozen=True):
