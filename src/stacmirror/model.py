@@ -182,8 +182,9 @@ class Absent(Struct, frozen=True):
 class Failed(Struct, frozen=True):
     """It did not arrive. `permanent` means that asking again in this run is pointless.
 
-    `host` is the origin that answered (or did not), "" where nobody was asked. `run` and `at_s` (the wall clock) say
-    when it failed, where that is not now.
+    `host` is the origin that answered (or did not), "" where nobody was asked; `status` is its HTTP status, or 0.
+    `run` and `at_s` (the wall clock) say when it failed, where that is not now. `attempts` were made, its link was
+    renewed `renewed` times, and `put_off` requests more brought nothing because of the host.
     """
 
     key: str
@@ -194,6 +195,9 @@ class Failed(Struct, frozen=True):
     host: str = ""
     run: int = 0
     at_s: float = 0.0
+    status: int = 0
+    renewed: int = 0
+    put_off: int = 0
 
 
 Outcome = Stored | Absent | Failed
@@ -432,8 +436,9 @@ class AbsentKey(Struct, frozen=True):
 class FailedAsset(Struct, frozen=True):
     """One asset that the mirror lacks, and why. `at_s` is the wall clock of the last of the `attempts` of that pass.
 
-    `host` is the origin that let it down, "" where nobody was asked. `again`: this run's sweeps would try it again; the
-    next run does in any case.
+    `host` is the origin that let it down, "" where nobody was asked; `status` its HTTP status, or 0. What was tried:
+    `attempts`, the link `renewed` so often, and `put_off` requests that came to nothing because of the host.
+    `again`: the sweeps of the run it failed in try it again; the next run does in any case.
     """
 
     collection: str
@@ -445,6 +450,9 @@ class FailedAsset(Struct, frozen=True):
     at_s: float
     host: str = ""
     again: bool = True
+    status: int = 0
+    renewed: int = 0
+    put_off: int = 0
 
 
 class Adopted(Struct):

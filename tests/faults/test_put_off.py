@@ -38,7 +38,7 @@ class Overrun:
         return 1000
 
 
-def run(target: Path, times: int) -> tuple[Bench, list[float]]:
+def run(target: Path, times: int) -> tuple[Bench, list[tuple[object, ...]], list[float]]:
     opener = Overrun(times)
 
     async def work() -> Bench:
@@ -57,14 +57,15 @@ def run(target: Path, times: int) -> tuple[Bench, list[float]]:
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         bench = runner.run(work())
+    told = [(f.asset, f.kind, f.attempts, f.status, f.put_off) for f in bench.ledger.failed_assets()]
     bench.ledger.close()
     bench.sink.close()
-    return bench, [later - sooner for sooner, later in pairwise(opener.asked_s)]
+    return bench, told, [later - sooner for sooner, later in pairwise(opener.asked_s)]
 
 
 def test_waits_are_short_and_cost_no_attempt(tmp_path: Path) -> None:
     """Forty such answers with one retry: the file comes, and nobody slept for longer than four seconds at a time."""
-    _, waits = run(tmp_path, 40)
+    _, _, waits = run(tmp_path, 40)
     assert sorted(tree(tmp_path)) == ["labels/i0/A.tif", "labels/i1/A.tif"]
     assert [round(wait_s, 3) for wait_s in waits[:5]] == [0.5, 1.0, 2.0, 4.0, 4.0]
     assert max(waits) < 4.001
@@ -72,6 +73,7 @@ def test_waits_are_short_and_cost_no_attempt(tmp_path: Path) -> None:
 
 def test_patience_ends(tmp_path: Path) -> None:
     """After `--max-outage` (here 30 minutes) such answers count, and the asset fails as any other."""
-    bench, waits = run(tmp_path, 10_000)
+    bench, told, waits = run(tmp_path, 10_000)
     assert bench.progress.failures == 1
+    assert told == [("A", "5xx", 2, 503, len(waits) - 1)]
     assert 1800 <= sum(waits) <= 1815

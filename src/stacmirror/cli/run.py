@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stacmirror.cli.display import Display, choose_mode, stderr_console
+from stacmirror.cli.failures import failure_file
 from stacmirror.cli.log import Log
 from stacmirror.cli.report import Ending, summary_json, verdict_lines
 from stacmirror.cli.session import Look, Session, emit_json, say
@@ -17,6 +18,7 @@ from stacmirror.cli.signals import stopping
 from stacmirror.model import Summary
 from stacmirror.pipeline.task import Task
 from stacmirror.settings import Settings
+from stacmirror.units import format_count
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         log=log,
     )
     _quiet_collector()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        summary, citation = runner.run(_drive(settings, job, display))
+    with failure_file(settings.look.failures, settings.target) as write_failures:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            summary, citation = runner.run(_drive(settings, job, display))
+        failures = write_failures()
     target = shlex.quote(settings.target)
     ending = Ending(
         summary=summary,
@@ -59,6 +63,7 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         resume_command=job.resume_command or f"stacmirror resume {target}",
         status_command=f"stacmirror status {target}",
         citation=citation,
+        failures=f"{format_count(failures)} lines in {settings.look.failures}" if failures else "",
     )
     for line in verdict_lines(ending, console.width if console.is_terminal else None):
         say(line)

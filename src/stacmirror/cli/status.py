@@ -45,7 +45,7 @@ def status(
     stacmirror status ben --json
     stacmirror status ben --failed > failed.tsv
     """
-    from stacmirror.status import read_failed, read_status
+    from stacmirror.status import read_failed, read_status, tell_failed
 
     if watch:
         if failed:
@@ -55,11 +55,12 @@ def status(
         if not watching.watch(dest, watching.seconds(watch), json=json):
             return
     if failed:
+        if json:
+            for told in tell_failed(dest):
+                emit_json(told)
+            return
         for asset in read_failed(dest):
-            if json:
-                emit_json(to_builtins(asset))
-            else:
-                emit_row(asset.collection, asset.item, asset.asset, asset.kind, asset.message)
+            emit_row(asset.collection, asset.item, asset.asset, asset.kind, asset.message)
         return
     found = read_status(dest)
     if json:

@@ -175,13 +175,8 @@ class LedgerReader:
         key = ItemKey(str(collection), str(id_))
         sound = self._is_sound(key, blob, sources, crc)
         stored, absent = schema.unpack(blob) if sound else ([], [])  # type: ignore[arg-type]
-        failures = self._read.execute(
-            "SELECT key, kind, message, attempts, permanent, host, run, at FROM failure WHERE item = ?", (n,)
-        ).fetchall()
-        failed = [
-            Failed(key, kind, message, n, bool(permanent), host, run, at_s)
-            for key, kind, message, n, permanent, host, run, at_s in failures
-        ]
+        failures = self._read.execute(f"SELECT {schema.FAILED} FROM failure WHERE item = ?", (n,)).fetchall()
+        failed = [schema.failed_of(row) for row in failures]
         return LackingItem(
             row=int(n),  # type: ignore[call-overload]
             key=key,
@@ -234,16 +229,17 @@ class LedgerReader:
         """Give every asset that is missing now, by item; a reader that stops to look holds nothing open."""
         after: tuple[object, object] = (0, "")
         while rows := self._rows(
-            "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at, f.host, NOT f.permanent, f.item"
+            "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at, f.host, NOT f.permanent, f.status,"
+            " f.renewed, f.put_off, f.item"
             " FROM failure f"
             " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection"
             f" WHERE (f.item, f.key) > (?, ?) ORDER BY f.item, f.key LIMIT {_FAILED_AT_ONCE}",
             after,
         ):
             for row in rows:
-                values: tuple[Any, ...] = (*row[:8], bool(row[8]))
+                values: tuple[Any, ...] = (*row[:8], bool(row[8]), *row[9:12])
                 yield FailedAsset(*values)
-            after = rows[-1][9], rows[-1][2]
+            after = rows[-1][12], rows[-1][2]
 
     def absences(self) -> list[AbsentKey]:
         """Return the keys that items list and the source does not have. Reads every row that lacks one."""

@@ -97,10 +97,7 @@ class LedgerStories(LedgerReader):
             stored=stored,
             absent=absent,
             failed=[
-                Failed(key, kind, message, attempts, bool(permanent), host, run, failed_s)
-                for key, kind, message, attempts, permanent, host, run, failed_s in db.execute(
-                    "SELECT key, kind, message, attempts, permanent, host, run, at FROM failure WHERE item = ?", (n,)
-                )
+                schema.failed_of(row) for row in db.execute(f"SELECT {schema.FAILED} FROM failure WHERE item = ?", (n,))
             ],
         )
 
