@@ -109,7 +109,13 @@ def simulated_files(simulator: Simulator) -> dict[str, bytes]:
     return found
 
 
-async def mends(bench: Bench, *, refetched: Iterable[str] = (), expected: Mapping[str, bytes] | None = None) -> Run:
+async def mends(
+    bench: Bench,
+    *,
+    refetched: Iterable[str] = (),
+    expected: Mapping[str, bytes] | None = None,
+    **settings: object,
+) -> Run:
     """Assert i3: one run without faults completes the mirror, and asks for no file that was there.
 
     `refetched` are paths at the origin that may be asked for all the same.
@@ -120,12 +126,12 @@ async def mends(bench: Bench, *, refetched: Iterable[str] = (), expected: Mappin
     world.heal()
     world.asked.clear()
     before = Before()
-    run = await bench.run()
+    run = await bench.run(**settings)
     assert (run.summary.verdict, run.summary.exit_code) == ("complete", 0), run.summary.reason
     wrong = {path for path, body in tree(bench.target).items() if body != whole.get(path)}
     assert wrong <= {path for path, receipt in receipts.items() if not receipt.verified}, "i3: wrong bytes"
     assert set(tree(bench.target)) == set(whole), "i3: not the tree of an undisturbed run"
-    asked = {path for path in world.asked if path.startswith("/files/")} - set(refetched)
+    asked = {path.removeprefix("/bucket") for path in world.asked} - set(refetched)
     there = {f"/files/{path.split('/')[1]}/{receipt.key}" for path, receipt in receipts.items()}
     assert not asked & there, f"i3: asked again for {asked & there}"
     hold(bench, run, before, expected=whole)
