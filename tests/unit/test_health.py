@@ -10,7 +10,7 @@ import pytest
 from stacmirror.budget import HostBudget
 from stacmirror.errors import SourceLost, TransferError
 from stacmirror.health import NO_LIMIT, Change, Health
-from stacmirror.pace import Fixed
+from stacmirror.pace import Fixed, Pace
 from stacmirror.retry import RetryPolicy, error_for_status, with_retries
 
 
@@ -161,6 +161,22 @@ def test_a_crowd_is_to_blame_only_while_it_can_be() -> None:
     for _ in range(2):
         bench.ask()
     assert not bench.end(503, "a").by_host  # 4 in 126 are a crowd no more: a stray is its asset's own
+
+
+def test_an_outage_teaches_the_pace_nothing() -> None:
+    """Refusals of one host shrink what it gets at once; when they prove to be an outage, it is as before."""
+    bench = Bench()
+    pace = Pace(100, lambda: bench.now_s, lambda: 0.0)
+    before = pace.limit
+    bench.budget.allowance = pace
+    for _ in range(20):
+        assert bench.ask()
+    for number in range(19):
+        bench.end(503, f"u{number}")
+    assert pace.limit < before
+    bench.end(503, "last")
+    assert bench.health.down
+    assert pace.limit == before
 
 
 async def test_what_was_asked_before_it_went_down_is_no_probe() -> None:
