@@ -112,6 +112,19 @@ async def test_who_is_down_is_asked_once_in_a_while() -> None:
     assert [later - sooner for sooner, later in pairwise(asked)] == [2.0, 3.0, 3.0, 3.0]
 
 
+async def test_a_question_whose_end_nobody_told_holds_nobody_up_for_ever() -> None:
+    """Who asked was cancelled: after a quarter of a minute another asks, and the host is well again."""
+    bench = Bench()
+    bench.bring_down()
+    await bench.budget.acquire()
+    asked_s = bench.now_s
+    bench.budget.release()
+    await asyncio.wait_for(bench.budget.acquire(), 5)
+    assert bench.now_s == asked_s + 15.0
+    bench.end(200)
+    assert not bench.health.down
+
+
 async def test_it_comes_back_step_by_step() -> None:
     """After the first good answer four may be under way, and one more for each good answer."""
     bench = Bench()
