@@ -216,5 +216,10 @@ def is_sound(key: ItemKey, receipts: object, sources: object, crc: object) -> bo
     return checksum(key, receipts, sources) == crc
 
 
+def source_pairs(packed: object) -> list[tuple[int, str]]:
+    """Return the (collection number, id) pairs of a row's `sources`."""
+    return msgspec.json.decode(packed, type=list[tuple[int, str]]) if isinstance(packed, str) else []
+
+
 def _damaged() -> TargetInUse:
     return TargetInUse("a row of the ledger is damaged", hint="restore the ledger from a copy")

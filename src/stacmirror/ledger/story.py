@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from stacmirror.errors import TargetInUse
 from stacmirror.ledger import schema
-from stacmirror.ledger.reader import LedgerReader, source_pairs, walk_first
-from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
+from stacmirror.ledger.file import walk_first
+from stacmirror.ledger.reader import LedgerReader
+from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED, source_pairs
 from stacmirror.model import Absent, Failed, ItemKey, Receipt
 from stacmirror.redact import redact_url
 
