@@ -18,6 +18,7 @@ import msgspec
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
 from stacmirror.ledger.whole import refuse_cut_short
+from stacmirror.model import Failed
 
 
 class LedgerFile:
@@ -125,3 +126,14 @@ def walk_first(connection: sqlite3.Connection) -> int:
     """Return the number of the first page of the walk under way: items of pages below it are unmet."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'walk_first'").fetchone()
     return int(row[0]) if row is not None else 0
+
+
+def read_failures(connection: sqlite3.Connection, item: object) -> list[Failed]:
+    """Return what failed of the item in row `item`."""
+    rows = connection.execute(
+        "SELECT key, kind, message, attempts, permanent, host, run, at FROM failure WHERE item = ?", (item,)
+    ).fetchall()
+    return [
+        Failed(key, kind, message, attempts, bool(permanent), host, run, at_s)
+        for key, kind, message, attempts, permanent, host, run, at_s in rows
+    ]

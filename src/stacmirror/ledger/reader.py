@@ -7,10 +7,15 @@ from collections.abc import Callable, Sequence
 from stacmirror.ledger import schema
 from stacmirror.ledger.counts import LedgerCounts
 from stacmirror.ledger.documents import read_documents
-from stacmirror.ledger.file import walk_first
+from stacmirror.ledger.file import read_failures, walk_first
 from stacmirror.ledger.samples import ITEM_ROWS, sampled_rows
 from stacmirror.ledger.schema import HELD, UNMET, source_pairs
 from stacmirror.model import Failed, ItemKey, KnownItem, LackingItem, MissingKey, Reveal, Unit
+
+_KNOWN = (
+    "SELECT i.page, i.stored + i.absent + i.assumed, i.failed, i.run, i.receipts, i.sources, i.crc"
+    f" FROM item i JOIN collection c ON c.n = i.collection {schema.OF_KEY}"
+)
 
 
 class LedgerReader(LedgerCounts):
@@ -28,11 +33,7 @@ class LedgerReader(LedgerCounts):
         with self._reading() as connection:
             first = walk_first(connection)
             for key in keys:
-                row = connection.execute(
-                    "SELECT i.page, i.stored + i.absent + i.assumed, i.failed, i.run, i.receipts, i.sources, i.crc"
-                    " FROM item i JOIN collection c ON c.n = i.collection WHERE i.hash = ? AND i.id = ? AND c.id = ?",
-                    (schema.key_hash(key), key.id, key.collection),
-                ).fetchone()
+                row = connection.execute(_KNOWN, schema.by_key(key)).fetchone()
                 if row is not None and self._is_sound(key, *row[4:]):
                     page = UNMET if row[0] is None else row[0]
                     found[key] = KnownItem(
@@ -65,10 +66,7 @@ class LedgerReader(LedgerCounts):
         with self._reading() as connection:
             names = dict(connection.execute("SELECT n, id FROM collection"))
             for key in keys:
-                row = connection.execute(
-                    f"{ITEM_ROWS} WHERE i.hash = ? AND i.id = ? AND c.id = ?",
-                    (schema.key_hash(key), key.id, key.collection),
-                ).fetchone()
+                row = connection.execute(f"{ITEM_ROWS} {schema.OF_KEY}", schema.by_key(key)).fetchone()
                 if row is not None:
                     found[key] = self._lacking_item(row, names)
         return found
@@ -97,13 +95,7 @@ class LedgerReader(LedgerCounts):
         key = ItemKey(str(collection), str(id_))
         sound = self._is_sound(key, blob, sources, crc)
         stored, absent = schema.unpack(blob) if sound else ([], [])  # type: ignore[arg-type]
-        failures = self._read.execute(
-            "SELECT key, kind, message, attempts, permanent, host, run, at FROM failure WHERE item = ?", (n,)
-        ).fetchall()
-        failed = [
-            Failed(key, kind, message, n, bool(permanent), host, run, at_s)
-            for key, kind, message, n, permanent, host, run, at_s in failures
-        ]
+        failed = read_failures(self._read, n)
         return LackingItem(
             row=int(n),  # type: ignore[call-overload]
             key=key,

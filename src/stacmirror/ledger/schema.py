@@ -94,6 +94,8 @@ PUT_FAILURE = (
     "INSERT OR REPLACE INTO failure(item, key, kind, message, attempts, permanent, run, at, host)"
     " VALUES(?,?,?,?,?,?,?,?,?)"
 )
+OF_KEY = "WHERE i.hash = ? AND i.id = ? AND c.id = ?"
+"""Finds the row of one item (i) of a collection (c), by the values of `by_key`."""
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -191,6 +193,11 @@ def signed_hash(text: str) -> int:
     """Return a 64-bit hash as SQLite keeps integers: signed."""
     value = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
     return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def by_key(key: ItemKey) -> tuple[int, str, str]:
+    """Return the values for `OF_KEY`."""
+    return key_hash(key), key.id, key.collection
 
 
 def clash_mark(key: ItemKey) -> str:
