@@ -7,7 +7,7 @@ before the next run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from stacmirror.errors import UNASKED_KINDS
 from stacmirror.interfaces import Ledger
@@ -34,15 +34,12 @@ class Sweep:
 
     async def feed(self, dispatch: Dispatch) -> None:
         """Line up every item with a failure that another try may mend. Cancel: safe."""
-        row = 0
         try:
-            while lacking := await asyncio.to_thread(self._ledger.lacking, row, _ROWS):
-                row = lacking[-1].row
-                for item in lacking:
-                    if self._is_worth_it(item):
-                        await dispatch.put(bundle_again(item))
-                        self.lined_up += 1
-                        self.unasked = self.unasked or any(failed.kind in UNASKED_KINDS for failed in item.failed)
+            async for item in _lacking(self._ledger):
+                if self._is_worth_it(item):
+                    await dispatch.put(bundle_again(item))
+                    self.lined_up += 1
+                    self.unasked = self.unasked or any(failed.kind in UNASKED_KINDS for failed in item.failed)
         finally:
             dispatch.close()
 
@@ -60,19 +57,16 @@ class Again:
 
     async def feed(self, dispatch: Dispatch) -> None:
         """Line up every item with a failure that is meant; its others are left as they are. Cancel: safe."""
-        row = 0
         try:
-            while lacking := await asyncio.to_thread(self._ledger.lacking, row, _ROWS):
-                row = lacking[-1].row
-                for item in lacking:
-                    meant = [failed for failed in item.failed if self._means(failed)]
-                    if meant and any(failed.key == "@item" for failed in item.failed):
-                        meant = list(item.failed)  # once the item can be read, all of it can be asked for
-                    if meant:
-                        left = [failed for failed in item.failed if failed not in meant]
-                        item.failed = meant
-                        await dispatch.put(bundle_again(item, left))
-                        self.lined_up += 1
+            async for item in _lacking(self._ledger):
+                meant = [failed for failed in item.failed if self._means(failed)]
+                if meant and any(failed.key == "@item" for failed in item.failed):
+                    meant = list(item.failed)  # once the item can be read, all of it can be asked for
+                if meant:
+                    left = [failed for failed in item.failed if failed not in meant]
+                    item.failed = meant
+                    await dispatch.put(bundle_again(item, left))
+                    self.lined_up += 1
         finally:
             dispatch.close()
 
@@ -97,3 +91,12 @@ class Probe:
                     await dispatch.put(bundle_again(item))
         finally:
             dispatch.close()
+
+
+async def _lacking(ledger: Ledger) -> AsyncIterator[LackingItem]:
+    """Yield every item that lacks assets, in the order of their rows, some read at a time."""
+    row = 0
+    while lacking := await asyncio.to_thread(ledger.lacking, row, _ROWS):
+        row = lacking[-1].row
+        for item in lacking:
+            yield item
