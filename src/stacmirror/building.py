@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from stacmirror.assembly import make_adopter, make_pipelining, retry_policy
+from stacmirror.assembly import held_max_bytes, make_adopter, make_pipelining, retry_policy
 from stacmirror.catalogs import MlhubCatalog
 from stacmirror.filters import AssetChoice
 from stacmirror.interfaces import Filter, Observer
@@ -122,7 +122,7 @@ def build_run(
         clock=context.clock,
         random=random.random,
         links=Renewal(catalog, context.clock, settings.catalog.link_life_s, note),
-        held_max_bytes=max(1, write.memory_max_bytes // limit.workers),
+        held_max_bytes=held_max_bytes(settings),
         large_at_once=limit.large_at_once,
         shortcut=shortcut,
         caps=Caps(parse_allowed(limit.max_failures), limit.max_transfer_bytes, progress, missing, context.stop),
