@@ -7,7 +7,8 @@ before the next run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from stacmirror.errors import UNASKED_KINDS
 from stacmirror.interfaces import Ledger
@@ -35,11 +36,12 @@ class Sweep:
     async def feed(self, dispatch: Dispatch) -> None:
         """Line up every item with a failure that another try may mend. Cancel: safe."""
         try:
-            async for item in _lacking(self._ledger):
-                if self._is_worth_it(item):
-                    await dispatch.put(bundle_again(item))
-                    self.lined_up += 1
-                    self.unasked = self.unasked or any(failed.kind in UNASKED_KINDS for failed in item.failed)
+            async with aclosing(_lacking(self._ledger)) as items:
+                async for item in items:
+                    if self._is_worth_it(item):
+                        await dispatch.put(bundle_again(item))
+                        self.lined_up += 1
+                        self.unasked = self.unasked or any(failed.kind in UNASKED_KINDS for failed in item.failed)
         finally:
             dispatch.close()
 
@@ -58,15 +60,16 @@ class Again:
     async def feed(self, dispatch: Dispatch) -> None:
         """Line up every item with a failure that is meant; its others are left as they are. Cancel: safe."""
         try:
-            async for item in _lacking(self._ledger):
-                meant = [failed for failed in item.failed if self._means(failed)]
-                if meant and any(failed.key == "@item" for failed in item.failed):
-                    meant = list(item.failed)  # once the item can be read, all of it can be asked for
-                if meant:
-                    left = [failed for failed in item.failed if failed not in meant]
-                    item.failed = meant
-                    await dispatch.put(bundle_again(item, left))
-                    self.lined_up += 1
+            async with aclosing(_lacking(self._ledger)) as items:
+                async for item in items:
+                    meant = [failed for failed in item.failed if self._means(failed)]
+                    if meant and any(failed.key == "@item" for failed in item.failed):
+                        meant = list(item.failed)  # once the item can be read, all of it can be asked for
+                    if meant:
+                        left = [failed for failed in item.failed if failed not in meant]
+                        item.failed = meant
+                        await dispatch.put(bundle_again(item, left))
+                        self.lined_up += 1
         finally:
             dispatch.close()
 
@@ -93,7 +96,7 @@ class Probe:
             dispatch.close()
 
 
-async def _lacking(ledger: Ledger) -> AsyncIterator[LackingItem]:
+async def _lacking(ledger: Ledger) -> AsyncGenerator[LackingItem, None]:
     """Yield every item that lacks assets, in the order of their rows, some read at a time."""
     row = 0
     while lacking := await asyncio.to_thread(ledger.lacking, row, _ROWS):
