@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, get_origin
 
 import typer
-from rich.markup import escape
 
 from stacmirror.errors import UsageError
 from stacmirror.typed import Option, options
@@ -232,7 +231,8 @@ def _default(option: Option) -> str:
     value = f"{option.default:g}s" if isinstance(option.default, float) else str(option.default)
     if option.field_name.endswith("_bytes") and isinstance(option.default, int):
         value = typed_size(option.default)
-    return " [dim]" + escape(f"[default: {value}]") + "[/dim]"
+    # In typer's markup, where a backslash makes a bracket a bracket: rich.markup.escape, which takes 20 ms to load.
+    return rf" [dim]\[default: {value}][/dim]"
 
 
 def _given(typed: Mapping[str, Any]) -> dict[str, object]:
