@@ -1,6 +1,6 @@
-"""What a person sees of a running mirror: a snapshot of the counters, as a few lines or as one.
+"""What a person sees of a running mirror: a snapshot of the counters, and its words.
 
-Called by display.py. Pure: it knows neither terminal nor time; both are handed in.
+Called by display.py, and by panels.py, which draws a snapshot. Pure: it knows neither terminal nor time.
 """
 
 from __future__ import annotations
@@ -8,20 +8,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
-from stacmirror.cli.screen import safe
 from stacmirror.pipeline.progress import Progress
 from stacmirror.units import format_count, format_duration, format_size
 
 WINDOW_S = 10.0
 """Rates are of the last so many seconds: long enough to be calm, short enough to show a stall."""
-SLOW_S = 1.0
-"""A transfer younger than this is not worth a line."""
-_PHASES = {
+PHASES = {
     "starting": "reading the listing",
     "fetching": "fetching",
     "sweeping": "asking again for what failed",
@@ -109,51 +101,25 @@ def _total(progress: Progress, expected_items: int | None) -> int | None:
 def plain_line(now: Snapshot) -> str:
     """Return the snapshot as one line for a log."""
     parts = [
-        f"{_items(now)}, {format_count(now.files)} files, {format_size(now.size_bytes)}",
+        f"{items_words(now)}, {format_count(now.files)} files, {format_size(now.size_bytes)}",
         f"{now.files_per_s:.0f} files/s",
         f"{now.in_flight} in flight",
     ]
-    parts += _troubles(now)
+    parts += troubles(now)
     if now.eta_s is not None:
         parts.append(f"{format_duration(now.eta_s)} left")
-    return f"[{format_duration(now.elapsed_s)}] {_PHASES[now.phase]}: " + ", ".join(parts)
+    return f"[{format_duration(now.elapsed_s)}] {PHASES[now.phase]}: " + ", ".join(parts)
 
 
-def panel(now: Snapshot, title: str) -> RenderableType:
-    """Return the snapshot as a few lines that are redrawn in place; nothing in it wraps."""
-    return Group(
-        _line(f"{_PHASES[now.phase]} {title}", "bold"),
-        _bar(now),
-        _line(
-            f"{format_count(now.files)} files · {format_size(now.size_bytes)} · "
-            f"{now.files_per_s:.0f} files/s · {format_size(now.bytes_per_s)}/s · {format_duration(now.elapsed_s)}"
-        ),
-        _line(" · ".join([f"{now.in_flight} in flight", f"{format_count(now.queued)} queued", *_troubles(now)])),
-        _slowest(now),
-    )
-
-
-def _bar(now: Snapshot) -> RenderableType:
-    if now.total is None:
-        return _line(_items(now))
-    left = f"{format_duration(now.eta_s)} left" if now.eta_s is not None else ""
-    row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True, justify="right")
-    percent = 100 * now.settled / now.total if now.total else 100
-    bar = ProgressBar(total=max(now.total, 1), completed=now.settled)
-    row.add_row(bar, Text(f"{percent:.0f}%  {_items(now)}"), Text(left, style="cyan"))
-    return row
-
-
-def _items(now: Snapshot) -> str:
+def items_words(now: Snapshot) -> str:
+    """Return how far it is, in items."""
     if now.total is None:
         return f"{format_count(now.settled)} items of {format_count(now.listed)} listed so far"
     return f"{format_count(now.settled)} of {format_count(now.total)} items"
 
 
-def _troubles(now: Snapshot) -> list[str]:
+def troubles(now: Snapshot) -> list[str]:
+    """Return what a calm run has none of, but for what was there before."""
     counts = {
         "there before": now.there,
         "waiting": now.parked,
@@ -162,15 +128,3 @@ def _troubles(now: Snapshot) -> list[str]:
         "failed": now.failures,
     }
     return [f"{format_count(count)} {word}" for word, count in counts.items() if count]
-
-
-def _slowest(now: Snapshot) -> Text:
-    if now.slowest is None or now.slowest[1] < SLOW_S:
-        return Text("")
-    label, age_s = now.slowest
-    return _line(f"slowest {format_duration(age_s)}: {label}", "dim")
-
-
-def _line(text: str, style: str = "") -> Text:
-    # Text, not a string: an id with [brackets] is no markup.
-    return Text(safe(text), style=style, no_wrap=True, overflow="ellipsis")

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stacmirror.cli.display import Display, choose_mode, stderr_console
+from stacmirror.cli.display import Display, choose_mode, stderr_screen
 from stacmirror.cli.log import Log
 from stacmirror.cli.report import Ending, summary_json, verdict_lines
 from stacmirror.cli.session import Look, Session, emit_json, say
@@ -40,10 +40,10 @@ def run_mirror(session: Session, settings: Settings, job: Job, look: Look) -> in
 
 
 def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
-    console = stderr_console(settings.look.progress)
+    screen = stderr_screen(settings.look.progress)
     display = Display(
-        console,
-        choose_mode(settings.look.progress, console),
+        screen,
+        choose_mode(settings.look.progress, screen),
         title=f"{settings.source} to {settings.target}",
         expected_items=job.expected_items,
         quiet=look.quiet,
@@ -60,7 +60,7 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         status_command=f"stacmirror status {target}",
         citation=citation,
     )
-    for line in verdict_lines(ending, console.width if console.is_terminal else None):
+    for line in verdict_lines(ending, screen.width):
         say(line)
         if log is not None:
             log.write(line)
