@@ -6,6 +6,7 @@ it is typed), the network or a run: the commands do that when they run, so that 
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -62,6 +63,8 @@ def stacmirror(
 
 def main() -> None:
     """Run the program and end the process."""
+    # Imports and an item's path make next to no cycles: looking for them took 15 ms of a start, 5 % of a run.
+    gc.set_threshold(50_000, 20, 50)
     # A citation with an umlaut must not end a program whose output goes to an ASCII pipe.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

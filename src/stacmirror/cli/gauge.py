@@ -6,7 +6,8 @@ Called by display.py, and by panels.py, which draws a snapshot. Pure: it knows n
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from stacmirror.pipeline.progress import Progress
 from stacmirror.units import format_count, format_duration, format_size
@@ -22,8 +23,7 @@ PHASES = {
 }
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The counters at one moment, with rates over the last seconds."""
 
     phase: str

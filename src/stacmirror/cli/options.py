@@ -9,18 +9,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, get_origin
 
 import typer
+from msgspec import Struct
 
 from stacmirror.errors import UsageError
 from stacmirror.typed import Option, options
 from stacmirror.units import typed_size
 
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(Struct, frozen=True):
     """How one setting looks on the command line."""
 
     key: str
@@ -30,8 +29,7 @@ class Flag:
     """For settings that are yes, no or not asked for: what the `--no-` flag says."""
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """A panel of the help page."""
 
     panel: str
