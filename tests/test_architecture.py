@@ -49,7 +49,7 @@ HOMES = {
     "rich": {"cli"},
     "platformdirs": {"cli"},
     "uvloop": {"cli"},
-    "httptools": {"transports/wire_answer.py", "transports/wire_series.py"},
+    "httptools": {"transports/wire_answer.py", "transports/wire_series.py", "transports/wire_turns.py"},
 }
 """Where each foreign library may be imported, besides the simulator."""
 

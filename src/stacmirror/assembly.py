@@ -31,6 +31,7 @@ from stacmirror.retry import RetryPolicy
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
+from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
@@ -107,15 +108,19 @@ def _small_max_bytes(settings: Settings) -> int:
     return min(write.small_file_max_bytes, held_max_bytes, write.max_file_size_bytes or held_max_bytes)
 
 
-def make_pipelining(settings: Settings, router: Router, note: Callable[[str], None]) -> Pipelining | None:
-    """Return the way to send several requests at once, where the settings ask for it and it can be had."""
-    if not settings.limit.pipeline:
+def make_several(settings: Settings, router: Router, note: Callable[[str], None]) -> InTurn | None:
+    """Return the way to ask for an item's assets on one connection, where it can be had; `--pipeline`: in one write."""
+    limit, small_max_bytes, redirects_max = settings.limit, _small_max_bytes(settings), settings.catalog.redirects_max
+    if not router.several or limit.rate_per_s is not None:
+        if limit.pipeline:
+            reason = (
+                "`--rate` spaces every request" if router.several else "it takes `--http-client wire`, and no proxy"
+            )
+            note(f"--pipeline is not used: {reason}")
         return None
-    if not router.several or settings.limit.rate_per_s is not None:
-        reason = "`--rate` spaces every request" if router.several else "it takes `--http-client wire`, and no proxy"
-        note(f"--pipeline is not used: {reason}")
-        return None
-    return Pipelining(router, _small_max_bytes(settings), settings.catalog.redirects_max, note)
+    if limit.pipeline:
+        return Pipelining(router, small_max_bytes, redirects_max, note)
+    return InTurn(router, small_max_bytes, redirects_max)
 
 
 def _make_http(settings: Settings) -> Transport:

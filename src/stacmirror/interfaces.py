@@ -6,9 +6,10 @@ cancellation does. The suites in tests/contract hold every adapter against them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from stacmirror.errors import TransferError
 from stacmirror.model import (
     AssetKey,
     CollectionInfo,
@@ -108,15 +109,20 @@ class Transport(Protocol):
 
 
 class SeveralTransport(Transport, Protocol):
-    """A transport that can also send several requests in one go (HTTP pipelining)."""
+    """A transport that can also send several requests on one connection."""
 
     async def fetch_several(
-        self, requests: Sequence[tuple[str, Mapping[str, str]]], small_max_bytes: int
-    ) -> Sequence[Reply | None]:
+        self,
+        requests: Sequence[tuple[str, Mapping[str, str]]],
+        small_max_bytes: int,
+        heard: Callable[[Reply], bool] | None = None,
+    ) -> Sequence[Reply | TransferError | None]:
         """GET URLs of one origin, each with its headers; return the first so many answers, their bodies whole.
 
-        Answers end early where the server ends them, or their bodies exceed `small_max_bytes` together. What is
-        missing, or None, is to be asked for by `fetch`. Raises and Cancel: as `fetch`.
+        With `heard` each goes out once it has been told of the answer to the one before, and has returned True. Without
+        it all go out in one write (HTTP pipelining). Answers end early where the server ends them, or with a body over
+        `small_max_bytes`, or with more than that in all. What is missing, or None, is to be asked for by `fetch`; the
+        last may be the error that took the place of an answer. Raises and Cancel: as `fetch`, for the first of them.
         """
         ...
 
@@ -155,12 +161,13 @@ class Opener(Protocol):
 
 
 class SeveralOpener(Protocol):
-    """Opens several hrefs at once, where their hosts take that."""
+    """Opens several hrefs, in turn or at once."""
 
-    async def open_several(self, hrefs: Sequence[str]) -> list[Reply | None]:
+    async def open_several(self, hrefs: Sequence[str]) -> list[Reply | TransferError | None]:
         """Return, for each href, the first answer that is no redirect, its body whole; or None, to ask by `Opener`.
 
-        Raises: LoginRefused from a transport; no TransferError: what goes wrong is a None.
+        A TransferError in an answer's place is what `Opener.open` would have raised: one attempt.
+        Raises: LoginRefused from a transport, SourceLost; no TransferError.
         Cancel: safe; connections are dropped.
         """
         ...

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from stacmirror.assembly import make_adopter, make_catalog, make_pipelining, make_router, retry_policy
+from stacmirror.assembly import make_adopter, make_catalog, make_router, make_several, retry_policy
 from stacmirror.catalogs import MlhubCatalog, parse_source
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetInUse, TargetUnwritable, UsageError
@@ -260,7 +260,7 @@ class Mirror:
         shortcut = None
         if limit.learn_redirects:
             shortcut = Shortcut(Learner(self._observer.note), router, fetcher, progress)
-        several = make_pipelining(settings, router, self._observer.note)
+        several = make_several(settings, router, self._observer.note)
         if isinstance(self._task, Adopt):
             self._adopter = make_adopter(settings, self._task, sink, fetcher, self._observer.note)
             shortcut = several = None
