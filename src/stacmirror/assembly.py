@@ -102,10 +102,14 @@ def _outage_words(origin: str, change: Change) -> str:
     return f"{host} answers again, after {format_duration(change.seconds)}"
 
 
+def held_max_bytes(settings: Settings) -> int:
+    """Return how much of small bodies one worker may hold."""
+    return max(1, settings.write.memory_max_bytes // settings.limit.workers)
+
+
 def _small_max_bytes(settings: Settings) -> int:
-    write = settings.write
-    held_max_bytes = max(1, write.memory_max_bytes // settings.limit.workers)
-    return min(write.small_file_max_bytes, held_max_bytes, write.max_file_size_bytes or held_max_bytes)
+    write, held_bytes = settings.write, held_max_bytes(settings)
+    return min(write.small_file_max_bytes, held_bytes, write.max_file_size_bytes or held_bytes)
 
 
 def make_several(settings: Settings, router: Router, note: Callable[[str], None]) -> InTurn | None:
@@ -225,6 +229,5 @@ def make_adopter(
         root = os.path.dirname(root)  # the folder that the layout begins with was named itself
     if os.path.realpath(root) == os.path.realpath(settings.target):
         task = task._replace(link=True)  # in place: a second copy of all would be of no use
-    limit, write = settings.limit, settings.write
-    small_max_bytes = min(write.small_file_max_bytes, max(1, write.memory_max_bytes // limit.workers))
+    small_max_bytes = min(settings.write.small_file_max_bytes, held_max_bytes(settings))
     return Adopter(task, layout, FolderShelf(root), sink, fetcher, note, small_max_bytes)

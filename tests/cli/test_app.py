@@ -208,7 +208,7 @@ LOADED = (
 )
 """A program that runs a command line, and says its exit code and which of some modules it has loaded."""
 NETWORK = ["aiohttp", "botocore", "aiobotocore", "aiofiles", "uvloop", "httptools"]
-DRAWS = ["rich", "stacmirror.cli.drawing", "stacmirror.cli.drawing_checks"]
+DRAWS = ["rich", "stacmirror.cli.bar", "stacmirror.cli.drawing", "stacmirror.cli.drawing_checks"]
 
 
 def _others(*own: str) -> list[str]:

@@ -40,7 +40,7 @@ class Screen(Protocol):
     def width(self) -> int | None:
         """The terminal's columns; None where there is none."""
 
-    def note(self, line: str) -> None:
+    def note(self, text: str) -> None:
         """Say one line, above the picture."""
 
     def draw(self, now: Snapshot, title: str) -> None:
@@ -56,9 +56,9 @@ class Lines:
     can_redraw = False
     width = None
 
-    def note(self, line: str) -> None:
+    def note(self, text: str) -> None:
         """Say one line, however long."""
-        say(line)
+        say(text)
 
     def draw(self, now: Snapshot, title: str) -> None:
         """Draw nothing."""

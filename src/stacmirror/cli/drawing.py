@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from stacmirror.cli.gauge import PHASES, Snapshot, items_words, troubles
+from stacmirror.cli.bar import bar, line
+from stacmirror.cli.gauge import PHASES, Snapshot, troubles
 from stacmirror.cli.screen import safe
 from stacmirror.units import format_count, format_duration, format_size
 
@@ -42,10 +41,10 @@ class Drawing:
         """The terminal's columns; None where there is none."""
         return self.console.width if self.console.is_terminal else None
 
-    def note(self, line: str) -> None:
+    def note(self, text: str) -> None:
         """Say one line, above the picture."""
         # In a file a note stays one line, however long.
-        self.console.print(Text(safe(line)), soft_wrap=not self.console.is_terminal)
+        self.console.print(Text(safe(text)), soft_wrap=not self.console.is_terminal)
 
     def draw(self, now: Snapshot, title: str) -> None:
         """Draw the picture, in place of the one before."""
@@ -71,38 +70,19 @@ class Drawing:
 def panel(now: Snapshot, title: str) -> RenderableType:
     """Return the snapshot as a few lines that are redrawn in place; nothing in it wraps."""
     return Group(
-        one_line(f"{PHASES[now.phase]} {title}", "bold"),
-        _bar(now),
-        one_line(
+        line(f"{PHASES[now.phase]} {title}", "bold"),
+        bar(now.settled, now.total, now.listed, now.eta_s),
+        line(
             f"{format_count(now.files)} files · {format_size(now.size_bytes)} · "
             f"{now.files_per_s:.0f} files/s · {format_size(now.bytes_per_s)}/s · {format_duration(now.elapsed_s)}"
         ),
-        one_line(" · ".join([f"{now.in_flight} in flight", f"{format_count(now.queued)} queued", *troubles(now)])),
+        line(" · ".join([f"{now.in_flight} in flight", f"{format_count(now.queued)} queued", *troubles(now)])),
         _slowest(now),
     )
-
-
-def _bar(now: Snapshot) -> RenderableType:
-    if now.total is None:
-        return one_line(items_words(now))
-    left = f"{format_duration(now.eta_s)} left" if now.eta_s is not None else ""
-    row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True, justify="right")
-    percent = 100 * now.settled / now.total if now.total else 100
-    bar = ProgressBar(total=max(now.total, 1), completed=now.settled)
-    row.add_row(bar, Text(f"{percent:.0f}%  {items_words(now)}"), Text(left, style="cyan"))
-    return row
 
 
 def _slowest(now: Snapshot) -> Text:
     if now.slowest is None or now.slowest[1] < SLOW_S:
         return Text("")
     label, age_s = now.slowest
-    return one_line(f"slowest {format_duration(age_s)}: {label}", "dim")
-
-
-def one_line(text: str, style: str = "") -> Text:
-    """Return a line that is cut where it is too long. Text, not a string: an id with [brackets] is no markup."""
-    return Text(safe(text), style=style, no_wrap=True, overflow="ellipsis")
+    return line(f"slowest {format_duration(age_s)}: {label}", "dim")

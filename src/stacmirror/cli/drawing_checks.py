@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from stacmirror.cli.drawing import one_line
+from stacmirror.cli.bar import line
 from stacmirror.cli.watching import Meter, words
 from stacmirror.findings import Checking
 from stacmirror.units import format_duration
@@ -30,7 +30,7 @@ def draw_checks(console: Console, checking: Checking, title: str, ended: threadi
 
 def _picture(now: Checking, title: str, meter: Meter) -> Table:
     picture = Table.grid(expand=True)
-    picture.add_row(one_line(title, "bold"))
+    picture.add_row(line(title, "bold"))
     row = Table.grid(padding=(0, 1), expand=True)
     row.add_column(ratio=1)
     row.add_column(no_wrap=True)
@@ -38,6 +38,6 @@ def _picture(now: Checking, title: str, meter: Meter) -> Table:
     bar = ProgressBar(total=max(now.items_total, 1), completed=now.items)
     row.add_row(bar, Text(f"{percent:.0f}%"))
     picture.add_row(row)
-    picture.add_row(one_line(words(now)))
-    picture.add_row(one_line(f"{meter.rate()} · {format_duration(meter.elapsed_s())}"))
+    picture.add_row(line(words(now)))
+    picture.add_row(line(f"{meter.rate()} · {format_duration(meter.elapsed_s())}"))
     return picture

@@ -1,6 +1,6 @@
 """What a person sees of a running mirror: a snapshot of the counters, and its words.
 
-Called by display.py, and by panels.py, which draws a snapshot. Pure: it knows neither terminal nor time.
+Called by display.py, and by drawing.py, which draws a snapshot. Pure: it knows neither terminal nor time.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _total(progress: Progress, expected_items: int | None) -> int | None:
 def plain_line(now: Snapshot) -> str:
     """Return the snapshot as one line for a log."""
     parts = [
-        f"{items_words(now)}, {format_count(now.files)} files, {format_size(now.size_bytes)}",
+        f"{items(now.settled, now.total, now.listed)}, {format_count(now.files)} files, {format_size(now.size_bytes)}",
         f"{now.files_per_s:.0f} files/s",
         f"{now.in_flight} in flight",
     ]
@@ -111,11 +111,11 @@ def plain_line(now: Snapshot) -> str:
     return f"[{format_duration(now.elapsed_s)}] {PHASES[now.phase]}: " + ", ".join(parts)
 
 
-def items_words(now: Snapshot) -> str:
-    """Return how far it is, in items."""
-    if now.total is None:
-        return f"{format_count(now.settled)} items of {format_count(now.listed)} listed so far"
-    return f"{format_count(now.settled)} of {format_count(now.total)} items"
+def items(settled: int, total: int | None, listed: int) -> str:
+    """Return how many items are settled, of how many."""
+    if total is None:
+        return f"{format_count(settled)} items of {format_count(listed)} listed so far"
+    return f"{format_count(settled)} of {format_count(total)} items"
 
 
 def troubles(now: Snapshot) -> list[str]:
