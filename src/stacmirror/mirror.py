@@ -152,6 +152,7 @@ class Mirror:
         settings = fit_open_files(self._settings, self._observer.note)
         router = make_router(settings, SystemClock(), note=self._observer.note)
         router.on_date = self._clock.heard
+        sink.on_shortage = router.hold_fewer
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)

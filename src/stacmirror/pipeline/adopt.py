@@ -22,7 +22,7 @@ from stacmirror.model import Adopted, Asset, AssetKey, Item, ItemKey, PartState,
 from stacmirror.names import extension
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.form import fault_of
-from stacmirror.pipeline.large import Fetched
+from stacmirror.pipeline.large import Fetched, opened
 from stacmirror.pipeline.task import Adopt
 from stacmirror.pipeline.transfer import Fetcher
 
@@ -217,7 +217,7 @@ class Adopter:
     async def _copy(self, asset: AssetKey, unit: Unit, name: str, candidate: Candidate) -> None:
         chunks = self._shelf.read(candidate.path)
         async with self._sink.part(asset) as part:
-            await part.begin(PartState(asset, Version(), name, "xxh3"), xxhash.xxh3_128())
+            await opened(part.begin(PartState(asset, Version(), name, "xxh3"), xxhash.xxh3_128()))
             while True:
                 try:
                     chunk = await asyncio.to_thread(next, chunks, b"")

@@ -120,6 +120,10 @@ class Router:
         """See `interfaces.Opener.useful_at_once`."""
         return self._limits.useful_at_once()
 
+    def hold_fewer(self) -> None:
+        """Hear that no more files may be open here: hold fewer connections."""
+        self._limits.hold_fewer()
+
     async def close(self) -> None:
         """Close all transports."""
         for transport in set(self._transports.values()):

@@ -100,6 +100,12 @@ class WireTransport:
         connection = await self._connect(pool)
         return await connection.replies(connection.ask_several(data, urls, small_max_bytes))
 
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses: no more files may be open here."""
+        for connection in list(self._connections):
+            if connection.usable and not connection.busy:
+                connection.end()
+
     async def close(self) -> None:
         """Close all connections, for good. Whoever still waits gets a TransferError. May be called twice."""
         self._closed = True
