@@ -60,11 +60,7 @@ class LedgerReader:
         self.on_damaged: Callable[[str], None] = _say_nothing
         """Hears once of each row whose checksum is wrong: its item is fetched again."""
         self._damaged: set[ItemKey] = set()
-        if not os.path.exists(path):
-            raise TargetInUse(
-                f"there is no ledger {path}",
-                hint="no run came so far, or someone removed it: `stacmirror resume` begins a new one",
-            )
+        refuse_none(path)
         refuse_cut_short(path)
         try:
             self._read = sqlite3.connect(
@@ -363,6 +359,15 @@ class LedgerReader:
 
 def _say_nothing(message: str) -> None:
     pass
+
+
+def refuse_none(path: str) -> None:
+    """Refuse to go on without a ledger. Raises: TargetInUse."""
+    if not os.path.exists(path):
+        raise TargetInUse(
+            f"there is no ledger {path}",
+            hint="no run came so far, or someone removed it: `stacmirror resume` begins a new one",
+        )
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:

@@ -165,6 +165,24 @@ class PartStore:
             return [entry.path for entry in entries]
 
 
+def look(folder: str) -> dict[str, PartState | None]:
+    """Return what rests in a folder of parts: by file name, what its record says. Reads only, beside nobody."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    states = {name.removesuffix(RECORD): _read(os.path.join(folder, name)) for name in names if name.endswith(RECORD)}
+    found: dict[str, PartState | None] = {}
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        state = states.get(stem)
+        if state is None or ending not in (PART, RECORD):
+            found[name] = None
+        elif ending == PART or f"{stem}{PART}" not in names:
+            found[name] = state
+    return found
+
+
 def _read(path: str) -> PartState | None:
     """Return what a record says, or None where it is damaged."""
     try:
