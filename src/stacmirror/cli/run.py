@@ -21,7 +21,7 @@ from stacmirror.settings import Settings
 
 @dataclass(frozen=True)
 class Job:
-    """What one run is, apart from its settings. `expected_items` is for a display whose server names no total."""
+    """What one run is, apart from its settings. `expected_items` is for a server that names no total."""
 
     api_key: str
     resume_command: str = ""
@@ -80,6 +80,7 @@ async def _drive(settings: Settings, job: Job, display: Display) -> tuple[Summar
     from stacmirror.mirror import Mirror
 
     mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task)
+    mirror.progress.items_expected = job.expected_items
     with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()
     return summary, list(mirror.citation)
