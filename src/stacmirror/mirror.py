@@ -382,15 +382,14 @@ class _Outcome:
 
 def recover(sink: DirectorySink, ledger: LedgerStore) -> list[Reveal]:
     """Tidy up after an earlier run; return what only has to be revealed. Asks the source nothing."""
-    staged = ledger.staged()
-    keep: dict[str, list[str]] = {reveal.unit.id: list(reveal.names) for reveal in staged}
-    for held in ledger.held():
-        if sink.holds(held.unit, held.names):
-            keep[held.unit.id] = list(held.names)
-        else:
-            ledger.forget_unit(held.unit.id)
+    keep: dict[str, list[str]] = {}
+    for found in (*ledger.staged(), *ledger.held()):
+        if sink.holds(found.unit, found.names):
+            keep[found.unit.id] = list(found.names)
+        else:  # someone has tidied up: its files are failures now, for a sweep to bring again
+            ledger.forget_unit(found.unit.id)
     sink.retain(keep)
-    return staged
+    return ledger.staged()
 
 
 def _take_listing_as_it_is(walk: Walk, ledger: LedgerStore, items_max: int | None) -> None:

@@ -270,6 +270,34 @@ async def test_lost_staged_files_are_found_and_fetched_again(quick_settings: Mak
     assert tree(root) == tree(tmp_path / "other")
 
 
+@pytest.mark.parametrize("all_of_it", [True, False])
+async def test_what_was_staged_and_is_gone_is_fetched_again(
+    quick_settings: Make, tmp_path: Path, all_of_it: bool
+) -> None:
+    """Killed between ledger and reveal, and someone tidied `staging` up, all or a part: not `complete` without it."""
+    root = tmp_path / "mirror"
+    async with simulated(items=4, generation=2020) as simulator:
+        settings = quick_settings(simulator)
+        await run(settings, simulator)
+        expected = tree(root)
+        folder = next((root / "bigearthnet_v1_source").glob("*/B02.tif")).parent
+        where = f"WHERE id = '{folder.name}'"
+        place = f"bigearthnet_v1_source/{folder.name}"
+        ledger(root, f"UPDATE item SET state = 1, unit = '9-9', folder = '{place}' {where}")
+        staged = root / ".stacmirror" / "staging" / "9-9"
+        folder.rename(staged)
+        if all_of_it:
+            shutil.rmtree(staged)
+        else:
+            (staged / "B02.tif").unlink()
+        before = len(simulator.requests)
+        summary = await run(settings, simulator)
+        assert len({path.rpartition("/")[2] for path in asked(simulator, before)} - {"B10.tif"}) >= 12
+    assert summary.verdict == "complete"
+    assert tree(root) == expected
+    assert check(root, deep=True, strict=True)[0].exit_code == 0
+
+
 async def test_foreign_files_are_said_and_left_alone(quick_settings: Make, tmp_path: Path) -> None:
     """Beside items, in an item's folder, at the top: found in every kind of layout; damage only where asked for."""
     async with simulated(items=3, generation=2020) as simulator:

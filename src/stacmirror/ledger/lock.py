@@ -91,7 +91,10 @@ class RunLock:
         try:
             text = self._read()
         except FileNotFoundError:
-            text = b""
+            raise TargetInUse(
+                f"{self._path} was removed while this run worked",
+                hint="`stacmirror resume`; leave its folder alone",
+            ) from None
         except OSError as error:  # a disk that has failed says nothing of other runs
             raise TargetUnwritable(
                 f"cannot read {self._path}: {error.strerror}", hint="mend the target, then `stacmirror resume`"
