@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -35,7 +36,7 @@ from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.screen import without_secrets
 from stacmirror.cli.session import Session, emit, emit_json, say
 from stacmirror.cli.watch import StatusCommand
-from stacmirror.errors import StacmirrorError
+from stacmirror.errors import StacmirrorError, TargetUnwritable
 
 app = typer.Typer(
     name="stacmirror",
@@ -130,7 +131,8 @@ def _tell(session: Session, message: str, hint: str, exit_code: int) -> int:
     if hint:
         say(f"  hint: {hint}")
     if session.json:
-        emit_json({"error": {"message": message, "hint": hint}, "exit_code": exit_code})
+        with suppress(typer.Exit, TargetUnwritable):  # nobody can hear it
+            emit_json({"error": {"message": message, "hint": hint}, "exit_code": exit_code})
     return exit_code
 
 

@@ -7,7 +7,10 @@ import gc
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+
+import typer
 
 from stacmirror.cli.display import Display, choose_mode, stderr_console
 from stacmirror.cli.log import Log
@@ -65,7 +68,8 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         if log is not None:
             log.write(line)
     if look.json:
-        emit_json(summary_json(ending.summary))
+        with suppress(typer.Exit):  # the exit code is about the mirror
+            emit_json(summary_json(ending.summary))
     return ending.summary.exit_code
 
 
