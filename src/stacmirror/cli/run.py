@@ -53,8 +53,12 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         log=log,
     )
     _quiet_collector()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=loop_factory())
+    try:
         summary, citation = runner.run(_drive(settings, job, display))
+    finally:
+        with suppress(OSError, RuntimeError):  # it takes files, and there may be none to be had: the verdict is known
+            runner.close()
     target = shlex.quote(settings.target)
     ending = Ending(
         summary=summary,
