@@ -4,7 +4,7 @@ i1  every file under a final name has the origin's bytes (where anything could s
 i2  every receipt of the ledger has its file, whole
 i3  one run without faults makes the tree what an undisturbed run makes, and asks only for what was missing
 i4  nothing is left behind in `parts`, and in `staging` only what the ledger holds back; a run that was cut short (a
-    host that is gone for good) may leave what it had in hand there, unseen, until the next one
+    host that is gone for good, a login that is refused) may leave what it had in hand there, unseen, until the next one
 i5  no secret in any file, ledger, log or note, and none sent to anyone but the API
 i6  exit code, verdict and counts agree with the tree
 i7  bounded memory and time
@@ -45,11 +45,13 @@ class Before:
         self.peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def hold(bench: Bench, run: Run, before: Before, *, expected: Mapping[str, bytes] | None = None) -> None:
-    """Assert i1, i2, i4, i5, i6 and i7 after a run. `expected` is what an undisturbed run makes."""
+def hold(
+    bench: Bench, run: Run, before: Before, *, expected: Mapping[str, bytes] | None = None, cut: bool = False
+) -> None:
+    """Assert i1, i2, i4, i5, i6 and i7 after a run. `expected` is what an undisturbed run makes; `cut`: cut short."""
     whole = bench.world.expected() if expected is None else expected
     end = as_told(run.summary)
-    hold_mirror(bench.target, whole, end)
+    hold_mirror(bench.target, whole, end, cut=cut)
     keeps_secrets(bench.target, KEY, [*run.said, json.dumps(end)])
     told = [request for request in bench.world.heard if KEY in request and not request.startswith("GET /mlhub/")]
     assert not told, f"i5: the key was sent to {told[0].partition(' HTTP')[0]}"
