@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "stacmirror"
 BASE = {"model", "errors", "units"}
 SUPPORT = {
     "settings", "typed", "layout", "names", "links", "retry", "limits", "pace", "interfaces", "redact", "clock",
-    "open_files", "ramp", "budget", "health", "ranges", "findings",
+    "open_files", "ramp", "budget", "health", "ranges", "findings", "search", "profiles",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
 ROOTS = {
@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 
 WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("limits", "health"), ("limits", "budget"),
-    ("budget", "pace"), ("budget", "health"), ("open_files", "settings"),
+    ("search", "settings"), ("typed", "profiles"), ("budget", "pace"), ("budget", "health"), ("open_files", "settings"),
     ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"),
     ("status", "record"), ("verify", "record"), ("verify", "strays"), ("strays", "record"), ("manifest", "record"),
     ("explain", "record"), ("watch", "record"),
@@ -49,6 +49,8 @@ HOMES = {
     "rich": {"cli"},
     "platformdirs": {"cli"},
     "uvloop": {"cli"},
+    "pyarrow": {"catalogs/geoparquet.py"},
+    "cql2": {"search.py", "filters/searched.py"},
     "httptools": {"transports/wire_answer.py", "transports/wire_series.py"},
 }
 """Where each foreign library may be imported, besides the simulator."""

@@ -22,6 +22,7 @@ from stacmirror.model import (
     Page,
     PartState,
     Reveal,
+    SourceLink,
     Space,
     Unit,
 )
@@ -193,6 +194,14 @@ class Catalog(Protocol):
 
     async def collections(self) -> list[CollectionInfo]:
         """Return all collections of the catalog."""
+        ...
+
+
+class Joining(Protocol):
+    """A catalog that gives several items at once. Raises and Cancel: as `Catalog`."""
+
+    async def several(self, links: Sequence[SourceLink]) -> dict[ItemKey, Item] | None:
+        """Return those of the linked items that came in one request; None where it cannot ask so."""
         ...
 
 

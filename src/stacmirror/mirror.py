@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from stacmirror.assembly import make_adopter, make_catalog, make_pipelining, make_router, retry_policy
-from stacmirror.catalogs import MlhubCatalog, parse_source
+from stacmirror.catalogs import AnyCatalog, FoundCatalog, source_of
 from stacmirror.clock import SystemClock
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetInUse, TargetUnwritable, UsageError
 from stacmirror.filters import AssetChoice, make_filters
@@ -36,9 +36,11 @@ from stacmirror.model import (
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.ahead import Ahead
+from stacmirror.pipeline.asset_names import AssetNames
 from stacmirror.pipeline.caps import EXIT_CODE, Caps
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.documents import describe_all
+from stacmirror.pipeline.joining import Joiner
 from stacmirror.pipeline.learn import Learner
 from stacmirror.pipeline.leftovers import drop_parts_of_known, drop_parts_of_unlisted
 from stacmirror.pipeline.missing import MissingKeys
@@ -79,9 +81,9 @@ class Mirror:
     def __init__(
         self, settings: Settings, *, api_key: str = "", observer: Observer | None = None, task: Task | None = None
     ) -> None:
-        parse_source(settings.source)
+        source_of(settings)
         self._layout = make_layout(settings.place.layout, settings.place.path_template)
-        self._filters = make_filters(settings.filter)
+        make_filters(settings.filter)
         if os.path.exists(settings.target) and not os.path.isdir(settings.target):
             raise UsageError(f"{settings.target} is a file, not a folder", hint="name a folder as DEST")
         self._settings = settings
@@ -153,8 +155,12 @@ class Mirror:
         router = make_router(settings, SystemClock(), note=self._observer.note)
         router.on_date = self._clock.heard
         self.progress.count_requests(lambda: router.requests)
+        catalogs: list[AnyCatalog] = []
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
+            catalogs.append(catalog)
+            if isinstance(catalog, FoundCatalog):
+                catalog.remember_by(lambda key: ledger.documents([key]).get(key))
             ledger.on_damaged = self._observer.note
             staged = recover(sink, ledger)
             drop_parts_of_known(sink, ledger)
@@ -194,6 +200,8 @@ class Mirror:
                     error = error or unwritable
             return _Outcome(error, walk, before)
         finally:
+            for catalog in catalogs:
+                catalog.close()
             await router.close()
 
     def _end_in_time(self) -> asyncio.TimerHandle | None:
@@ -204,7 +212,7 @@ class Mirror:
         return asyncio.get_running_loop().call_later(seconds, self.stop.ask, EXIT_CODE, reason)
 
     def _build(
-        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog, room: Room
+        self, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: AnyCatalog, room: Room
     ) -> tuple[Run, Walk]:
         settings, progress, clock = self._settings, self.progress, self._clock
         limit, write = settings.limit, settings.write
@@ -240,14 +248,17 @@ class Mirror:
         walk = Walk(
             catalog,
             ledger,
-            self._filters,
+            make_filters(settings.filter, catalog.sends),
             committer.add,
             progress,
             prefetch=settings.walk.page_prefetch,
             items_max=limit.max_items,
             one_to_one=self._layout.one_to_one,
-            wants=choice.chooses,
+            wants=choice.takes,
             note=self._observer.note,
+            names=AssetNames(choice.include, choice.takes),
+            joiner=Joiner(catalog if isinstance(catalog, FoundCatalog) else None, self._observer.note),
+            sources=settings.filter.sources,
         )
         fetcher = Fetcher(
             router,
@@ -269,7 +280,13 @@ class Mirror:
             opener=router,
             sink=sink,
             fetcher=fetcher,
-            planner=Planner(self._layout, choice.chooses, ledger.run),
+            planner=Planner(
+                self._layout,
+                choice.chooses,
+                ledger.run,
+                choice.takes,
+                only_sources=settings.filter.only_sources,
+            ),
             missing=missing,
             committer=committer,
             progress=progress,
@@ -305,7 +322,7 @@ class Mirror:
             foretells=write.preflight,
         )
 
-    async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
+    async def _describe(self, catalog: AnyCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
             infos = await describe_all(catalog, sink, ledger.collections(), self._observer)
         except LoginRefused as error:

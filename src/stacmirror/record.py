@@ -15,14 +15,16 @@ from typing import Any
 from stacmirror.errors import TargetInUse, TargetUnwritable, UsageError
 from stacmirror.redact import redact_url
 from stacmirror.settings import Settings
-from stacmirror.typed import options
+from stacmirror.typed import SECRETS, options
 
 STATE_FOLDER = ".stacmirror"
 _FILE = "settings.toml"
 _FIXED = ("filter", "place")
 """Sections that say what a mirror is: other values make another mirror."""
-_ONCE = ("refresh", "change_filter", "state_dir")
+_ONCE = ("refresh", "change_filter", "state_dir", *SECRETS)
 """Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere."""
+_SENT = ("collection", "bbox", "datetime", "intersects", "query", "filter", "sortby")
+"""Filters that a source may judge itself: cursors that it gave are of the listing as it was asked for then."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
             f"{settings.target} is a mirror made otherwise: {'; '.join(differences + filters)}",
             hint=f"{change}`stacmirror resume {settings.target}` goes on as it was; or choose another target",
         )
-    assets = {"asset", "exclude_asset"}
+    assets = {"asset", "exclude_asset", "sources", "only_sources"}
     return FilterChange("; ".join(changes), bool(wider - assets), bool(wider & assets))
 
 
@@ -108,6 +110,8 @@ def _said(value: object) -> str:
 
 def _is_narrower(key: str, was: object, now: object) -> bool:
     """Return whether nothing passes a filter now that did not pass before. When in doubt, something does."""
+    if key in _SENT:
+        return False
     if not isinstance(was, list) or not isinstance(now, list):
         return was is None
     if key.startswith("exclude_"):

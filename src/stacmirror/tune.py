@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from stacmirror.assembly import make_catalog, make_router
-from stacmirror.catalogs import MlhubCatalog, parse_source
+from stacmirror.catalogs import AnyCatalog, source_of
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import SourceError, SourceUnreachable, StacmirrorError, TransferError
 from stacmirror.filters import AssetChoice
@@ -82,7 +82,7 @@ class Tuner:
         note: Callable[[str], None] = lambda message: None,
     ) -> None:
         """Raises: UsageError for a source that names no collection."""
-        parse_source(settings.source)
+        source_of(settings)
         settings = fit_open_files(settings, note)
         # An answer that says "later" is a measurement here, not a reason to wait for it.
         self._settings = replace(settings, limit=replace(settings.limit, retry_after_max_s=1.0))
@@ -92,7 +92,7 @@ class Tuner:
         self._clock = SystemClock()
         self._router: Router = make_router(self._settings, self._clock, lambda: self._gauge)
         self._router.requests_max = self._caps.requests_max
-        self._catalog: MlhubCatalog = make_catalog(self._settings, api_key, self._router, self._clock, Progress())
+        self._catalog: AnyCatalog = make_catalog(self._settings, api_key, self._router, self._clock, Progress())
         self._choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
         self._work: deque[_Work] = deque()
         self._reading = asyncio.Lock()
@@ -282,7 +282,7 @@ class Tuner:
         if item is None:
             return
         self._work.extend(_Work(link.href, link) for link in item.sources)
-        self._work.extend(_Work(asset.href) for asset in item.assets if asset.href and self._choice.chooses(asset.key))
+        self._work.extend(_Work(asset.href) for asset in item.assets if asset.href and self._choice.takes(asset))
 
 
 def _share(ordered: list[float], share: float) -> float:

@@ -14,6 +14,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import Annotated, Any, get_args, get_origin
 
 from stacmirror.errors import UsageError
+from stacmirror.profiles import profile_settings
 from stacmirror.settings import Range, Settings
 from stacmirror.units import parse_allowed, parse_duration, parse_rate, parse_size, typed_size
 
@@ -38,7 +39,9 @@ _CHOICES = {
     "progress": ("auto", "bar", "plain", "none"),
 }
 ALL_SETTINGS = "`stacmirror config show` lists all settings"
-_NOT_SPLIT = {"label_class"}
+SECRETS = frozenset({"header"})
+"""Settings whose values are never shown, nor kept in a mirror."""
+_NOT_SPLIT = {"label_class", "query", "header", "auth"}
 """Lists whose single text is one value: class names have commas in them ("Beaches, dunes, sands")."""
 
 
@@ -76,11 +79,13 @@ def _key(setting: Field[Any], taken: Mapping[str, Option]) -> str:
 def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
     """Return the settings for `values`, a mapping of keys to values as typed. A path template implies its layout.
 
+    Where `source` names a profile, its settings stand for what `values` leaves out.
+
     Raises: UsageError naming the key, the value and what would be accepted.
     """
     table = options()
     sections: dict[str, dict[str, object]] = {}
-    for key, value in _sync_every_apart(values).items():
+    for key, value in _sync_every_apart({**profile_settings(source), **values}).items():
         option = table.get(key)
         if option is None:
             raise UsageError(unknown_key(key, table), hint=ALL_SETTINGS)

@@ -79,6 +79,13 @@ class MlhubCatalog:
         """The id of the collection that is walked."""
         return self._collection
 
+    def sends(self, name: str) -> bool:
+        """MLHub judges nothing by itself."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
     async def page(self, cursor: Cursor) -> Page:
         """Return the page that starts at `cursor` (START for the first). The same cursor may be asked again.
 
