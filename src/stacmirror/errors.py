@@ -108,6 +108,7 @@ KINDS = {
     "long": "more bytes than promised",
     "slow": "too few bytes a second",
     "digest": "other bytes than promised",
+    "listed": "another size, or other bytes, than the catalog says (--no-file-info takes them)",
     "encoding": "damaged compression",
     "too-large": "above the limit",
     "protocol": "no HTTP answer",

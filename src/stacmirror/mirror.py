@@ -267,6 +267,7 @@ class Mirror:
             progress,
             file_max_bytes=write.max_file_size_bytes,
             any_content=settings.catalog.any_content,
+            file_info=settings.catalog.file_info,
         )
         shortcut = None
         if limit.learn_redirects:

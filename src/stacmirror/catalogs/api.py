@@ -75,6 +75,9 @@ class ApiCatalog:
         """Return whether the server judges this part of the search; known once the first page was asked for."""
         return self._plan is not None and name in self._plan.sent
 
+    def close(self) -> None:
+        """Nothing is under way."""
+
     async def page(self, cursor: Cursor) -> Page:
         """See `interfaces.Catalog.page`. Raises: UsageError also, for what the server does not have or take."""
         listings = (await self._planned()).listings

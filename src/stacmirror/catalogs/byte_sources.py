@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import BinaryIO, Protocol
 
 from stacmirror.errors import SourceUnreachable, TransferError, UsageError
-from stacmirror.interfaces import Reply
+from stacmirror.interfaces import Body, Reply
 from stacmirror.redact import redact_url
 from stacmirror.retry import error_for_status
 
@@ -41,6 +41,10 @@ class ByteSource(Protocol):
         """Find out `mark`. Raises: SourceUnreachable, UsageError."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
 
 class DiskFile:
     """A file of this machine."""
@@ -49,6 +53,7 @@ class DiskFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._file: BinaryIO | None = None
         self.mark = ""
 
     async def check(self) -> None:
@@ -63,13 +68,21 @@ class DiskFile:
 
     async def chunks(self, at: int) -> AsyncIterator[bytes]:
         """See `ByteSource`."""
+        self.close()
         try:
-            with await asyncio.to_thread(open, self._path, "rb") as file:
-                file.seek(at)
-                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                    yield chunk
+            file = self._file = await asyncio.to_thread(open, self._path, "rb")
+            file.seek(at)
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield chunk
+            self.close()
         except OSError as error:
             raise SourceUnreachable(f"{self._path}: {error.strerror}", hint="is the disk well?") from error
+
+    def close(self) -> None:
+        """See `ByteSource`."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class Stdin:
@@ -99,6 +112,9 @@ class Stdin:
         while chunk := await asyncio.to_thread(read, CHUNK_BYTES):
             yield chunk
 
+    def close(self) -> None:
+        """See `ByteSource`: it is not ours to close."""
+
 
 class RemoteFile:
     """A file behind a URL. What was read before `at` is read past: a listing is small beside its assets."""
@@ -109,6 +125,7 @@ class RemoteFile:
         self._url = url
         self._opens = opens
         self._retries = retries
+        self._body: Body | None = None
         self.mark = ""
 
     async def check(self) -> None:
@@ -137,15 +154,23 @@ class RemoteFile:
                     raise SourceUnreachable(f"{redact_url(self._url)}: {error.message}", hint=_AGAIN) from error
 
     async def _whole(self) -> AsyncIterator[bytes]:
+        self.close()
         reply = await self._open()
         if reply.stream is None:
             yield reply.body or b""
             return
+        self._body = reply.stream
         try:
             async for chunk in reply.stream.chunks():
                 yield chunk
         finally:
-            reply.stream.close()
+            self.close()
+
+    def close(self) -> None:
+        """See `ByteSource`."""
+        if self._body is not None:
+            self._body.close()
+            self._body = None
 
     async def _open(self) -> Reply:
         try:

@@ -83,7 +83,11 @@ class FileCatalog:
             except SourceUnreadable as error:
                 lost.append(error.message)
             after = piece
-            self._ahead = await self._next()
+            try:
+                self._ahead = await self._next()
+            except SourceUnreadable as error:  # what was read of it is good
+                self._ahead, self._pieces = None, None
+                lost.append(error.message)
         following = self._cursor(after.after, after.mode) if after is not None and self._ahead is not None else None
         self._stands_at = following
         if following is None and cursor == START and not items:
@@ -113,7 +117,9 @@ class FileCatalog:
         return list(found.values())
 
     def close(self) -> None:
-        """Nothing is left open between pages that Python does not close."""
+        """Let go of the file."""
+        self._pieces = None
+        self._source.close()
 
     # -- the stream ------------------------------------------------------------------------------------------
 

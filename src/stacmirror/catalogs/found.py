@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+
 from stacmirror.catalogs.api import ApiCatalog, page_size_for
 from stacmirror.catalogs.asking import Means, Question, status_of
 from stacmirror.catalogs.byte_sources import ByteSource, DiskFile, Opens, RemoteFile, Stdin
@@ -25,6 +27,7 @@ from stacmirror.catalogs.located import Remembers
 from stacmirror.catalogs.stac_api import ApiRoot, resolve
 from stacmirror.catalogs.static import StaticCatalog, object_of
 from stacmirror.errors import SourceUnreachable, SourceUnreadable, UsageError
+from stacmirror.interfaces import Reply
 from stacmirror.model import CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 from stacmirror.redact import redact_url
 from stacmirror.search import Search
@@ -32,7 +35,7 @@ from stacmirror.search import Search
 _COLLECTION_URL = re.compile(r"(.*)/collections/([^/?#]+)(?:/items)?/?$")
 _WHAT = "give the root of an API, a collection, a catalog.json, or a file of items"
 _HEAD_BYTES = 1 << 16
-_FILES = (".json", ".geojson", *LINE_SUFFIXES)
+_CATALOG = re.compile(rb'"type"\s*:\s*"(?:Catalog|Collection)"')
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class FoundCatalog:
 
     def close(self) -> None:
         """Ask for nothing more."""
-        if isinstance(self._found, StaticCatalog):
+        if self._found is not None:
             self._found.close()
 
 
@@ -128,7 +131,7 @@ class Looking:
         if path.endswith(LINE_SUFFIXES):
             return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url, lines=True)
         try:
-            document = await self._means.ask(lambda: Question(url), lambda reply: object_of(reply, url))
+            document = await self._means.ask(lambda: Question(url), lambda reply: _document(reply, url))
         except SourceUnreachable as error:
             cause = error.__cause__
             if getattr(cause, "kind", "") == "too-large":  # no catalog is: a list of items, to be streamed
@@ -136,6 +139,8 @@ class Looking:
             if (match := _COLLECTION_URL.match(url)) is not None and status_of(error) == 404:
                 return await self._collection_of(match[1], unquote(match[2]))
             raise
+        if document is None:
+            return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
         return await self._of_document(url, document)
 
     async def path(self, path: str) -> Found:
@@ -144,14 +149,12 @@ class Looking:
         lower = path.lower()
         if lower.endswith(PARQUET_SUFFIXES):
             return self._parquet(path)
-        source = DiskFile(path)
-        if not lower.endswith(LINE_SUFFIXES) and await asyncio.to_thread(_may_be_catalog, path):
-            document = await self._means.ask(lambda: Question(url), lambda reply: object_of(reply, url))
-            if _kind(document) in ("Catalog", "Collection"):
-                return self._static(url)
-        return self._file(path, source, url, lines=lower.endswith(LINE_SUFFIXES))
+        lines = lower.endswith(LINE_SUFFIXES)
+        if not lines and await asyncio.to_thread(_is_catalog, path):
+            return self._static(url)
+        return self._file(path, DiskFile(path), url, lines=lines)
 
-    def stdin(self) -> Found:
+    async def stdin(self) -> Found:
         """Return what is piped in."""
         return self._file("stdin", Stdin(), _place_of("")[1])
 
@@ -258,14 +261,24 @@ def _place_of(path: str) -> tuple[str, str]:
     return path, Path(path).absolute().as_uri()
 
 
-def _may_be_catalog(path: str) -> bool:
-    """Return whether a file can be a catalog: lists of items are not read into memory to find out."""
+def _is_catalog(path: str) -> bool:
+    """Return whether a file is a catalog or collection: lists of items are not read into memory to find out."""
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
-            whole = not file.read(1)
-    except OSError:
+            if not _CATALOG.search(head) and (b'"features"' in head or len(head) == _HEAD_BYTES):
+                return False
+            document = msgspec.json.decode(head + file.read())
+    except (OSError, ValueError, RecursionError):
         return False
-    return (whole and b'"features"' not in head) or re.search(
-        rb'"type"\s*:\s*"(?:Catalog|Collection)"', head
-    ) is not None
+    return isinstance(document, dict) and _kind(document) in ("Catalog", "Collection")
+
+
+def _document(reply: Reply, url: str) -> dict[str, Any] | None:
+    """Return an answer's JSON object; None where it is other JSON, or lines of it. Raises: SourceUnreadable."""
+    try:
+        return object_of(reply, url)
+    except SourceUnreadable:
+        if (reply.body or b"").lstrip()[:1] in (b"{", b"["):
+            return None
+        raise

@@ -43,6 +43,7 @@ class GeoparquetCatalog:
         self._page_size = page_size
         self._alternates = alternates
         self._file: Any = None
+        self._opened: Any = None
         self._batches: Iterator[Any] | None = None
         self._rows: list[dict[str, Any]] = []
         self._row = 0
@@ -98,6 +99,11 @@ class GeoparquetCatalog:
             await self._open()
         return [await self.describe(str(document["id"])) for document in self._described() if document.get("id")]
 
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._opened is not None:
+            self._opened.close()
+
     # -- the table -------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
@@ -119,6 +125,7 @@ class GeoparquetCatalog:
             except OSError as error:
                 raise UsageError(f"{self._place}: {error.strerror}", hint="name a file of items") from error
             self._mark = f"{found.st_size}-{found.st_mtime_ns}"
+        self._opened = opened
         self._file = await self._call(pyarrow.parquet.ParquetFile, opened)
         missing = {"id", "assets"} - set(self._file.schema_arrow.names)
         if missing:
@@ -153,13 +160,12 @@ class GeoparquetCatalog:
         return found
 
     def _begin_at(self, row: int) -> None:
-        groups, before = [], 0
-        for number in range(self._file.metadata.num_row_groups):
-            size = self._file.metadata.row_group(number).num_rows
-            if before + size > row:
-                groups.append(number)
-            else:
-                before += size
+        sizes = [self._file.metadata.row_group(n).num_rows for n in range(self._file.metadata.num_row_groups)]
+        first, before = 0, 0
+        while first < len(sizes) and before + sizes[first] <= row:
+            before += sizes[first]
+            first += 1
+        groups = list(range(first, len(sizes)))
         self._batches = self._file.iter_batches(batch_size=self._page_size, row_groups=groups) if groups else None
         self._rows = []
         skip = row - before

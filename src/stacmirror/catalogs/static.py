@@ -152,16 +152,18 @@ class StaticCatalog:
     async def collections(self) -> list[CollectionInfo]:
         """See `interfaces.Catalog.collections`: a crawl of all nodes, without their items."""
         level, seen = [self._url], {self._url}
+        found: dict[str, CollectionInfo] = {}
         for _ in range(_DEPTH_MAX):
             nodes: list[_Node] = []
             for start in range(0, len(level), AT_ONCE):
                 nodes += await asyncio.gather(*(self._read_node(url, "") for url in level[start : start + AT_ONCE]))
+            found.update((one, self._infos[one]) for node in nodes if (one := node.collection) in self._infos)
             urls = (resolve(node.url, href) for node in nodes for href in node.children)
             level = [url for url in dict.fromkeys(urls) if url not in seen]
             seen.update(level)
             if not level:
                 break
-        return list(self._infos.values())
+        return list(found.values())
 
     def close(self) -> None:
         """Ask for nothing more."""
