@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import quote
@@ -45,6 +45,8 @@ class StacServer:
         """Method and path with query, and the body."""
         self.headers: list[dict[str, str]] = []
         self.files: dict[str, bytes] = {}
+        self.guard: Callable[[web.Request], Awaitable[web.Response | None]] | None = None
+        """Answers in place of all others, where it answers."""
         self.documents: dict[str, Any] = {}
         """What is below /other."""
 
@@ -232,7 +234,15 @@ class StacServer:
 async def stac_server(count: int = 25) -> AsyncIterator[StacServer]:
     """Serve a STAC API on a free port."""
     server = StacServer(count)
-    app = web.Application()
+
+    @web.middleware
+    async def guarded(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        refused = await server.guard(request) if server.guard is not None else None
+        return refused if refused is not None else await handler(request)
+
+    app = web.Application(middlewares=[guarded])
     app.router.add_get("/v1", server.root)
     app.router.add_get("/v1/", server.root)
     app.router.add_get("/v1/collections", server.all_collections)

@@ -35,6 +35,7 @@ from stacmirror.search import make_search
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
+from stacmirror.transports.authorized import AuthorizedPosts, AuthorizedTransport, Logins
 from stacmirror.transports.file import FileTransport
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.posting import LazyPosts
@@ -60,10 +61,11 @@ def make_router(
     clock: SystemClock,
     make_allowance: Callable[[], Allowance] | None = None,
     note: Callable[[str], None] = lambda line: None,
+    secrets: Mapping[str, str] | None = None,
 ) -> Router:
     """Return the way to open any href, with every host's budget; `make_allowance` takes the place of the pace.
 
-    `note` hears of hosts that go down and come back.
+    `note` hears of hosts that go down and come back. `secrets` are the variables that logins may read.
     """
     limit, s3 = settings.limit, settings.s3
     http = _make_http(settings)
@@ -78,11 +80,15 @@ def make_router(
         monotonic=clock.monotonic,
         wall=clock.wall,
     )
-    transports: dict[str, Transport] = {"https": http, "http": http, "s3": objects}
+    posts = LazyPosts(lambda: _make_aiohttp(settings))
+    logins = _make_logins(settings, clock, secrets or {}, http, posts)
+    dressed = None if logins is None else AuthorizedTransport(http, several, logins)
+    web = dressed or http
+    transports: dict[str, Transport] = {"https": web, "http": web, "s3": objects}
     if source_of(settings, needs_collection=False).dialect in ("path", "stdin"):
         transports["file"] = FileTransport()  # a catalog from the net must not have files of this machine copied
     can_several: dict[str, SeveralTransport] = (
-        {} if several is None else {"https": several, "http": several, "s3": objects}
+        {} if several is None else {"https": dressed or several, "http": dressed or several, "s3": objects}
     )
     router = Router(
         transports,
@@ -103,8 +109,20 @@ def make_router(
         several=can_several,
         allow_http=settings.catalog.allow_http,
     )
-    router.posts = LazyPosts(lambda: _make_aiohttp(settings))
+    router.posts = posts if logins is None else AuthorizedPosts(posts, logins)
     return router
+
+
+def _make_logins(
+    settings: Settings, clock: SystemClock, secrets: Mapping[str, str], http: Transport, posts: LazyPosts
+) -> Logins | None:
+    catalog = settings.catalog
+    if not catalog.auth and not catalog.header:
+        return None
+    from stacmirror.transports.logins import make_rules  # here: few runs log in by it
+
+    rules = make_rules(catalog.auth, catalog.header, lambda name: secrets.get(name, ""), http, posts, clock)
+    return Logins(rules, allow_http=catalog.allow_http)
 
 
 def _outage_words(origin: str, change: Change) -> str:
@@ -240,10 +258,12 @@ def _statuses(texts: Sequence[str]) -> frozenset[int]:
     return frozenset(map(int, texts))
 
 
-async def list_collections(settings: Settings, api_key: str) -> list[CollectionInfo]:
+async def list_collections(
+    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None
+) -> list[CollectionInfo]:
     """Return what every collection of the source says of itself. Raises: SourceError, LoginRefused."""
     clock = SystemClock()
-    router = make_router(settings, clock)
+    router = make_router(settings, clock, secrets=secrets)
     catalog = make_catalog(settings, api_key, router, clock, Progress())
     try:
         return await catalog.collections()
@@ -252,10 +272,12 @@ async def list_collections(settings: Settings, api_key: str) -> list[CollectionI
         await router.close()
 
 
-async def list_classes(settings: Settings, api_key: str) -> dict[str, list[str]]:
+async def list_classes(
+    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
     """Return the label classes of the source's first item, by property. Raises: SourceError, LoginRefused."""
     clock = SystemClock()
-    router = make_router(settings, clock)
+    router = make_router(settings, clock, secrets=secrets)
     catalog = make_catalog(settings, api_key, router, clock, Progress())
     try:
         page = await catalog.page(START)

@@ -9,7 +9,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from stacmirror.assembly import make_adopter, make_catalog, make_pipelining, make_router, retry_policy
@@ -79,8 +79,16 @@ class Mirror:
     """
 
     def __init__(
-        self, settings: Settings, *, api_key: str = "", observer: Observer | None = None, task: Task | None = None
+        self,
+        settings: Settings,
+        *,
+        api_key: str = "",
+        observer: Observer | None = None,
+        task: Task | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
+        """`secrets` are variables that logins (`auth`) may read, such as os.environ."""
+        self._secrets = secrets
         source_of(settings)
         self._layout = make_layout(settings.place.layout, settings.place.path_template)
         make_filters(settings.filter)
@@ -152,7 +160,7 @@ class Mirror:
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> _Outcome:
         settings = fit_open_files(self._settings, self._observer.note)
-        router = make_router(settings, SystemClock(), note=self._observer.note)
+        router = make_router(settings, SystemClock(), note=self._observer.note, secrets=self._secrets)
         router.on_date = self._clock.heard
         self.progress.count_requests(lambda: router.requests)
         catalogs: list[AnyCatalog] = []

@@ -57,7 +57,6 @@ PROFILES: Mapping[str, Profile] = {
             "api_url": "https://cmr.earthdata.nasa.gov/stac/LPCLOUD",
             "page_size": 100,
             "per_host": 16,
-            "retry_statuses": ("403",),
             "auth": (
                 "*.earthdata.nasa.gov=bearer:env:EARTHDATA_TOKEN",
                 "*.earthdatacloud.nasa.gov=bearer:env:EARTHDATA_TOKEN",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -80,8 +80,9 @@ class Tuner:
         caps: Caps | None = None,
         on_step: Callable[[Step], None] = lambda step: None,
         note: Callable[[str], None] = lambda message: None,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises: UsageError for a source that names no collection."""
+        """`secrets` as for `Mirror`. Raises: UsageError for a source that names no collection."""
         source_of(settings)
         settings = fit_open_files(settings, note)
         # An answer that says "later" is a measurement here, not a reason to wait for it.
@@ -90,7 +91,7 @@ class Tuner:
         self._on_step = on_step
         self._gauge = _Gauge()
         self._clock = SystemClock()
-        self._router: Router = make_router(self._settings, self._clock, lambda: self._gauge)
+        self._router: Router = make_router(self._settings, self._clock, lambda: self._gauge, secrets=secrets)
         self._router.requests_max = self._caps.requests_max
         self._catalog: AnyCatalog = make_catalog(self._settings, api_key, self._router, self._clock, Progress())
         self._choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)

@@ -95,7 +95,7 @@ class Means:
             allow_http=self.allow_http,
             body=question.body,
         )
-        if reply.status in (401, 403):
+        if reply.status in (401, 403) and reply.status not in self.retried_statuses:
             raise LoginRefused(f"{redact_url(reply.url or url)} wants a login ({reply.status})", hint=_LOGIN_HINT)
         if reply.status not in statuses:
             error = error_for_status(reply.status, reply.headers, redact_url(reply.url or url), self.clock.wall())

@@ -27,6 +27,7 @@ from stacmirror.cli import (
     mirror,
     retry,
     simulate,
+    sources,
     status,
     tune,
     verify,
@@ -63,6 +64,7 @@ def stacmirror(
 
     stacmirror demo                  try it: offline, 200 items, 2,600 files
     stacmirror mirror mlhub:bigearthnet_v1_labels DEST --api-url URL
+    stacmirror mirror earth-search:sentinel-2-l2a DEST    a source of `stacmirror sources`, or any STAC address
     stacmirror resume DEST           go on where it stopped
     stacmirror retry DEST            only what failed
     stacmirror adopt DEST --from DIR --layout NAME    take files that are there already
@@ -87,6 +89,7 @@ app.command("verify", epilog=epilog("all is there, and whole", 1, 2, 6, 7, 9, 13
 app.command("manifest", epilog=epilog("listed", 1, 2, 6, 7, 9, 130, 143))(manifest.manifest)
 app.command("collections", epilog=_LISTED)(listings.collections)
 app.command("classes", epilog=_LISTED)(listings.classes)
+app.command("sources", epilog=epilog("listed", 1, 2))(sources.sources)
 app.command("tune", epilog=epilog("measured, or a cap was reached", 1, 2, 4, 5, 130))(tune.tune)
 app.command("simulate", cls=simulate.SimulateCommand, epilog=epilog("ended by Ctrl-C or SIGTERM", 1, 2))(
     simulate.simulate

@@ -44,7 +44,7 @@ def collections(
     from stacmirror.assembly import list_collections
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=False)
-    found = _only(_ask(list_collections(settings, key)), settings)
+    found = _only(_ask(list_collections(settings, key, os.environ)), settings)
     if json:
         emit_json({"collections": [_collection_json(info) for info in found]})
         return
@@ -66,7 +66,7 @@ def classes(
     from stacmirror.assembly import list_classes
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=True)
-    found = {name: values for name, values in _ask(list_classes(settings, key)).items() if values}
+    found = {name: values for name, values in _ask(list_classes(settings, key, os.environ)).items() if values}
     if not found:
         say(f"{source} has no label classes: its first item names none; --label-class finds them in label collections")
     if json:

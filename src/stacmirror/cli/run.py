@@ -79,7 +79,7 @@ def _quiet_collector() -> None:
 async def _drive(settings: Settings, job: Job, display: Display) -> tuple[Summary, list[str]]:
     from stacmirror.mirror import Mirror
 
-    mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task)
+    mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task, secrets=os.environ)
     with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()
     return summary, list(mirror.citation)

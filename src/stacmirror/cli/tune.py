@@ -76,7 +76,14 @@ def tune(
     say(announcement(settings, caps))
 
     async def ramp() -> Tuning:
-        tuner = Tuner(settings, api_key=session.secret, caps=caps, on_step=lambda step: say(step_line(step)), note=say)
+        tuner = Tuner(
+            settings,
+            api_key=session.secret,
+            caps=caps,
+            on_step=lambda step: say(step_line(step)),
+            note=say,
+            secrets=os.environ,
+        )
         return await tuner.run()
 
     from stacmirror.cli.run import loop_factory
