@@ -128,12 +128,15 @@ class AuthorizedTransport:
         return await self._logins.send(url, headers, lambda at, sent: self._inner.fetch(at, sent, small_max_bytes))
 
     async def fetch_several(
-        self, requests: Sequence[tuple[str, Mapping[str, str]]], small_max_bytes: int
-    ) -> Sequence[Reply | None]:
+        self,
+        requests: Sequence[tuple[str, Mapping[str, str]]],
+        small_max_bytes: int,
+        heard: Callable[[Reply], bool] | None = None,
+    ) -> Sequence[Reply | TransferError | None]:
         """See `interfaces.SeveralTransport.fetch_several`; hosts that want a login are asked one by one."""
         if self._several is None or self._logins.of(requests[0][0]):
             return []
-        return await self._several.fetch_several(requests, small_max_bytes)
+        return await self._several.fetch_several(requests, small_max_bytes, heard)
 
     async def close(self) -> None:
         """Close all connections."""

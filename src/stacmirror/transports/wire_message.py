@@ -40,9 +40,14 @@ class Message(ABC):
     def __init__(self, url: str, small_max_bytes: int, parser: Any) -> None:
         """`parser` is the httptools parser that feeds it, asked for the status and the connection's fate."""
         self.complete = False
-        self._url = url
         self._small_max = small_max_bytes
         self._parser = parser
+        self._keep = False
+        self._begin_anew(url)
+
+    def _begin_anew(self, url: str) -> None:
+        """Expect an answer of which nothing has come."""
+        self._url = url
         self._status = 0
         self._headers: dict[str, str] = {}
         self._headers_left = HEADERS_MAX
@@ -51,7 +56,6 @@ class Message(ABC):
         self._size = 0
         self._length: int | None = None
         self._chunked = False
-        self._keep = False
 
     @property
     def until_close(self) -> bool:
