@@ -149,6 +149,22 @@ async def test_a_catalog_and_its_assets_in_seaweedfs(tmp_path: Path, monkeypatch
         assert (summary.verdict, summary.mirror.items.complete, summary.mirror.assets.stored) == ("complete", 30, 60)
 
 
+async def test_a_table_that_rustac_wrote(tmp_path: Path) -> None:
+    """stac-geoparquet of another writer than ours: the same items, properties and assets."""
+    pytest.importorskip("pyarrow")
+    import rustac
+
+    async with assets() as root:
+        items = [an_item(number, "scenes", root) for number in range(120)]
+        path = tmp_path / "items.parquet"
+        await rustac.write(str(path), items)
+        values: dict[str, Any] = {"page_size": 50, "query": ["eo:cloud_cover<60"], "datetime": "2010/2014"}
+        expected = sum(n % 100 < 60 and n % 10 <= 4 for n in range(120))
+        summary = await mirror(str(path), tmp_path / "out", **values)
+        assert (summary.verdict, summary.mirror.items.complete) == ("complete", expected)
+        assert summary.mirror.assets.stored == 2 * expected
+
+
 def _walked(url: str) -> tuple[int, int]:
     import pystac
 
