@@ -174,7 +174,7 @@ class StacServer:
             return int(request.headers.get("x-start", 0))
         if self.paging == "offset":
             return int(query.get("offset", 0))
-        token = query.get("token")
+        token = query.get("token") or query.get("next")
         if not token:
             return 0
         ids = [item["id"] for item in found]

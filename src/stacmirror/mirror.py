@@ -15,7 +15,7 @@ from stacmirror.assembly import make_catalog, make_router
 from stacmirror.building import RunContext, build_run, make_room
 from stacmirror.catalogs import AnyCatalog, FoundCatalog, source_of
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.errors import LoginRefused, NotOffered, StacmirrorError, TargetUnwritable, UsageError
 from stacmirror.filters import make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
@@ -33,7 +33,7 @@ from stacmirror.pipeline.server_clock import ServerClock
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.task import Retry, Task
 from stacmirror.pipeline.walk import Walk
-from stacmirror.record import STATE_FOLDER, refuse_other_mirror, write_record
+from stacmirror.record import STATE_FOLDER, forget_record, has_record, refuse_other_mirror, write_record
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.summary import Ending, summarize
@@ -79,13 +79,15 @@ class Mirror:
     async def run(self) -> Summary:
         """Mirror what is not there yet, and return what this run and the mirror amount to.
 
-        Raises: UsageError, TargetInUse, TargetUnwritable before anything is fetched. What ends the run later is in
+        Raises: UsageError, TargetInUse, TargetUnwritable before anything is fetched; NotOffered where nothing was
+                listed, and DEST is no mirror then. What ends the run later is in
                 the summary: its exit code and its reason.
         Cancel: the run ends at once; what was committed stays.
         """
         started_s, cpu_s = time.monotonic(), time.process_time()
         target = self._settings.target
         refuse_other_mirror(self._settings)
+        is_new = not has_record(target)
         state, lock = take_home(self._own_folder, self._settings.write.state_dir)
         try:
             if kind := network_file_system(state):
@@ -99,6 +101,9 @@ class Mirror:
                 try:
                     self._begin(ledger)
                     ending = await self._run_with(sink, ledger)
+                    if isinstance(ending.error, NotOffered) and is_new and not ledger.counts().items.listed:
+                        forget_record(target)  # so that the same command, put right, is no other mirror
+                        raise ending.error
                     took = time.monotonic() - started_s, time.process_time() - cpu_s
                     try:
                         return summarize(self._context, ending, ledger, *took)

@@ -9,6 +9,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,6 +52,17 @@ def write_record(settings: Settings) -> None:
         raise TargetUnwritable(f"cannot write to {path}: {error.strerror}", hint="choose another target") from error
 
 
+def has_record(target: str) -> bool:
+    """Return whether a mirror's settings are kept in the target."""
+    return os.path.exists(os.path.join(target, STATE_FOLDER, _FILE))
+
+
+def forget_record(target: str) -> None:
+    """Take back what `write_record` kept, of a run that listed nothing for a mistake in its settings."""
+    with suppress(OSError):
+        os.unlink(os.path.join(target, STATE_FOLDER, _FILE))
+
+
 def read_record(target: str) -> dict[str, Any]:
     """Return what `write_record` kept: `source`, and a table a section.
 
@@ -73,7 +85,7 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
 
     Raises: UsageError with each difference.
     """
-    if not os.path.exists(os.path.join(settings.target, STATE_FOLDER, _FILE)):
+    if not has_record(settings.target):
         return FilterChange()
     before = read_record(settings.target)
     differences = []

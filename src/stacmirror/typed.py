@@ -132,6 +132,8 @@ def unknown_key(key: str, known: Mapping[str, object] | set[str]) -> str:
 
 
 def _convert(option: Option, value: object) -> object:
+    if option.key in SECRETS and not isinstance(value, (str, list, tuple)):
+        raise UsageError(f"setting `{option.key}`: must be a list of texts", hint=_default_hint(option))
     try:
         converted = _to_type(option, value)
     except (ValueError, TypeError) as error:

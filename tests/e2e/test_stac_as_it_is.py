@@ -111,6 +111,22 @@ async def test_versions(tmp_path: Path, version: str) -> None:
         assert summary.mirror.listing.server_total == (3 if version < "1" else None)
 
 
+@pytest.mark.parametrize("methods", [["GET"], ["POST"]])
+async def test_a_token_without_a_link_goes_on(tmp_path: Path, methods: list[str]) -> None:
+    """STAC API 0.7 and 0.8 gave `search:metadata.next`, and no link: the listing does not end there."""
+    async with stac_server(25) as server:
+        server.methods = methods
+        server.can = [name for name in server.can if "features" not in name]
+
+        def as_then(page: dict[str, Any], start: int) -> None:
+            links, page["links"] = page["links"], []
+            page["search:metadata"] = {"next": page["features"][-1]["id"] if links else None, "matched": 25}
+
+        server.edit_page = as_then
+        summary = await mirror(server.url, tmp_path, collection=["scenes"], query=["eo:cloud_cover>=0"])
+        assert (summary.verdict, summary.mirror.items.complete) == ("complete", 25)
+
+
 async def test_alternates_are_preferred_by_name(tmp_path: Path) -> None:
     """The first preferred alternate that an asset has takes the place of its href; others keep theirs."""
     async with stac_server(2) as server:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
+from stacmirror.errors import UsageError
 from tests.conftest import tree
 from tests.e2e.test_stac_api import mirror
 from tests.peers.running import a_collection, an_item, counted, pgstac_api, put_objects, rustac_api
@@ -95,8 +96,8 @@ async def test_pgstac(tmp_path: Path) -> None:
                 ), what  # fmt: skip
             newest = await mirror(url, tmp_path / "newest", sortby=["-eo:cloud_cover"], max_items=10, **values)
             assert newest.mirror.items.complete == 10
-            near = await mirror(url, tmp_path / "near", collection=["scene"])
-            assert "did you mean `scenes`?" in near.reason
+            with pytest.raises(UsageError, match="did you mean `scenes`"):
+                await mirror(url, tmp_path / "near", collection=["scene"])
 
 
 _BOX = {"type": "Polygon", "coordinates": [[[0, 0], [20, 0], [20, 20], [0, 20], [0, 0]]]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from stacmirror.catalogs.found import FoundCatalog, Looking, Wanted
 from stacmirror.catalogs.mlhub import MlhubCatalog
-from stacmirror.catalogs.source import ACCEPTED, Source, parse_source, source_of
+from stacmirror.catalogs.source import ACCEPTED, Source, absolute, parse_source, source_of
 
 DIALECTS: dict[str, type[MlhubCatalog]] = {
     "mlhub": MlhubCatalog,
@@ -24,6 +24,7 @@ __all__ = [
     "MlhubCatalog",
     "Source",
     "Wanted",
+    "absolute",
     "parse_source",
     "source_of",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from stacmirror.catalogs.paging import Listing
 from stacmirror.catalogs.stac_api import ApiRoot, resolve
-from stacmirror.errors import UsageError
+from stacmirror.errors import NotOffered
 from stacmirror.search import Search
 
 _QUERY_MAX = 1500
@@ -73,19 +73,19 @@ def plan(search: Search, can: Abilities, root: ApiRoot, collections: Sequence[st
     """Return how a search is put to an API: by `/search` where it must be, else by each collection's items.
 
     `collections` are those to walk where there is no `/search`.
-    Raises: UsageError for an order that nobody can give.
+    Raises: NotOffered for an order that nobody can give.
     """
     simple = len(search.collections) == 1 and set(search.asked) <= {"bbox", "datetime"}
     if not can.search_url or (simple and can.items):
         if search.sortby:
-            raise UsageError(f"{root.url} cannot sort, so --sortby cannot be", hint="leave --sortby out")
+            raise NotOffered(f"{root.url} cannot sort, so --sortby cannot be", hint="leave --sortby out")
         sent = frozenset({"bbox", "datetime"}) & set(search.asked)
         query = _query_of(search, sent)
         query.pop("collections", None)
         return Plan([Listing(root.items_url(name), "GET", query) for name in collections], sent)
     sent = frozenset(name for name in search.asked if _takes(can, name))
     if search.sortby and "sortby" not in sent:
-        raise UsageError(f"{root.url} cannot sort, so --sortby cannot be", hint="leave --sortby out")
+        raise NotOffered(f"{root.url} cannot sort, so --sortby cannot be", hint="leave --sortby out")
     if "bbox" in sent and "intersects" in sent:  # the specification forbids both at once: the box is judged here
         sent -= {"bbox"}
     query = _query_of(search, sent)

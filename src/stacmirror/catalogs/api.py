@@ -27,7 +27,7 @@ from stacmirror.catalogs.parse import (
     parse_page,
 )
 from stacmirror.catalogs.stac_api import ApiRoot, resolve
-from stacmirror.errors import CursorRefused, SourceError, SourceUnreachable, SourceUnreadable, UsageError
+from stacmirror.errors import CursorRefused, NotOffered, SourceError, SourceUnreachable, SourceUnreadable
 from stacmirror.interfaces import Reply
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 from stacmirror.redact import redact_url
@@ -79,7 +79,7 @@ class ApiCatalog:
         """Nothing is under way."""
 
     async def page(self, cursor: Cursor) -> Page:
-        """See `interfaces.Catalog.page`. Raises: UsageError also, for what the server does not have or take."""
+        """See `interfaces.Catalog.page`. Raises: NotOffered also, for what the server does not have or take."""
         listings = (await self._planned()).listings
         number = list_of(cursor)
         if number >= len(listings):
@@ -94,7 +94,7 @@ class ApiCatalog:
                     return await self._page(cursor, number, self._plan.listings)
             if cursor == START and status in REFUSED_STATUSES and self._search.asked:
                 asked = ", ".join(f"--{name}" for name in sorted(self._plan.sent)) if self._plan else ""
-                raise UsageError(
+                raise NotOffered(
                     f"the server refuses the search ({asked}): {error.message}", hint=error.hint
                 ) from error
             if cursor != START and status in _CURSOR_STATUSES:
@@ -110,6 +110,9 @@ class ApiCatalog:
         def read(reply: Reply) -> tuple[ParsedPage, Cursor | None]:
             parsed = parse_page(_body(reply), self._context(asked.url, asked.method))
             self._page_size.succeeded(may_grow=cursor.kind == "keyset" and cursor != START)
+            if parsed.next_token:  # STAC API before 0.9 gave a token, and no link
+                following_one = asked.with_token(parsed.next_token)
+                return parsed, encode(number, listing, following_one)
             if parsed.next_href:
                 return parsed, encode(
                     number, listing, following(asked, parsed.next_link, self._root, reroot=self._reroot)
@@ -222,7 +225,7 @@ class ApiCatalog:
         except SourceUnreadable:
             return  # its description is damaged; its items may not be
 
-    async def _no_collection(self, collection: str) -> UsageError:
+    async def _no_collection(self, collection: str) -> NotOffered:
         try:
             ids = [info.id for info in await self.collections()]
         except SourceError:
@@ -232,7 +235,7 @@ class ApiCatalog:
         said = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
         more = f" and {len(ids) - _NAMES_SHOWN} more" if len(ids) > _NAMES_SHOWN else ""
         there = f"there are {', '.join(ids[:_NAMES_SHOWN])}{more}" if ids else "the API lists no collections"
-        return UsageError(f"no collection `{collection}` at {self._root.url}{said}", hint=there)
+        return NotOffered(f"no collection `{collection}` at {self._root.url}{said}", hint=there)
 
     def _context(self, url: str, method: str, collection: str = "") -> Context:
         return Context(

@@ -52,6 +52,12 @@ class Asked:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
 
+    def with_token(self, token: str) -> Asked:
+        """Return the request that `search:metadata.next` of STAC API 0.7 and 0.8 stands for."""
+        if self.method == "POST":
+            return Asked(self.url, "POST", self.headers, {**self.body, "next": token})
+        return Asked(set_parameters(self.url, {"next": token}), "GET", self.headers)
+
     def question(self, size: int) -> Question:
         """Return it for a page of `size` items."""
         headers = {**ACCEPT, **self.headers} if self.headers else ACCEPT

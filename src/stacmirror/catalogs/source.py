@@ -84,6 +84,15 @@ def _address(source: str) -> str:
     return source
 
 
+def absolute(source: str) -> str:
+    """Return a SOURCE that is a path as an absolute one, so that a mirror knows it wherever it is resumed from."""
+    try:
+        dialect, _ = parse_source(source, needs_collection=False)
+    except UsageError:
+        return source
+    return os.path.abspath(source) if dialect == "path" else source
+
+
 def shown(source: str) -> str:
     """Return a SOURCE as it may be printed."""
     return repr(redact_text(source))

@@ -65,7 +65,10 @@ def mirror(
 
     Each flag can also stand in ./stacmirror.toml or in STACMIRROR_<NAME>; see `stacmirror config show --origin`.
     """
+    from stacmirror.catalogs import absolute
+
     look = Look(json, quiet, verbose)
+    source = absolute(source)
     resolved = config.resolve(flags, os.environ, config.places(config_file), source=source)
     go(session_of(ctx), resolved, resolved.settings(source, dest), look)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stacmirror.errors import UsageError
+from stacmirror.errors import NotOffered
 from stacmirror.model import Asset, Item
 
 _NAMES_MAX = 30
@@ -21,7 +21,7 @@ class AssetNames:
         self._takes = takes
 
     def look(self, items: Sequence[Item]) -> None:
-        """Look at a page's items, the first time. Raises: UsageError where none has an asset that is wanted."""
+        """Look at a page's items, the first time. Raises: NotOffered where none has an asset that is wanted."""
         if not self._asked:
             return
         if any(item.sources for item in items) or any(self._takes(asset) for item in items for asset in item.assets):
@@ -35,7 +35,7 @@ class AssetNames:
         roles = sorted({role for asset in there.values() for role in asset.roles})
         by_role = f"; roles: {', '.join(roles[:_NAMES_MAX])}" if roles else ""
         asked = ", ".join(f"`{glob}`" for glob in self._asked)
-        raise UsageError(
+        raise NotOffered(
             f"--asset {asked} matches no asset of the first {len(items)} items",
             hint=f"there are {', '.join(shown)}{more}{by_role}",
         )

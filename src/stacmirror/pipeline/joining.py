@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stacmirror.errors import SourceError
+from stacmirror.errors import LoginRefused, SourceError
 from stacmirror.interfaces import Joining
 from stacmirror.model import ItemKey, SourceLink
 from stacmirror.pipeline.bundle import Bundle, Job
@@ -31,7 +31,7 @@ class Joiner:
         """Items that came in batches."""
 
     async def fill(self, bundles: Sequence[Bundle]) -> None:
-        """Read the linked items of `bundles`. Raises: LoginRefused. Cancel: safe."""
+        """Read the linked items of `bundles`. Cancel: safe."""
         if self._joining is None:
             return
         jobs = {job.key: job for bundle in bundles for job in bundle.jobs if job.item is None and job.href}
@@ -45,7 +45,7 @@ class Joiner:
     async def _ask(self, joining: Joining, jobs: dict[ItemKey, Job], keys: Sequence[ItemKey]) -> None:
         try:
             found = await joining.several([SourceLink(key, jobs[key].href) for key in keys])
-        except SourceError as error:
+        except (SourceError, LoginRefused) as error:  # items may be had where searches may not
             self._give_up(error.message)
             return
         if found is None:
