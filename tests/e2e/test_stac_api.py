@@ -214,6 +214,17 @@ async def test_a_filter_goes_to_a_server_that_takes_it(tmp_path: Path) -> None:
         assert "filter-lang=cql2-text" in server.requests("GET /v1/search")[0][0]
 
 
+async def test_another_search_is_another_listing(tmp_path: Path) -> None:
+    """Narrower by --change-filter: the old cursor is not gone on with, and nothing unwanted comes."""
+    async with stac_server(25) as server:
+        server.can += [QUERY]
+        server.methods = ["GET"]
+        await mirror(server.url, tmp_path, collection=["scenes"], max_items=12)
+        values: dict[str, Any] = {"collection": ["scenes"], "query": ["eo:cloud_cover<20"]}
+        summary = await mirror(server.url, tmp_path, change_filter=True, **values)
+        assert (summary.verdict, len(ids(tmp_path))) == ("complete", 20)
+
+
 async def test_an_order_is_asked_for_or_refused(tmp_path: Path) -> None:
     """--sortby is sent where the server can sort, and refused in one line where it cannot."""
     async with stac_server() as server:

@@ -43,6 +43,20 @@ async def test_sizes_and_checksums_of_the_catalog_are_checked(tmp_path: Path, ki
         assert taken.verdict == "complete"
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+async def test_a_size_alone_is_checked(tmp_path: Path, large: bool) -> None:
+    """`file:size` without a checksum: one byte more is a failure, and a small one is asked for once."""
+    async with stac_server(2) as server:
+        if large:
+            server.files = {f"s{number:03}/data": bytes(300_000) for number in range(2)}
+        for item in server.items:
+            item["assets"]["data"]["file:size"] = len(server.content(item["id"], "data"))
+        server.items[1]["assets"]["data"]["file:size"] -= 1
+        summary = await mirror(server.url, tmp_path, collection=["scenes"], small_file_max="100KiB", sweeps=0)
+        assert [(failure.kind, failure.count) for failure in summary.failures] == [("listed", 1)]
+        assert large or len(server.requests("/files/s001/data")) == 1
+
+
 async def test_a_checksum_of_an_unknown_kind_says_nothing(tmp_path: Path) -> None:
     """Multihashes that are not known, or are none, cost no asset."""
     async with stac_server(3) as server:

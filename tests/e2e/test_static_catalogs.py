@@ -191,6 +191,21 @@ async def test_an_asset_that_failed_is_asked_for_again_without_an_index(tmp_path
         assert (summary.verdict, summary.mirror.items.complete) == ("complete", 5)
 
 
+async def test_a_files_item_is_asked_for_again_from_what_was_kept(tmp_path: Path) -> None:
+    """A file has no item by its id: its relative hrefs are kept absolute, so that a later run's sweep can ask."""
+    items = write_items(tmp_path / "made", 12)
+    path = tmp_path / "made" / "lines.ndjson"
+    path.write_text("\n".join(map(json.dumps, items)))
+    gone = tmp_path / "made" / "i2.txt"
+    content = gone.read_bytes()
+    gone.unlink()
+    summary = await mirror(str(path), tmp_path / "out", page_size=5)
+    assert (summary.exit_code, summary.mirror.items.incomplete) == (3, 1)
+    gone.write_bytes(content)
+    summary = await mirror(str(path), tmp_path / "out", page_size=5)
+    assert (summary.verdict, summary.mirror.items.complete) == ("complete", 12)
+
+
 async def test_the_collections_of_a_catalog_are_listed(tmp_path: Path) -> None:
     """`stacmirror collections PATH` crawls the nodes, and no items."""
     made = tmp_path / "made"

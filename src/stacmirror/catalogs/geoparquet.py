@@ -9,6 +9,7 @@ Source: stac-geoparquet specification 1.0 and 1.1.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import io
 import json
 import os
@@ -31,6 +32,8 @@ from stacmirror.redact import redact_url
 SUFFIXES = (".parquet", ".geoparquet", ".parq")
 _FIELDS = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 _NO_COLLECTION = "items"
+_LOOK_S = 0.5
+"""How often whoever waits in a thread looks whether the run is over."""
 
 
 class GeoparquetCatalog:
@@ -44,6 +47,7 @@ class GeoparquetCatalog:
         self._alternates = alternates
         self._file: Any = None
         self._opened: Any = None
+        self._ranges: _Ranges | None = None
         self._batches: Iterator[Any] | None = None
         self._rows: list[dict[str, Any]] = []
         self._row = 0
@@ -100,7 +104,9 @@ class GeoparquetCatalog:
         return [await self.describe(str(document["id"])) for document in self._described() if document.get("id")]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; whoever still reads it in a thread is told so."""
+        if self._ranges is not None:
+            self._ranges.let_go()
         if self._opened is not None:
             self._opened.close()
 
@@ -114,7 +120,7 @@ class GeoparquetCatalog:
                 f"{self._shown} is Parquet, which takes pyarrow", hint="pip install 'stacmirror[geoparquet]'"
             ) from None
         if "://" in self._place:
-            ranges = _Ranges(self._place, self._means, asyncio.get_running_loop())
+            ranges = self._ranges = _Ranges(self._place, self._means, asyncio.get_running_loop())
             await ranges.begin()
             opened: Any = io.BufferedReader(ranges, 1 << 20)
             self._mark = ranges.mark
@@ -126,7 +132,8 @@ class GeoparquetCatalog:
                 raise UsageError(f"{self._place}: {error.strerror}", hint="name a file of items") from error
             self._mark = f"{found.st_size}-{found.st_mtime_ns}"
         self._opened = opened
-        self._file = await self._call(pyarrow.parquet.ParquetFile, opened)
+        # Without threads of its own: one that waits for a range when the run is over would never end.
+        self._file = await self._call(lambda: pyarrow.parquet.ParquetFile(opened, pre_buffer=False))
         missing = {"id", "assets"} - set(self._file.schema_arrow.names)
         if missing:
             raise SourceUnreadable(
@@ -166,7 +173,8 @@ class GeoparquetCatalog:
             before += sizes[first]
             first += 1
         groups = list(range(first, len(sizes)))
-        self._batches = self._file.iter_batches(batch_size=self._page_size, row_groups=groups) if groups else None
+        batches = self._file.iter_batches(batch_size=self._page_size, row_groups=groups, use_threads=False)
+        self._batches = batches if groups else None
         self._rows = []
         skip = row - before
         while skip > 0 and self._batches is not None:
@@ -256,6 +264,7 @@ class _Ranges(io.RawIOBase):
         self._loop = loop
         self._at = 0
         self._size = 0
+        self._is_over = False
         self.mark = ""
 
     async def begin(self) -> None:
@@ -275,6 +284,19 @@ class _Ranges(io.RawIOBase):
         question = Question(self._url, headers)
         return await self._means.ask(lambda: question, lambda reply: reply, statuses=(200, 206))
 
+    def let_go(self) -> None:
+        """Have whoever waits for a range in a thread give up."""
+        self._is_over = True
+
+    def _wait_for(self, asked: concurrent.futures.Future[Reply]) -> Reply:
+        while True:
+            try:
+                return asked.result(_LOOK_S)
+            except TimeoutError:
+                if self._is_over or self._loop.is_closed():
+                    asked.cancel()
+                    raise TransferError("client", "the run is over") from None
+
     def readable(self) -> bool:
         return True
 
@@ -293,7 +315,7 @@ class _Ranges(io.RawIOBase):
         end = min(self._at + len(view), self._size)
         if end <= self._at:
             return 0
-        reply = asyncio.run_coroutine_threadsafe(self._ask(self._at, end), self._loop).result()
+        reply = self._wait_for(asyncio.run_coroutine_threadsafe(self._ask(self._at, end), self._loop))
         body = reply.body or b""
         if reply.status != 206 or len(body) != end - self._at:
             raise TransferError("protocol", "the server gave another range than was asked for")
