@@ -10,12 +10,12 @@ import random
 import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from stacmirror import __version__
-from stacmirror.catalogs import DIALECTS, AnyCatalog, FoundCatalog, Looking, Wanted, source_of
-from stacmirror.catalogs.asking import Means
+from stacmirror.catalogs import DIALECTS, AnyCatalog, FoundCatalog, source_of
 from stacmirror.catalogs.parse import label_classes
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import UsageError
@@ -35,17 +35,16 @@ from stacmirror.search import make_search
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
-from stacmirror.transports.authorized import AuthorizedPosts, AuthorizedTransport, Logins
-from stacmirror.transports.file import FileTransport
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
-from stacmirror.transports.posting import LazyPosts
+from stacmirror.transports.posting import LazyPosts, PostTransport
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
 from stacmirror.transports.wire import WireTransport
 from stacmirror.units import format_duration
 
 if TYPE_CHECKING:
+    from stacmirror.transports.authorized import Logins
     from stacmirror.transports.http import AiohttpTransport
 
 USER_AGENT = f"stacmirror/{__version__}"
@@ -82,11 +81,18 @@ def make_router(
         wall=clock.wall,
     )
     posts = LazyPosts(lambda: _make_aiohttp(settings))
-    logins = _make_logins(settings, clock, secrets or {}, http, posts)
-    dressed = None if logins is None else AuthorizedTransport(http, several, logins)
+    sends_posts: PostTransport = posts
+    dressed = None
+    if settings.catalog.auth or settings.catalog.header:
+        from stacmirror.transports.authorized import AuthorizedPosts, AuthorizedTransport  # here: few runs log in by it
+
+        logins = _make_logins(settings, clock, secrets or {}, http, posts)
+        dressed, sends_posts = AuthorizedTransport(http, several, logins), AuthorizedPosts(posts, logins)
     web = dressed or http
     transports: dict[str, Transport] = {"https": web, "http": web, "s3": objects}
     if source_of(settings, needs_collection=False).dialect in ("path", "stdin"):
+        from stacmirror.transports.file import FileTransport
+
         transports["file"] = FileTransport()  # a catalog from the net must not have files of this machine copied
     can_several: dict[str, SeveralTransport] = (
         {} if several is None else {"https": dressed or several, "http": dressed or several, "s3": objects}
@@ -110,18 +116,17 @@ def make_router(
         several=can_several,
         allow_http=settings.catalog.allow_http,
     )
-    router.posts = posts if logins is None else AuthorizedPosts(posts, logins)
+    router.posts = sends_posts
     return router
 
 
 def _make_logins(
     settings: Settings, clock: SystemClock, secrets: Mapping[str, str], http: Transport, posts: LazyPosts
-) -> Logins | None:
-    catalog = settings.catalog
-    if not catalog.auth and not catalog.header:
-        return None
-    from stacmirror.transports.logins import make_rules  # here: few runs log in by it
+) -> Logins:
+    from stacmirror.transports.authorized import Logins
+    from stacmirror.transports.logins import make_rules
 
+    catalog = settings.catalog
     rules = make_rules(catalog.auth, catalog.header, lambda name: secrets.get(name, ""), http, posts, clock)
     return Logins(rules, allow_http=catalog.allow_http)
 
@@ -235,6 +240,9 @@ def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock,
 def _find_catalog(
     settings: Settings, router: Router, clock: Clock, on_retry: Callable[[Exception, float], None]
 ) -> FoundCatalog:
+    from stacmirror.catalogs.asking import Means  # here: a mirror of MLHub needs none of it
+    from stacmirror.catalogs.looking import Looking, Wanted
+
     dialect, place = source_of(settings, needs_collection=False)
     walk, catalog, search = settings.walk, settings.catalog, make_search(settings.filter)
     if dialect == "api" and place:

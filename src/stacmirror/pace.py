@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from statistics import median
 from typing import Protocol
 
 START = 32
@@ -176,6 +175,8 @@ class Pace:
     def _step(self, now_s: float) -> None:
         busy, old = self._busy(), self.limit
         if self._full and busy <= _BUSY:
+            from statistics import median  # here: a run that is over in a second never gets so far
+
             took_s = median(self._took_s)
             if self._took_before_s and not self._paid(took_s) and not self._doubted:
                 self._doubted = True  # a window twice as long decides

@@ -7,15 +7,15 @@ changes one. Where a figure is not a server's own documents' or issue tracker's,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """One source: what it is, and its settings as typed. `reasons` say why, for `stacmirror sources`."""
 
     title: str
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object]
     notes: str = ""
 
 

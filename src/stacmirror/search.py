@@ -12,9 +12,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 from stacmirror.errors import UsageError
 from stacmirror.settings import FilterSettings
@@ -28,8 +29,7 @@ _QUERY_HINT = """such as 'eo:cloud_cover<10', or JSON: '{"eo:cloud_cover": {"lt"
 _QUERY_SIGNS = {"<=": "lte", ">=": "gte", "!=": "neq", "=": "eq", "<": "lt", ">": "gt"}
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(Struct, frozen=True):
     """What is asked for. Everything empty: all there is."""
 
     collections: tuple[str, ...] = ()

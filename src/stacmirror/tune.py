@@ -12,8 +12,9 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from stacmirror.assembly import make_catalog, make_router
 from stacmirror.catalogs import AnyCatalog, source_of

@@ -1,12 +1,12 @@
 """Where items come from: one dialect a kind of catalog, and how a SOURCE as typed names one.
 
 The command line calls `parse_source`; the composition root makes the catalog. `DIALECTS` has those that are known by
-name; what an address, a path or a profile leads to is found out by `found`. To add one: a file, and a line in either.
+name; what an address, a path or a profile leads to is found out by `looking`, which is loaded only then.
 """
 
 from __future__ import annotations
 
-from stacmirror.catalogs.found import FoundCatalog, Looking, Wanted
+from stacmirror.catalogs.found import FoundCatalog
 from stacmirror.catalogs.mlhub import MlhubCatalog
 from stacmirror.catalogs.source import ACCEPTED, Source, absolute, parse_source, source_of
 
@@ -20,10 +20,8 @@ __all__ = [
     "DIALECTS",
     "AnyCatalog",
     "FoundCatalog",
-    "Looking",
     "MlhubCatalog",
     "Source",
-    "Wanted",
     "absolute",
     "parse_source",
     "source_of",

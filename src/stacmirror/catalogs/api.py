@@ -15,6 +15,7 @@ import msgspec
 
 from stacmirror.catalogs.abilities import Abilities, Plan, plan
 from stacmirror.catalogs.asking import REFUSED_STATUSES, Means, Question, status_of
+from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.page_size import PageSize
 from stacmirror.catalogs.paging import Listing, decode, encode, following, list_of
 from stacmirror.catalogs.parse import (
@@ -64,6 +65,8 @@ class ApiCatalog:
         self._alternates = alternates
         self._reroot = reroot
         self._plan: Plan | None = None
+        self.remembers: Remembers | None = None
+        """Not needed: an API has its items by their ids."""
         self.collection = search.collections[0] if len(search.collections) == 1 else ""
         if not self._can.search_url and not self._can.items:
             raise SourceUnreadable(

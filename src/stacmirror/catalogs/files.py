@@ -7,18 +7,19 @@ of another file under that name, and of stdin, the walk begins at the start and 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 
 from stacmirror.catalogs.byte_sources import ByteSource
-from stacmirror.catalogs.located import Remembers, located, read_again, recalled
+from stacmirror.catalogs.found import Remembers
+from stacmirror.catalogs.located import located, read_again, recalled
 from stacmirror.catalogs.parse import Context, parse_item
 from stacmirror.catalogs.splitting import Mode, Piece, Splitter
 from stacmirror.errors import CursorRefused, SourceUnreadable
 from stacmirror.interfaces import Clock
-from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page
+from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 
 _PAGE_MAX_BYTES = 8 << 20
 LINE_SUFFIXES = (".ndjson", ".jsonl", ".ndjsonl", ".geojsonl", ".geojsons")
@@ -101,6 +102,10 @@ class FileCatalog:
         """See `interfaces.Catalog.item`: what an earlier walk kept of it."""
         kept = await recalled(self.remembers, key)
         return None if kept is None else read_again(kept, self._context(key.collection))
+
+    async def several(self, links: Sequence[SourceLink]) -> dict[ItemKey, Item] | None:
+        """See `interfaces.Joining.several`."""
+        return None
 
     async def describe(self, collection: str) -> CollectionInfo:
         """See `interfaces.Catalog.describe`: items say nothing of it."""

@@ -13,7 +13,7 @@ import concurrent.futures
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from typing import Any
 import msgspec
 
 from stacmirror.catalogs.asking import Means, Question
-from stacmirror.catalogs.located import Remembers, located, read_again, recalled
+from stacmirror.catalogs.found import Remembers
+from stacmirror.catalogs.located import located, read_again, recalled
 from stacmirror.catalogs.parse import Context, parse_collection, parse_item
 from stacmirror.catalogs.wkb import geometry_of
 from stacmirror.errors import CursorRefused, SourceUnreadable, TransferError, UsageError
 from stacmirror.interfaces import Reply
-from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page
+from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 from stacmirror.redact import redact_url
 
 SUFFIXES = (".parquet", ".geoparquet", ".parq")
@@ -87,6 +88,10 @@ class GeoparquetCatalog:
         """See `interfaces.Catalog.item`: what an earlier walk kept of it."""
         kept = await recalled(self.remembers, key)
         return None if kept is None else read_again(kept, self._context(key.collection))
+
+    async def several(self, links: Sequence[SourceLink]) -> dict[ItemKey, Item] | None:
+        """See `interfaces.Joining.several`."""
+        return None
 
     async def describe(self, collection: str) -> CollectionInfo:
         """See `interfaces.Catalog.describe`: what the file's metadata has."""

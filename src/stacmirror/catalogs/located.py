@@ -7,18 +7,16 @@ a later run reads what was kept (`Remembered`), or asks the `self` link.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.parse import Context, parse_item
 from stacmirror.catalogs.stac_api import resolve
 from stacmirror.model import Item, ItemKey
 from stacmirror.redact import REDACTED
-
-Remembers = Callable[[ItemKey], bytes | None]
-"""Gives the JSON that an earlier walk kept of an item. Blocks."""
 
 
 def located(body: bytes, base: str, self_url: str = "") -> bytes:

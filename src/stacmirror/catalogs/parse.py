@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -57,8 +56,7 @@ _COLLECTIONS = msgspec.json.Decoder(_CollectionsDocument)
 _OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
 
-@dataclass(frozen=True)
-class ParsedPage:
+class ParsedPage(msgspec.Struct, frozen=True):
     """A page as read. `next_href` is "" at the end; `next_method` is how it wants to be asked.
 
     `next_token` is what the API of 2019 gave in place of a link. `next_link` is the whole link. `lost` says which
@@ -70,12 +68,11 @@ class ParsedPage:
     next_method: str
     next_token: str
     total: int | None
-    next_link: Mapping[str, Any] = field(default_factory=dict)
+    next_link: Mapping[str, Any] = msgspec.field(default_factory=dict)
     lost: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a body does not say of itself: its name in errors (redacted), its collection, when it came, and URLs.
 
     `alternates` are names under `alternate` whose hrefs are taken in place of an asset's own, the first that is there.

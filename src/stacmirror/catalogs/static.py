@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from stacmirror.catalogs.asking import Means, Question, status_of
-from stacmirror.catalogs.located import Remembers, located, read_again, recalled, self_of
+from stacmirror.catalogs.found import Remembers
+from stacmirror.catalogs.located import located, read_again, recalled, self_of
 from stacmirror.catalogs.parse import Context, parse_collection, parse_item
 from stacmirror.catalogs.stac_api import resolve
 from stacmirror.errors import CursorRefused, LoginRefused, SourceError, SourceUnreachable, SourceUnreadable
 from stacmirror.interfaces import Reply
-from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page
+from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 from stacmirror.redact import redact_url
 
 AT_ONCE = 64
@@ -141,6 +142,10 @@ class StaticCatalog:
             return await self._ask_item(url, key.collection)
         except SourceUnreachable:
             return None if kept is None else read_again(kept, self._context(url, key.collection))
+
+    async def several(self, links: Sequence[SourceLink]) -> dict[ItemKey, Item] | None:
+        """See `interfaces.Joining.several`."""
+        return None
 
     async def describe(self, collection: str) -> CollectionInfo:
         """See `interfaces.Catalog.describe`: what the crawl has met."""

@@ -6,7 +6,6 @@ never written anywhere.
 
 from __future__ import annotations
 
-import configparser
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,6 +85,8 @@ def _from_profiles(environ: Mapping[str, str]) -> str:
     home = environ.get("MLHUB_HOME", "")
     path = (Path(home) if home else Path("~/.mlhub").expanduser()) / "profiles"
     named = environ.get("MLHUB_PROFILE", "")
+    import configparser  # here: most have the key in MLHUB_API_KEY
+
     # The official client's files: plain INI, where `%` is a character like any other.
     profiles = configparser.ConfigParser(interpolation=None)
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 import typer
@@ -16,8 +15,7 @@ from stacmirror.cli.screen import safe
 from stacmirror.errors import UsageError
 
 
-@dataclass
-class Session:
+class Session(msgspec.Struct):
     """One call of the program. The commands fill in what they learn."""
 
     json: bool = False
@@ -34,8 +32,7 @@ class Session:
         return cls(json="--json" in typed, verbose="-v" in typed or "--verbose" in typed)
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """How much one run says. Raises: UsageError for quiet and verbose together."""
 
     json: bool

@@ -11,11 +11,11 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Clock, Opener, Reply, Sink
 from stacmirror.limits import origin_of
 from stacmirror.model import AssetKey, ItemKey, Receipt, Transfer, Unit
-from stacmirror.pipeline.check import Checks
+from stacmirror.pipeline.check import Checks, digest_of
 from stacmirror.pipeline.large import Errand, Fetched, LargeBodies
 from stacmirror.pipeline.listed import Listed
 from stacmirror.pipeline.progress import Progress
-from stacmirror.pipeline.signatures import WINDOW_BYTES, Form, Judged, form_of, refuse_other
+from stacmirror.pipeline.signatures import Form, Judged, form_of, refuse_other
 from stacmirror.pipeline.unpack import unpacked
 from stacmirror.redact import redact_url
 from stacmirror.retry import error_for_status
@@ -111,11 +111,9 @@ class Fetcher:
     def take_small(self, transfer: Transfer, name: str, reply: Reply, body: bytes) -> Fetched:
         """Check a whole small body; return it with its receipt, under `name`. Raises: TransferError."""
         expected = self._checks.expected(origin_of(reply.url), reply.headers, reply.length_bytes)
-        hasher = expected.hasher()
-        hasher.update(body)
-        digest = hasher.digest()
+        digest = digest_of(expected.kind, body)
         expected.check(len(body), digest)
-        refuse_other(self._form(transfer, reply), body[:WINDOW_BYTES])
+        refuse_other(self._form(transfer, reply), body)
         verified = reply.framed or expected.proven
         asset = transfer.asset
         if (asset.size_bytes is not None or asset.checksum) and self._file_info:

@@ -15,7 +15,7 @@ from stacmirror.errors import SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
 from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.abreast import settle_abreast
-from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
+from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered, close_streams, large_among
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.caps import Caps
 from stacmirror.pipeline.check import digest_of
@@ -109,24 +109,36 @@ class Worker:
         if not job.planned and not await self._read_and_plan(bundle, job):
             return None
         ahead = await self._ask_ahead(job) if self._crew.ahead is not None else NOTHING
-        later: list[Transfer] = []
-        for number, transfer in enumerate(job.todo):
-            if ahead and self._take_ahead(job, transfer, ahead):
-                continue
-            if job.large:
-                later += await self._settle_large(bundle, job, number, ahead)
-                break
-            try:
-                if not await self._settle(bundle, job, transfer, ahead):
-                    later.append(transfer)
-            except LargeMet as met:
-                job.large = True
-                later += await self._settle_large(bundle, job, number, ahead, met.reply)
-                break
+        try:
+            later = await self._settle_all(bundle, job, ahead)
+        finally:
+            close_streams(ahead)
         job.todo = later
         if not later:
             return None
         return max(0.0, min(transfer.not_before_s for transfer in later) - self._crew.clock.monotonic())
+
+    async def _settle_all(self, bundle: Bundle, job: Job, ahead: Mapping[str, Answered]) -> list[Transfer]:
+        """Bring every transfer of the job as far as can be now; return those that are left."""
+        later: list[Transfer] = []
+        for number, transfer in enumerate(job.todo):
+            if ahead and self._take_ahead(job, transfer, ahead):
+                continue
+            met = large_among(ahead, transfer.asset.key)
+            if met is not None:
+                transfer.attempts += 1
+                job.large = True
+            if job.large:
+                later += await self._settle_large(bundle, job, number, ahead, met)
+                break
+            try:
+                if not await self._settle(bundle, job, transfer, ahead):
+                    later.append(transfer)
+            except LargeMet as large:
+                job.large = True
+                later += await self._settle_large(bundle, job, number, ahead, large.reply)
+                break
+        return later
 
     async def _settle_large(
         self, bundle: Bundle, job: Job, number: int, ahead: Mapping[str, Answered], met: Reply | None = None

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiofiles.threadpool import wrap
 
 from stacmirror.errors import TargetUnwritable
 from stacmirror.interfaces import Hasher
@@ -75,6 +74,8 @@ class DirectoryPart:
         return self._state
 
     async def _open(self, hasher: Hasher, offset: int) -> None:
+        from aiofiles.threadpool import wrap  # here: most mirrors have no large files
+
         self._close()
         self._raw = raw = await self._in_thread(self._open_at, hasher, offset)
         self._file = wrap(raw)
