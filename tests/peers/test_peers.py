@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -96,6 +97,7 @@ async def test_pgstac(tmp_path: Path) -> None:
                 ), what  # fmt: skip
             newest = await mirror(url, tmp_path / "newest", sortby=["-eo:cloud_cover"], max_items=10, **values)
             assert newest.mirror.items.complete == 10
+            shutil.rmtree(tmp_path / "all")  # 40,000 files, which pytest would keep for a while
             with pytest.raises(UsageError, match="did you mean `scenes`"):
                 await mirror(url, tmp_path / "near", collection=["scene"])
 

@@ -47,7 +47,6 @@ class GeoparquetCatalog:
         self._page_size = page_size
         self._alternates = alternates
         self._file: Any = None
-        self._opened: Any = None
         self._ranges: _Ranges | None = None
         self._batches: Iterator[Any] | None = None
         self._rows: list[dict[str, Any]] = []
@@ -112,8 +111,10 @@ class GeoparquetCatalog:
         """Let go of the file; whoever still reads it in a thread is told so."""
         if self._ranges is not None:
             self._ranges.let_go()
-        if self._opened is not None:
-            self._opened.close()
+        self._batches = None
+        if self._file is not None:
+            self._file.close(force=True)
+            self._file = None
 
     # -- the table -------------------------------------------------------------------------------------------
 
@@ -127,18 +128,16 @@ class GeoparquetCatalog:
         if "://" in self._place:
             ranges = self._ranges = _Ranges(self._place, self._means, asyncio.get_running_loop())
             await ranges.begin()
-            opened: Any = io.BufferedReader(ranges, 1 << 20)
+            place: Any = io.BufferedReader(ranges, 1 << 20)
             self._mark = ranges.mark
         else:
             try:
                 found = os.stat(self._place)
-                opened = io.BufferedReader(io.FileIO(self._place), 1 << 20)
             except OSError as error:
                 raise UsageError(f"{self._place}: {error.strerror}", hint="name a file of items") from error
-            self._mark = f"{found.st_size}-{found.st_mtime_ns}"
-        self._opened = opened
+            place, self._mark = self._place, f"{found.st_size}-{found.st_mtime_ns}"
         # Without threads of its own: one that waits for a range when the run is over would never end.
-        self._file = await self._call(lambda: pyarrow.parquet.ParquetFile(opened, pre_buffer=False))
+        self._file = await self._call(lambda: pyarrow.parquet.ParquetFile(place, pre_buffer=False))
         missing = {"id", "assets"} - set(self._file.schema_arrow.names)
         if missing:
             raise SourceUnreadable(
