@@ -31,10 +31,6 @@ def everything(server: StacServer, folder: str = "scenes") -> dict[str, bytes]:
     }
 
 
-def names(found: dict[str, bytes]) -> set[str]:
-    return {path.rpartition(".")[0] or path for path in found}
-
-
 def ids(target: Path) -> list[str]:
     return sorted(folder.name for folder in (target / "scenes").iterdir() if folder.is_dir())
 

@@ -58,8 +58,8 @@ def mirror(
     stacmirror mirror mlhub:bigearthnet_v1_labels rice --label-class "Rice fields"
     stacmirror mirror mlhub:bigearthnet_v1_labels ben --layout bigearthnet
     stacmirror mirror mlhub:bigearthnet_v1_labels ben --workers 128 --rate 500/s
-    stacmirror mirror earth-search:sentinel-2-l2a s2 --bbox 5,50,6,51 --datetime 2020-06 --asset red
-    stacmirror mirror https://host/stac -c landsat -c sentinel both --filter "eo:cloud_cover < 10"
+    stacmirror mirror earth-search:sentinel-2-l2a s2 --datetime 2020-06
+    stacmirror mirror https://host/stac both -c landsat -c sentinel
     stacmirror mirror https://host/catalog.json all
     stac-client search ... | stacmirror mirror - found
 
