@@ -61,6 +61,10 @@ class Allowance(Protocol):
         """Hear that the refusals of late were an outage: they say nothing of how many at once are too many."""
         ...
 
+    def too_many(self, place: int) -> None:
+        """Hear that `place` requests at once are more than this machine has room for."""
+        ...
+
 
 class Fixed:
     """An allowance that nothing changes."""
@@ -78,6 +82,9 @@ class Fixed:
 
     def outage(self) -> None:
         """See `Allowance.outage`."""
+
+    def too_many(self, place: int) -> None:
+        """See `Allowance.too_many`: what is not to be changed comes back step by step, by the host's health."""
 
 
 class Pace:
@@ -158,6 +165,10 @@ class Pace:
             self._took_before_s = 0.0
             self._forget_evidence()
             self._open_window(self._now(), 0)
+
+    def too_many(self, place: int) -> None:
+        """See `Allowance.too_many`."""
+        self._shrink(max(1, min(place, self.limit) // 2), _STRAY_FLOOR)
 
     def _hear_refusal(self, place: int, refusal: int) -> None:
         """Shrink once there is more than a stray refusal now and then, which some hosts give whatever is asked."""

@@ -62,6 +62,9 @@ class _Gauge:
     def outage(self) -> None:
         """See `pace.Allowance.outage`."""
 
+    def too_many(self, place: int) -> None:
+        """See `pace.Allowance.too_many`."""
+
 
 class _Work(NamedTuple):
     """An asset's address, or an item that has to be read first."""

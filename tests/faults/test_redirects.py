@@ -40,7 +40,7 @@ async def test_redirects_that_lead_nowhere(bench: Bench) -> None:
     }  # fmt: skip
     # Eleven hops; and two more where the item's large file came between, and the link was asked anew after it.
     assert 11 <= world.asked["/go/i0/B01"] <= 13
-    assert sum(count for path, count in world.asked.items() if path.startswith("/hop/")) == 10
+    assert 10 <= sum(count for path, count in world.asked.items() if path.startswith("/hop/")) <= 12
     await mends(bench)
 
 

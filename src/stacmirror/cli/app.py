@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ from stacmirror.cli.commands import Commands
 from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.screen import without_secrets
 from stacmirror.cli.session import Session, emit, emit_json, say
-from stacmirror.errors import StacmirrorError
+from stacmirror.errors import StacmirrorError, TargetUnwritable
 
 app = typer.Typer(
     name="stacmirror",
@@ -102,7 +103,8 @@ def _tell(session: Session, message: str, hint: str, exit_code: int) -> int:
     if hint:
         say(f"  hint: {hint}")
     if session.json:
-        emit_json({"error": {"message": message, "hint": hint}, "exit_code": exit_code})
+        with suppress(typer.Exit, TargetUnwritable):  # nobody can hear it
+            emit_json({"error": {"message": message, "hint": hint}, "exit_code": exit_code})
     return exit_code
 
 

@@ -110,16 +110,26 @@ def is_profile(settings: Settings) -> bool:
 
 
 def go(
-    session: Session, resolved: Resolved, settings: Settings, look: Look, title: str = "", task: Task | None = None
+    session: Session,
+    resolved: Resolved,
+    settings: Settings,
+    look: Look,
+    title: str = "",
+    task: Task | None = None,
+    *,
+    asks: bool = True,
 ) -> None:
-    """Check what can be checked before anyone is asked, say `title`, run, and end with the run's exit code."""
+    """Check what can be checked before anyone is asked, say `title`, run, and end with the run's exit code.
+
+    `asks`: whether the source is asked anything, so that a key is needed.
+    """
     warnings = Warnings()
     for warning in resolved.warnings:
         warnings(warning)
     check_settings(settings)
     access.check_urls(settings)
     is_mlhub = settings.source.startswith("mlhub:")
-    api_key = access.need_key(resolved, os.environ, warnings) if is_mlhub else ""
+    api_key = access.need_key(resolved, os.environ, warnings) if is_mlhub and asks else ""
     root = f" from {settings.catalog.api_url}" if is_mlhub or is_profile(settings) else ""
     title = title or f"mirroring {settings.source}{root} to {settings.target}"
     open_run(title, settings, resolved, look, warnings)

@@ -7,7 +7,9 @@ import gc
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 
+import typer
 from msgspec import Struct
 
 from stacmirror.cli.display import Display, choose_mode, stderr_screen
@@ -21,7 +23,7 @@ from stacmirror.settings import Settings
 
 
 class Job(Struct, frozen=True):
-    """What one run is, apart from its settings. `expected_items` is for a display whose server names no total."""
+    """What one run is, apart from its settings. `expected_items` is for a server that names no total."""
 
     api_key: str
     resume_command: str = ""
@@ -49,8 +51,12 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         quiet=look.quiet,
         log=log,
     )
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=loop_factory())
+    try:
         summary, citation = runner.run(_drive(settings, job, display))
+    finally:
+        with suppress(OSError, RuntimeError):  # it takes files, and there may be none to be had: the verdict is known
+            runner.close()
     target = shlex.quote(settings.target)
     ending = Ending(
         summary=summary,
@@ -64,7 +70,8 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         if log is not None:
             log.write(line)
     if look.json:
-        emit_json(summary_json(ending.summary))
+        with suppress(typer.Exit):  # the exit code is about the mirror
+            emit_json(summary_json(ending.summary))
     return ending.summary.exit_code
 
 
@@ -73,6 +80,7 @@ async def _drive(settings: Settings, job: Job, display: Display) -> tuple[Summar
 
     gc.freeze()  # what is there by now stays: neither a run's collections nor the process's end need look at it
     mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task, secrets=os.environ)
+    mirror.progress.items_expected = job.expected_items
     with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()
     return summary, list(mirror.citation)

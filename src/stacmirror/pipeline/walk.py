@@ -173,7 +173,7 @@ class Walk:
         self._progress.items_listed -= self.listed
         self._progress.items_filtered -= self.filtered
         self.listed = self.filtered = self.duplicate = self.queued = 0
-        self.ended = False
+        self.ended = self._progress.listing_ended = False
         self.error = None
         start = self._start
         return ResumePoint(
@@ -272,7 +272,7 @@ class Walk:
         record.known, record.known_linked = tuple(there), tuple(linked_there)
         record.queued = len(bundles)
         if page.next is None and not record.partial:
-            self.ended = True
+            self.ended = self._progress.listing_ended = True
         if page.lost:
             self._lost += page.lost
             record.partial = True  # a later run reads it again

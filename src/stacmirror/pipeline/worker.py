@@ -6,12 +6,13 @@ until its next attempt is due; it never sleeps through a server's pause.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from stacmirror.errors import SourceError, TransferError
+from stacmirror.errors import NoOpenFile, SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
 from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.abreast import settle_abreast
@@ -32,6 +33,7 @@ from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
 
 _WAIT_IN_PLACE_S = 1.0
+_UNSTAGED_WAIT_S = 0.2
 _PUT_OFF_MAX = 4
 """Doublings of the wait for a host that is to blame: when it is back nobody should sleep for a minute."""
 _FOR_GOOD = frozenset({"gone", "too-large"})
@@ -98,10 +100,10 @@ class Worker:
         for job in bundle.jobs:
             if job.done:
                 continue
-            job_wait_s = await self._advance_job(bundle, job)
+            job_wait_s = None if job.completed else await self._advance_job(bundle, job)
             if job_wait_s is None:
-                self._end_job(bundle, job)
-            else:
+                job_wait_s = self._end_job(bundle, job)
+            if job_wait_s is not None:
                 wait_s = job_wait_s if wait_s is None else min(wait_s, job_wait_s)
         return wait_s
 
@@ -185,16 +187,23 @@ class Worker:
             # Tried again in this run, as far as that went; they failed when they failed.
             job.failed = [msgspec.structs.replace(failed, run=0) for failed in kept] + job.failed
 
-    def _end_job(self, bundle: Bundle, job: Job) -> None:
-        """Stage what is held, with the files derived from it."""
+    def _end_job(self, bundle: Bundle, job: Job) -> float | None:
+        """Stage what is held, with the files derived from it; return seconds to wait where no file can be opened."""
+        if not job.completed:
+            self._complete(bundle, job)
+        if not self._stage(job):
+            return _UNSTAGED_WAIT_S * (1 + self._crew.random())
+        job.label_bodies.clear()
+        job.done = True
+        return None
+
+    def _complete(self, bundle: Bundle, job: Job) -> None:
         if self._crew.planner.derives and _is_mended(job) and not job.failed:
             self._recall(job)
         if job.item is not None and job.key == bundle.walked and not job.failed:
             derived = self._crew.planner.derive(job)
             self._count_files(job, len(derived), sum(receipt.size_bytes for receipt in derived))
-        self._stage(job)
-        job.label_bodies.clear()
-        job.done = True
+        job.completed = True
 
     def _recall(self, job: Job) -> None:
         """Read the small files that an earlier run stored: what is derived from an item needs all of them, whole."""
@@ -208,11 +217,22 @@ class Worker:
             job.stored.remove(receipt)
             job.failed.append(Failed(receipt.key, "damaged", "its file is not what was stored", 0))
 
-    def _stage(self, job: Job) -> None:
+    def _stage(self, job: Job) -> bool:
+        """Stage what is held; False where it stays held, since no file can be opened now. Raises: TargetUnwritable."""
+        crew = self._crew
         if job.bodies and job.unit is not None:
-            self._crew.sink.stage(job.unit, job.bodies)
+            try:
+                crew.sink.stage(job.unit, job.bodies)
+            except NoOpenFile:
+                now_s = crew.clock.monotonic()
+                job.unstaged_since_s = min(job.unstaged_since_s, now_s)
+                if now_s - job.unstaged_since_s > crew.policy.outage_max_s:
+                    raise
+                return False
+            job.unstaged_since_s = math.inf
         job.bodies = []
         job.held_bytes = 0
+        return True
 
     async def _finish(self, bundle: Bundle) -> None:
         await self._crew.committer.room()
@@ -371,8 +391,7 @@ class Worker:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body
             job.held_bytes += len(fetched.body)
-            if job.held_bytes > self._crew.held_max_bytes:
-                self._stage(job)
+            if job.held_bytes > self._crew.held_max_bytes and self._stage(job):
                 job.label_bodies.clear()
 
     async def _failed(self, job: Job, transfer: Transfer, href: str, error: TransferError) -> bool:

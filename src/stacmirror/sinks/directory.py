@@ -16,11 +16,12 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from stacmirror.errors import TargetUnwritable
+from stacmirror.errors import NoOpenFile, TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Space, Unit
+from stacmirror.shortage import is_shortage, patiently
 from stacmirror.sinks.durable import fsync_path, make_syncer
 from stacmirror.sinks.part_file import DirectoryPart
 from stacmirror.sinks.parts import PartStore
@@ -43,9 +44,11 @@ class DirectorySink:
             os.makedirs(self._staging, exist_ok=True)
             os.makedirs(self._parts, exist_ok=True)
             self._syncer = make_syncer(self._target)
-            self._large = PartStore(self._parts, self._staging, unwritable, self._placed)
+            self._large = PartStore(self._parts, self._staging, unwritable, self._placed, self._met_shortage)
         except OSError as error:
             raise unwritable(error, self._target) from error
+        self.on_shortage: Callable[[], object] = _nothing
+        """Called on the event loop when no more files may be open."""
         self._folders: set[str] = set()
         self._links = False
         """Whether a staged name may be a second name of someone's file, which must not be written through."""
@@ -72,7 +75,12 @@ class DirectorySink:
             finally:
                 os.close(folder_fd)
         except OSError as error:
+            if is_shortage(error):
+                self._met_shortage()
             raise unwritable(error, folder) from error
+
+    def _met_shortage(self) -> None:
+        self.on_shortage()
 
     def _wrote_file(self, folder: str, name: str) -> None:
         path = os.path.join(folder, name)
@@ -226,10 +234,10 @@ class DirectorySink:
         partial = os.path.join(self._parts, f"document-{os.path.basename(path)}")
         try:
             os.makedirs(os.path.dirname(final), exist_ok=True)
-            _write_file(partial, content, None)
-            fsync_path(partial)
+            patiently(_write_file, partial, content, None)
+            patiently(fsync_path, partial)
             os.replace(partial, final)
-            fsync_path(os.path.dirname(final))
+            patiently(fsync_path, os.path.dirname(final))
         except OSError as error:
             raise unwritable(error, final) from error
 
@@ -246,7 +254,12 @@ class DirectorySink:
 
     def close(self) -> None:
         """See `interfaces.Sink.close`."""
+        self._large.close()
         self._syncer.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -284,6 +297,8 @@ def _share_blocks(path: str, staged: str) -> bool:
 def unwritable(error: OSError, path: str) -> TargetUnwritable:
     """Return the run's error for a failed file operation, with what to do next."""
     reason = error.strerror or type(error).__name__
+    if is_shortage(error):
+        return NoOpenFile(f"cannot write to {path}: {reason}", hint="raise `ulimit -n`, then `stacmirror resume`")
     hint = (
         "make room, then `stacmirror resume`" if error.errno in _FULL else "mend the target, then `stacmirror resume`"
     )

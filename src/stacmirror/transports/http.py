@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from yarl import URL
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
+from stacmirror.shortage import KIND, is_shortage
 from stacmirror.transports.address import parse_origin, split
 from stacmirror.transports.tls import certificate_error
 
@@ -28,6 +30,7 @@ _CHUNK_BYTES = 1 << 18
 _HEADER_MAX_BYTES = 32 << 10
 """Long enough for a redirect to a presigned URL in one Location."""
 _SLOW_WINDOW_S = 30.0
+_NONE_KEPT_S = 15.0
 
 
 class AiohttpTransport:
@@ -54,6 +57,7 @@ class AiohttpTransport:
         # No total: a large scene may take an hour. What must not happen is an answer without a byte.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=stall_timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._none_kept_until_s = 0.0
 
     def _open_session(self) -> aiohttp.ClientSession:
         # limit=0: how many requests a host gets is the host budget's business, in one place.
@@ -86,6 +90,8 @@ class AiohttpTransport:
         if self._session is None:
             self._session = self._open_session()
         proxy = self._proxy_for(url)
+        if self._none_kept_until_s and time.monotonic() < self._none_kept_until_s:
+            headers = {**headers, "Connection": "close"}
         try:
             response = cast(
                 "_Response",
@@ -108,6 +114,10 @@ class AiohttpTransport:
         if proxy_bypass(parts.netloc):
             return None
         return self._proxies.get(parts.scheme) or self._proxies.get("all")
+
+    def close_idle(self) -> None:
+        """Keep no connection for a while: no more files may be open here, and aiohttp takes the kept ones in turn."""
+        self._none_kept_until_s = time.monotonic() + _NONE_KEPT_S
 
     async def close(self) -> None:
         """Close all connections."""
@@ -239,6 +249,8 @@ def map_error(error: Exception) -> TransferError:
         return TransferError("proxy", f"the proxy answered {error.status}", retryable=error.status >= 500)
     if isinstance(error, ssl.SSLError):
         return TransferError("tls", "the TLS handshake failed")
+    if isinstance(error, aiohttp.ClientConnectorError) and is_shortage(error.os_error):
+        return TransferError(KIND, f"{error.os_error.strerror}: {error.host}:{error.port}")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return TransferError("dns", f"host name not found: {error.host}")
     if isinstance(error, aiohttp.ClientConnectorError):

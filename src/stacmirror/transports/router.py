@@ -163,6 +163,10 @@ class Router:
         """Return the error that an answer from `url` with one of RETRYABLE_STATUSES is."""
         return error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
 
+    def hold_fewer(self) -> None:
+        """Hear that no more files may be open here: hold fewer connections."""
+        self._limits.hold_fewer()
+
     async def close(self) -> None:
         """Close all transports."""
         for transport in set(self._transports.values()):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stacmirror.errors import TransferError
+from stacmirror.shortage import KIND, is_shortage
 from stacmirror.transports.address import Origin
 from stacmirror.transports.tls import certificate_error
 from stacmirror.transports.wire_connection import Connection, Keeper
@@ -35,7 +36,7 @@ class Dialer:
     async def connect(self, origin: Origin, keeper: Keeper) -> Connection:
         """Return a new connection. It may be lost again by the time the caller uses it.
 
-        Raises: TransferError (`dns`, `connect`, `tls`).
+        Raises: TransferError (`dns`, `connect`, `tls`, `files`).
         Cancel: safe; a connection half made is dropped.
         """
         where = f"{origin.name}:{origin.port}"
@@ -47,6 +48,8 @@ class Dialer:
         except ssl.SSLError as error:
             raise TransferError("tls", f"the TLS handshake failed: {origin.name}") from error
         except OSError as error:  # a TimeoutError is one
+            if is_shortage(error):
+                raise TransferError(KIND, f"{error.strerror}: {where}") from error
             self._addresses.pop((origin.name, origin.port), None)  # the name may have moved
             late = isinstance(error, TimeoutError)
             reason = "no connection in time" if late else error.strerror or "no connection"
@@ -100,6 +103,8 @@ class Dialer:
         try:
             addresses = await asyncio.shield(asked)
         except (OSError, UnicodeError) as error:
+            if is_shortage(error):
+                raise TransferError(KIND, f"{error}: {origin.name}") from error
             raise TransferError("dns", f"host name not found: {origin.name}") from error
         if len(self._addresses) >= _NAMES_MAX:
             self._addresses.clear()
