@@ -2,6 +2,7 @@
 
     StacmirrorError                     1
     ├── UsageError                      2   settings, flags, filters, templates
+    │   └── NotOffered                          what the source does not have, or does not take
     ├── LoginRefused                    4   the credential's own origin said no
     ├── SourceError                     5
     │   ├── SourceUnreachable               no answer, after all attempts
@@ -21,7 +22,7 @@ line that names what and where; `hint` says what to do next. Imports nothing of 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class StacmirrorError(Exception):
@@ -41,6 +42,10 @@ class UsageError(StacmirrorError):
     exit_code = 2
 
 
+class NotOffered(UsageError):
+    """What was asked for is not what the source has or takes: a collection, an asset's name, an order, a search."""
+
+
 class LoginRefused(StacmirrorError):
     """The catalog refused the key, or there is none."""
 
@@ -57,6 +62,11 @@ class SourceError(StacmirrorError):
     host = ""
     status = 0
     attempts = 1
+
+    def after(self, error: TransferError, host: str) -> Self:
+        """Take over what the last attempt, at `host`, came to; return this error."""
+        self.host, self.status, self.attempts = error.host or host, error.status, error.attempts
+        return self
 
 
 class SourceUnreachable(SourceError):
@@ -120,6 +130,7 @@ KINDS = {
     "long": "more bytes than promised",
     "slow": "too few bytes a second",
     "digest": "other bytes than promised",
+    "listed": "another size, or other bytes, than the catalog says (--no-file-info takes them)",
     "encoding": "damaged compression",
     "too-large": "above the limit",
     "protocol": "no HTTP answer",

@@ -29,7 +29,7 @@ _ITEM_PATH = re.compile(r"/collections/([^/]+)/items/([^/]+)/?$")
 
 
 class Asker(Protocol):
-    """Asks an API: one GET, within the host's budget.
+    """Asks an API: one request, within the host's budget.
 
     Follows no redirect and retries nothing. The body comes whole in `Reply.body`, its Content-Encoding undone; a
     status of any kind is a Reply.
@@ -40,6 +40,10 @@ class Asker(Protocol):
 
     async def ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Reply:
         """GET `url`."""
+        ...
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, max_bytes: int) -> Reply:
+        """POST `body` to `url`."""
         ...
 
 
@@ -121,8 +125,12 @@ def resolve(base: str, href: str) -> str:
     """Return `href` absolute; an empty one stays empty, an absolute one stays byte for byte (it may be signed)."""
     if not href or "://" in href:
         return href
+    scheme, _, rest = base.partition("://")
     try:
-        return urljoin(base, href)
+        if scheme in ("http", "https", "file"):
+            return urljoin(base, href)
+        # urljoin joins no s3:// addresses.
+        return f"{scheme}:{urljoin(f'http://{rest}', href).partition(':')[2]}" if rest else urljoin(base, href)
     except ValueError:
         return href
 
@@ -166,8 +174,9 @@ async def ask_by_hand(
     max_bytes: int,
     *,
     allow_http: bool = False,
+    body: bytes | None = None,
 ) -> Reply:
-    """GET `url` and follow redirects by hand, with the key (set, as `key=`) for as long as they stay at the root.
+    """GET `url`, or POST `body` to it, and follow redirects by hand, with the key (set, as `key=`) at the root only.
 
     Raises: TransferError, also (kind `redirect`) for too many redirects, one without a Location, and one that leads
             to another scheme than http(s), or down from https (unless `allow_http`; the key does not go there).
@@ -177,10 +186,15 @@ async def ask_by_hand(
         at_root = root.may_see_key(url)
         # Elsewhere our key is taken out again, should the redirect have echoed it; the rest of a signed URL stays.
         asked = set_parameters(url, {"key": key or None}) if at_root else _without(url, key)
-        reply = await asker.ask(asked, headers, max_bytes)
+        if body is None:
+            reply = await asker.ask(asked, headers, max_bytes)
+        else:
+            reply = await asker.post(asked, headers, body, max_bytes)
         if reply.status not in REDIRECT_STATUSES:
             return reply
         url = _redirected(url, reply, allow_http)
+        if reply.status == 303:
+            body = None
     raise TransferError("redirect", f"more than {REDIRECTS_MAX} redirects from {redact_url(url)}", retryable=False)
 
 
