@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: help demo test unit peers lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow bench-durability kills power-cuts nth-calls full-disks fault-matrix fuzz faults ci-faults clean
+.PHONY: help demo test unit peers lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow bench-durability kills power-cuts nth-calls full-disks fault-matrix network-faults fuzz faults ci-faults clean
 
 help:
 	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
 	@echo "make test         install the test extra, then run all tests"
 	@echo "make unit         only the quick tests: no whole runs, no command line"
-	@echo "make fault-matrix every fault of bodies, pages and redirects, both clients, 1, 16 and 256 workers; fuzz: 100,000 pages"
+	@echo "make fault-matrix every fault of bodies, pages, redirects, links and hosts, both clients, 1, 16 and 256 workers"
+	@echo "make network-faults packets lost, late and dropped between two namespaces (root); fuzz: 100,000 pages, 100,000 answers"
 	@echo "make faults       these, and kills, power cuts, full disks, failing calls: 550 kills, 200 cuts ... (an hour); ci-faults: minutes"
 	@echo "make peers        mirrors of rustac's API, pgstac (20,000 items), nginx and SeaweedFS; needs PostgreSQL and PostGIS"
 	@echo "make lint types   ruff; mypy --strict"
@@ -57,8 +58,13 @@ peers: $(VENV)/.installed-peers
 fault-matrix: $(VENV)/.installed-test
 	STACMIRROR_FAULTS=full $(PYTEST) tests/faults
 
+# Two machines in network namespaces, in real time: root, iproute2, iptables, /dev/net/tun; two minutes.
+# STACMIRROR_FAULTS=full: both clients, 1, 16 and 256 workers, cut for a minute (half an hour).
+network-faults: $(VENV)/.installed-test
+	$(PYTEST) -m network tests/faults/test_network.py
+
 fuzz: $(VENV)/.installed-test
-	STACMIRROR_FUZZ=100000 $(PYTEST) tests/faults/test_fuzz_pages.py
+	STACMIRROR_FUZZ=100000 $(PYTEST) tests/faults/test_fuzz_pages.py tests/faults/test_fuzz_answers.py
 
 # The whole of tests/faults, of which `make test` runs short forms. Power cuts and full disks need root.
 # ARGS is handed on: make kills ARGS='--each 3 --random 40'
@@ -74,9 +80,10 @@ nth-calls: $(VENV)/.installed-test
 full-disks: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults.full_disks $(ARGS)
 
-faults: fault-matrix fuzz kills power-cuts nth-calls full-disks
+faults: fault-matrix network-faults fuzz kills power-cuts nth-calls full-disks
 
 ci-faults:
+	$(MAKE) network-faults
 	$(MAKE) kills ARGS='--each 3 --random 40 --items 500 --longest 1'
 	$(MAKE) power-cuts ARGS='--cuts 20 --items 200 --longest 0.8'
 	$(MAKE) nth-calls ARGS='--items 1'

@@ -53,9 +53,15 @@ class LoginRefused(StacmirrorError):
 
 
 class SourceError(StacmirrorError):
-    """The catalog cannot be listed to its end."""
+    """The catalog cannot be listed to its end, or does not give an item.
+
+    `host` is the origin that was asked, `status` its last HTTP status, after `attempts`; "" and 0 where that is not it.
+    """
 
     exit_code = 5
+    host = ""
+    status = 0
+    attempts = 1
 
 
 class SourceUnreachable(SourceError):
@@ -146,7 +152,8 @@ class TransferError(StacmirrorError):
     `kind` is a short word for tables and `retry --only` (`connect`, `timeout`, `short`, `5xx`, `gone` ...).
     `status` is the HTTP status, or 0. `retryable` says whether asking again can help. `retry_after_s` is what
     the server asked for, in seconds, or None. `host` is the origin that was asked, or "". `by_host`: the host is to
-    blame, as in an outage or a storm of 503, so that it counts as no attempt of the one who asked.
+    blame, as in an outage or a storm of 503, so that it counts as no attempt of the one who asked. `attempts` were made
+    until it was raised by who asks again by itself.
     """
 
     def __init__(
@@ -165,3 +172,4 @@ class TransferError(StacmirrorError):
         self.retry_after_s = retry_after_s
         self.host = ""
         self.by_host = False
+        self.attempts = 1

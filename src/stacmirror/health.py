@@ -171,9 +171,8 @@ class Health:
         """Return for how long to leave the host alone before looking again."""
         if not self.down or self.given_up:
             return 0.0
-        if self._probing:
-            return _LOOK_AGAIN_S
-        return max(0.0, self._probe_s - self._now())
+        wait_s = max(0.0, self._probe_s - self._now())
+        return min(_LOOK_AGAIN_S, wait_s) if self._probing else wait_s
 
     def _probed(self, retry_after_s: float | None) -> None:
         self._probing = False

@@ -15,7 +15,7 @@ from stacmirror.assembly import make_catalog, make_router
 from stacmirror.building import RunContext, build_run, make_room
 from stacmirror.catalogs import AnyCatalog, FoundCatalog, source_of
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, NotOffered, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.errors import LoginRefused, NotOffered, SourceLost, StacmirrorError, TargetUnwritable, UsageError
 from stacmirror.filters import make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
@@ -175,7 +175,7 @@ class Mirror:
             finally:
                 if in_time is not None:
                     in_time.cancel()
-            if self._task is None and not self.stop.asked.is_set() and not (error and error.exit_code == 6):
+            if self._task is None and not self.stop.asked.is_set() and not isinstance(error, _NO_MORE):
                 try:
                     await unless_stopped(self._describe(catalog, sink, ledger), self.stop)
                 except TargetUnwritable as unwritable:
@@ -196,10 +196,14 @@ class Mirror:
     async def _describe(self, catalog: AnyCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
             infos = await describe_all(catalog, sink, ledger.collections(), self._observer)
-        except LoginRefused as error:
+        except (LoginRefused, SourceLost) as error:
             self._observer.note(f"no description of the collections: {error.message}")
             return
         self.citation = citation_lines(infos)
+
+
+_NO_MORE = (LoginRefused, SourceLost, TargetUnwritable)
+"""What ended the run so that nobody is to be asked for anything more, or nothing can be written."""
 
 
 class _Silent:

@@ -138,6 +138,7 @@ async def with_retries(
                 attempt += 1
                 wait_s = policy.wait_s(attempt, error, random)
             if wait_s is None:
+                error.attempts = attempt
                 raise
             on_retry(error, wait_s)
             await sleep(wait_s)

@@ -232,6 +232,8 @@ class LookSettings(Struct, frozen=True):
     """`auto`, `bar`, `plain` or `none`."""
     log_file: str = ""
     """Where every note goes, with time."""
+    failures: str = ""
+    """Where every asset that is missing at the end of a run is told, a line of JSON each."""
 
 
 class Settings(Struct, frozen=True):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from stacmirror.ledger.home import LEDGER, ledger_path, state_folder
 from stacmirror.ledger.lock import owner
@@ -82,6 +82,17 @@ def read_kinds(target: str) -> dict[str, int]:
         return dict(found.most_common())
     finally:
         ledger.close()
+
+
+def tell_failed(target: str) -> Iterator[dict[str, object]]:
+    """Give every asset that the mirror in `target` lacks as plain values, one a line of the failure file.
+
+    `again` says who asks for it again: `this run` is on and sweeps, or the `next run`. Raises: as `read_status`.
+    """
+    running = bool(owner(state_folder(os.path.join(target, STATE_FOLDER))))
+    for failed in read_failed(target):
+        told: dict[str, object] = to_builtins(failed)
+        yield {**told, "again": "this run" if running and failed.again else "next run"}
 
 
 def read_failed(target: str) -> Iterator[FailedAsset]:

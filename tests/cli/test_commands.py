@@ -305,7 +305,7 @@ def test_status_says_what_is_there_and_what_to_type(
     assert program.run(["status", "ben"]) == 0
     said = capsys.readouterr()
     assert "200 listed = 190 complete + 10 incomplete" in said.out
-    assert "B02: 10 5xx" in said.out
+    assert "failed   5xx: 10 (B02)" in said.out
     assert "stacmirror resume ben" in said.out
     assert program.run(["status", "ben", "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
@@ -316,12 +316,14 @@ def test_status_says_what_is_there_and_what_to_type(
 
 def test_status_lists_what_failed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`status --failed` has a line an asset, with tabs; with `--json` a value a line."""
-    failed = [FailedAsset("s", "a", "B02", "5xx", "503 from host", 6, 1.0)]
+    failed = [FailedAsset("s", "a", "B02", "5xx", "503 from host", 6, 1.0, status=503)]
+    monkeypatch.setattr("stacmirror.status.owner", lambda folder: "pid 7")
     monkeypatch.setattr("stacmirror.status.read_failed", lambda target: iter(failed))
     assert program.run(["status", "ben", "--failed"]) == 0
     assert capsys.readouterr().out == "s\ta\tB02\t5xx\t503 from host\n"
     assert program.run(["status", "ben", "--failed", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["message"] == "503 from host"
+    told = json.loads(capsys.readouterr().out)
+    assert (told["message"], told["status"], told["again"]) == ("503 from host", 503, "this run")
 
 
 def test_demo_mirrors_from_a_simulator_that_it_ends(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from stacmirror.cli.report import Ending, listing_words, summary_json, verdict_lines
+from stacmirror.errors import KINDS
 from stacmirror.model import AssetCounts, Counts, FailureCount, ItemCounts, Summary
 
 from .summaries import complete, counts
@@ -61,6 +62,7 @@ def test_an_incomplete_run_names_failures_by_kind_and_how_to_go_on() -> None:
         reason="9 assets failed",
         failures=[
             FailureCount("B04", "timeout", 7),
+            FailureCount("B05", "timeout", 2),
             FailureCount("B10", "gone", 1),
             FailureCount("@item", "source", 1),
         ],
@@ -70,7 +72,10 @@ def test_an_incomplete_run_names_failures_by_kind_and_how_to_go_on() -> None:
     text = "\n".join(lines)
     assert lines[0].startswith("incomplete: 390 of 400 items; this run brought 2,470 files")
     assert lines[0].endswith(": 9 assets failed")
-    assert "  failed   B04: 7 timeout\n           B10: 1 gone\n           the item itself: 1 source\n" in text
+    assert (
+        "  failed   timeout: 9 (B04 7, B05 2)\n           gone: 1 (B10)\n           source: 1 (the item itself)\n"
+        in text
+    )
     assert "200 listed = 190 complete + 4 incomplete + 6 pending" in text
     assert "400 listed = 390 complete + 4 incomplete + 6 pending" in text
     assert lines[-2].split() == ["next", "stacmirror", "resume", "ben"]
@@ -90,10 +95,13 @@ def test_what_cannot_be_shown_to_be_whole_is_said() -> None:
 
 
 def test_many_kinds_of_failure_do_not_fill_the_screen() -> None:
-    """Six rows, the last of which counts the rest."""
+    """Six rows, the last of which counts the rest; six keys of a kind, and how many more."""
     many = [FailureCount(f"B{n:02}", "timeout", 20 - n) for n in range(20)]
+    many += [FailureCount("B00", kind, 1) for kind in list(KINDS)[1:20]]
     lines = _lines(msgspec.structs.replace(complete(), verdict="incomplete", exit_code=3, failures=many))
     start = next(n for n, line in enumerate(lines) if line.startswith("  failed"))
+    row = "failed   timeout: 210 (B00 20, B01 19, B02 18, B03 17, B04 16, B05 15, and 14 more keys)"
+    assert lines[start].strip() == row
     assert lines[start + 5].strip() == "and 15 more kinds of that"
     assert not lines[start + 6].startswith("           ")
 

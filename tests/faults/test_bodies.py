@@ -211,6 +211,23 @@ async def test_a_bomb_does_not_go_off(bench: Bench) -> None:
     await mends(bench)
 
 
+async def test_a_body_without_an_end_ends_at_the_cap(bench: Bench) -> None:
+    """Chunks for ever, and bytes for ever: a failure at `--max-file-size`, asked for once; the others come (row 11)."""
+    piece = b"II*\0" + bytes(30_000)
+    bench.world.faults["/files/i1/B02"] = always(head(200, CHUNKED), *[chunked(piece, end=False)] * 40, STALL)
+    bench.world.faults["/files/i3/B01"] = always(head(200), *[piece] * 40, STALL)
+    bench.world.faults["/files/i4/B02"] = always(head(200, "Content-Length: 900000000000"), piece, STALL)
+    before = Before()
+    run = await bench.run(max_file_size="200kB")
+    hold(bench, run, before)
+    assert {(f.item, f.asset, f.kind, f.attempts) for f in read_failed(str(bench.target))} == {
+        ("i1", "B02", "too-large", 1),
+        ("i3", "B01", "too-large", 1),
+        ("i4", "B02", "too-large", 1),
+    }
+    await mends(bench)
+
+
 async def test_what_nothing_proves_whole_is_counted(bench: Bench) -> None:
     """No length, no chunks, no digest: stored, and counted as unverified by the run and by the mirror (row 5)."""
     bench.world.faults["^/files/i[01]/raw"] = lambda nth, body: (head(200), body)

@@ -9,25 +9,46 @@ import pytest
 
 from stacmirror.errors import SourceLost, TransferError
 from tests.conftest import tree
-from tests.faults.virtual import ALL_WORKERS, HOST, Ran, Rule, run
+from tests.faults.invariants import holds_origins_bytes, holds_receipts, leaves_nothing, ledger_receipts
+from tests.faults.virtual import ALL_WORKERS, HOST, LATE, Ran, Rule, run
 
 WORKERS = pytest.mark.parametrize("workers", ALL_WORKERS)
 REFUSED = TransferError("connect", "Connection refused: host:80")
-LATE = TransferError("connect", "no connection in time: host:80")
 
 
 def between(since_s: float, until_s: float, bad: int | TransferError) -> Rule:
     return lambda at_s, url: bad if since_s <= at_s < until_s else 200
 
 
+def expected(items: int) -> dict[str, bytes]:
+    return {f"labels/i{n}/A.tif": f"bytes of {HOST}/i{n}/A".encode() for n in range(items)}
+
+
+def hold(ran: Ran, target: Path, items: int, *, cut: bool = False) -> None:
+    """i1, i2, i4, and i6 as far as a run without a command line has it. No key is sent, so there is no i5."""
+    files = tree(target)
+    holds_origins_bytes(files, expected(items), set())
+    holds_receipts(files, ledger_receipts(target))
+    leaves_nothing(target, cut=cut)
+    assert ran.counts.assets.stored == len(files)
+    assert ran.counts.assets.failed == sum(failure.count for failure in ran.failures)
+
+
 def is_whole(ran: Ran, target: Path, items: int) -> None:
-    """Every file has the origin's bytes, the ledger says so, and nothing is left half done."""
+    """Every file is there, the ledger says so, and i1 to i6 hold; nothing is left for i3 to mend."""
     assert ran.error is None
     assert ran.failures == []
-    assert tree(target) == {f"labels/i{n}/A.tif": f"bytes of {HOST}/i{n}/A".encode() for n in range(items)}
+    hold(ran, target, items)
+    assert tree(target) == expected(items)
     assert ran.counts.items.complete == ran.counts.items.listed == items
-    assert ran.counts.assets.failed == 0
-    assert list((target / ".stacmirror" / "staging").iterdir()) == []
+
+
+def mends(target: Path, items: int) -> None:
+    """i3: the next run, without faults, makes the tree whole, and asks for no file that was there."""
+    there = {f"{HOST}/{path.split('/')[1]}/A" for path in tree(target)}
+    ran = run(target, lambda at_s, url: 200, items=items, workers=16)
+    is_whole(ran, target, items)
+    assert not there & {url for _, url, _ in ran.world.asked}
 
 
 @WORKERS
@@ -83,6 +104,8 @@ def test_row_29_an_outage_without_end(tmp_path: Path) -> None:
     assert ran.failures == []
     assert ran.counts.items.complete == len(tree(tmp_path)) == len(ran.world.between(0.0, 1.0, 200))
     assert 110 < ran.world.asked[-1][0] < 130
+    hold(ran, tmp_path, 400, cut=True)
+    mends(tmp_path, 400)
 
 
 def test_row_1_a_host_that_never_answered_is_given_up(tmp_path: Path) -> None:
@@ -92,6 +115,8 @@ def test_row_1_a_host_that_never_answered_is_given_up(tmp_path: Path) -> None:
     assert [(f.kind, f.count) for f in ran.failures] == [("connect", 100)]
     assert ran.world.asked[-1][0] < 60
     assert len(ran.world.asked) < 40
+    hold(ran, tmp_path, 100)
+    mends(tmp_path, 100)
 
 
 @WORKERS
@@ -108,6 +133,37 @@ def test_row_15_one_bad_object_is_no_outage(tmp_path: Path, workers: int) -> Non
     assert ran.counts.items.complete == 397
     assert sum(url == f"{HOST}/i3/A" for _, url, _ in ran.world.asked) == 4
     assert ran.world.asked[-1][0] < 120
+    hold(ran, tmp_path, 400)
+    mends(tmp_path, 400)
+
+
+@WORKERS
+def test_row_15_bad_objects_at_the_end_are_no_outage(tmp_path: Path, workers: int) -> None:
+    """When only objects are left that always answer 503, the host is asked for what it had before, and is well."""
+    bad = {f"{HOST}/i{n}/A" for n in range(295, 300)}
+    ran = run(tmp_path, lambda at_s, url: 503 if url in bad else 200, workers=workers, items=300, retries=2)
+    assert ran.error is None
+    assert [(f.kind, f.count) for f in ran.failures] == [("5xx", 5)]
+    assert ran.world.asked[-1][0] < 120
+    hold(ran, tmp_path, 300)
+    mends(tmp_path, 300)
+
+
+@WORKERS
+def test_row_29_nobody_asks_the_way_to_a_host_that_is_down(tmp_path: Path, workers: int) -> None:
+    """Links that redirect to storage that is away for 90 s: the API is asked when storage is, not for every attempt."""
+
+    def rule(at_s: float, url: str) -> int | TransferError | tuple[int, dict[str, str]]:
+        if url.startswith(HOST):
+            return 302, {"location": url.replace(HOST, "http://storage")}
+        return REFUSED if 1.0 <= at_s < 91.0 else 200
+
+    items = min(40 * workers, 1500)
+    ran = run(tmp_path, rule, workers=workers, items=items)
+    assert (ran.error, ran.failures) == (None, [])
+    assert ran.counts.items.complete == items
+    asked = [at for at, url, _ in ran.world.asked if url.startswith(HOST) and 5.0 <= at < 91.0]
+    assert len(asked) <= {1: 100, 16: 600, 256: 1500}[workers]  # 821 and 14,917 without a guard
 
 
 @WORKERS

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import ssl
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,30 +16,15 @@ from typing import Any
 import pytest
 import trustme
 
+from stacmirror import health
 from stacmirror.errors import TransferError
-from stacmirror.mirror import Mirror
-from stacmirror.model import Summary
-from stacmirror.settings import Settings
 from stacmirror.simulator import Simulator
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.wire import WireTransport
-from tests.conftest import simulated, tree
+from tests.conftest import simulated
+from tests.faults.invariants import hold_simulated, mends_simulated
+from tests.faults.whole_runs import Make, Way, by, is_whole, mirror
 from tests.unit.fakes import Notes
-
-Make = Callable[..., Settings]
-FULL = os.environ.get("STACMIRROR_FAULTS") == "full"
-CLIENTS = pytest.mark.parametrize("client", ["wire", "aiohttp"] if FULL else ["wire"])
-
-
-async def mirror(settings: Settings, key: str, notes: Notes | None = None) -> Summary:
-    return await Mirror(settings, api_key=key, observer=notes or Notes()).run()
-
-
-def is_whole(target: Path, simulator: Simulator, items: int) -> None:
-    """Every file there is has the origin's bytes, and all are there."""
-    expected = sorted(body for n in range(items) for body in simulator.expected_files(n).values())
-    assert sorted(tree(target).values()) == expected
-    assert [path for name in ("staging", "parts") for path in (target / ".stacmirror" / name).glob("*")] == []
 
 
 class Gate:
@@ -93,13 +76,12 @@ async def behind_a_gate(simulator: Simulator) -> AsyncIterator[Gate]:
         await asyncio.sleep(0)
 
 
-@CLIENTS
-async def test_row_1_connections_refused_for_a_while(quick_settings: Make, tmp_path: Path, client: str) -> None:
+async def test_row_1_connections_refused_for_a_while(quick_settings: Make, tmp_path: Path, way: Way) -> None:
     """Storage that goes away and comes back costs no file, whatever the number of attempts; a note says both."""
     async with simulated(items=40, redirect_to="s3") as simulator, behind_a_gate(simulator) as gate:
         notes = Notes()
         endpoint = f"http://127.0.0.1:{gate.port}"
-        settings = quick_settings(simulator, workers=16, retries=2, s3_endpoint=endpoint, http_client=client)
+        settings = quick_settings(simulator, retries=2, s3_endpoint=endpoint, **by(way))
         running = asyncio.create_task(mirror(settings, simulator.key, notes))
         while len(simulator.requests) < 400:
             await asyncio.sleep(0.01)
@@ -107,15 +89,13 @@ async def test_row_1_connections_refused_for_a_while(quick_settings: Make, tmp_p
         await asyncio.sleep(1.5)
         await gate.open()
         summary = await running
-        assert (summary.verdict, summary.failures) == ("complete", [])
-        is_whole(tmp_path / "mirror", simulator, 40)
+        is_whole(summary, simulator, tmp_path / "mirror")
     assert any("is down" in line for line in notes.lines)
     assert any("answers again" in line for line in notes.lines)
 
 
-@CLIENTS
 async def test_row_28_names_that_come_and_go(
-    quick_settings: Make, tmp_path: Path, client: str, monkeypatch: pytest.MonkeyPatch
+    quick_settings: Make, tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resolver that fails for a while costs no file."""
     real, fails_until_s = socket.getaddrinfo, [0.0]
@@ -128,7 +108,7 @@ async def test_row_28_names_that_come_and_go(
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     async with simulated(items=40, redirect_to="s3") as simulator, behind_a_gate(simulator) as gate:
         endpoint = f"http://localhost:{gate.port}"
-        settings = quick_settings(simulator, workers=16, retries=2, s3_endpoint=endpoint, http_client=client)
+        settings = quick_settings(simulator, retries=2, s3_endpoint=endpoint, **by(way))
         running = asyncio.create_task(mirror(settings, simulator.key))
         while len(simulator.requests) < 400:
             await asyncio.sleep(0.01)
@@ -136,120 +116,7 @@ async def test_row_28_names_that_come_and_go(
         gate.shut()  # so that names have to be resolved again
         await gate.open()
         summary = await running
-        assert (summary.verdict, summary.failures) == ("complete", [])
-        is_whole(tmp_path / "mirror", simulator, 40)
-
-
-@CLIENTS
-async def test_row_18_wrong_key(quick_settings: Make, client: str) -> None:
-    """A key that is refused from the start stops the run with exit 4 after one request, and says where to put it."""
-    async with simulated(items=20) as simulator:
-        summary = await mirror(quick_settings(simulator, http_client=client), "wrong")
-        refused = [record for record in simulator.requests if record.status == 401]
-        assert len(refused) == len(list(simulator.requests)) == 1
-    assert summary.exit_code == 4
-    assert "refused the API key" in summary.reason
-    assert "MLHUB_API_KEY" in summary.hint
-
-
-@CLIENTS
-async def test_row_19_key_withdrawn_midway(quick_settings: Make, tmp_path: Path, client: str) -> None:
-    """Nothing is asked with the key once the third refusal is read; with a new key the mirror is finished."""
-    async with simulated(items=40, generation=2022) as simulator:
-        simulator.on_request = lambda record: (
-            "401"
-            if record.server == "api" and "/download/" not in record.path and len(simulator.requests) > 500
-            else None
-        )
-        settings = quick_settings(simulator, workers=8, http_client=client)
-        summary = await mirror(settings, simulator.key)
-        refused = [record for record in simulator.requests if record.status == 401]
-        assert summary.exit_code == 4
-        assert 1 <= len(refused) <= 3 + 8
-        simulator.on_request = None
-        again = await mirror(settings, simulator.key)
-        assert (again.verdict, again.exit_code) == ("complete", 0)
-        is_whole(tmp_path / "mirror", simulator, 40)
-
-
-@CLIENTS
-@pytest.mark.parametrize("told", ["the settings know the links' life", "it is learned"])
-async def test_row_20_links_that_live_for_seconds(quick_settings: Make, tmp_path: Path, client: str, told: str) -> None:
-    """Links that die while items wait: no asset fails, not for a moment, and an item is renewed once an expiry."""
-    async with simulated(items=60, generation=2022, link_life_s=2, latency_s=0.03) as simulator:
-        more = {"link_life": "2s"} if told.startswith("the settings") else {}
-        notes = Notes()
-        settings = quick_settings(
-            simulator, workers=12, sweeps=0, retries=1, fixed_pace=True, http_client=client, **more
-        )
-        began_s = time.monotonic()
-        summary = await mirror(settings, simulator.key, notes)
-        took_s = time.monotonic() - began_s
-        assert (summary.verdict, summary.failures) == ("complete", [])
-        is_whole(tmp_path / "mirror", simulator, 60)
-        asked = Counter(record.path for record in simulator.requests if "/items/" in record.path)
-    assert took_s > 2, "no link died: the test says nothing"
-    assert max(asked.values()) <= 1 + took_s / 1.0
-    assert any("links die after" in line for line in notes.lines) == (told == "it is learned")
-
-
-@CLIENTS
-@pytest.mark.parametrize("status", ["404", "410"])
-async def test_row_21_gone_is_asked_once(quick_settings: Make, tmp_path: Path, client: str, status: str) -> None:
-    """An asset that is not there is asked for once in a run, told as gone, and the rest is whole."""
-    async with simulated(items=30, generation=2022) as simulator:
-        gone = f"/{simulator.patch_name(3)}_B02.tif"
-        simulator.on_request = lambda record: status if record.path.endswith(gone) else None
-        summary = await mirror(quick_settings(simulator, http_client=client), simulator.key)
-        asked = sum(record.path.endswith(gone) for record in simulator.requests)
-        assert len(tree(tmp_path / "mirror")) == 30 * 13 - 1
-    assert asked == 1
-    assert (summary.exit_code, [(f.asset, f.kind, f.count) for f in summary.failures]) == (3, [("B02", "gone", 1)])
-
-
-@CLIENTS
-async def test_row_15_a_server_error_for_ever(quick_settings: Make, tmp_path: Path, client: str) -> None:
-    """An object that answers 500 for ever is asked as often as the settings say, told as 5xx, and delays no other."""
-    async with simulated(items=30, generation=2022) as simulator:
-        bad = f"/{simulator.patch_name(3)}_B02.tif"
-        simulator.on_request = lambda record: "500" if record.path.endswith(bad) else None
-        settings = quick_settings(simulator, http_client=client, retries=2, sweeps=1)
-        summary = await mirror(settings, simulator.key)
-        asked = sum(record.path.endswith(bad) for record in simulator.requests)
-        assert len(tree(tmp_path / "mirror")) == 30 * 13 - 1
-    assert asked == 2 * 3
-    assert (summary.exit_code, [(f.asset, f.kind, f.count) for f in summary.failures]) == (3, [("B02", "5xx", 1)])
-
-
-@CLIENTS
-@pytest.mark.parametrize("jump_h", [6, -6, 24 * 365 * 4])
-async def test_row_51_clock_jumps(
-    quick_settings: Make, tmp_path: Path, client: str, jump_h: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """This machine's clock set forth or back midway renews no link too early, none too late, and ends no wait."""
-    real = time.time
-    jumped = [0.0]
-    async with simulated(items=40, generation=2022) as simulator:
-        simulator.clock = real
-        monkeypatch.setattr("stacmirror.clock.time.time", lambda: real() + jumped[0], raising=True)
-        monkeypatch.setattr("stacmirror.simulator.delivery.time", _RealTime(real))
-        running = asyncio.create_task(
-            mirror(quick_settings(simulator, http_client=client, exclude_asset="B10"), simulator.key)
-        )
-        while len(simulator.requests) < 200:
-            await asyncio.sleep(0.005)
-        jumped[0] = jump_h * 3600.0
-        summary = await running
-        assert (summary.verdict, summary.failures) == ("complete", [])
-        asked = Counter(record.path for record in simulator.requests if "/items/" in record.path)
-    assert max(asked.values()) == 1
-
-
-class _RealTime:
-    """The `time` module for a server whose clock is right."""
-
-    def __init__(self, real: Callable[[], float]) -> None:
-        self.time = real
+        is_whole(summary, simulator, tmp_path / "mirror")
 
 
 def transport_of(client: str, **more: Any) -> WireTransport | AiohttpTransport:
@@ -339,7 +206,7 @@ async def test_failures_beyond_what_is_allowed_stop_the_run(quick_settings: Make
         simulator.on_request = None
         again = await mirror(quick_settings(simulator, exclude_asset="B10"), simulator.key)
         assert again.verdict == "complete"
-        is_whole(tmp_path / "mirror", simulator, 100)
+        is_whole(again, simulator, tmp_path / "mirror")
 
 
 @pytest.mark.parametrize("cap", [{"max_transfer": "200kB"}, {"max_duration": "1s"}])
@@ -352,4 +219,22 @@ async def test_caps_stop_a_run_softly(quick_settings: Make, tmp_path: Path, cap:
         assert 0 < summary.mirror.items.complete < 60
         again = await mirror(quick_settings(simulator, exclude_asset="B10"), simulator.key)
         assert again.verdict == "complete"
-        is_whole(tmp_path / "mirror", simulator, 60)
+        is_whole(again, simulator, tmp_path / "mirror")
+
+
+async def test_row_29_all_is_gone_for_good(
+    quick_settings: Make, tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API and storage down for longer than `--max-outage`: a verdict with counts and exit 5; the next run goes on."""
+    monkeypatch.setattr(health, "_PROBE_FIRST_S", 0.05)
+    monkeypatch.setattr(health, "_PROBE_MAX_S", 0.1)
+    async with simulated(items=40, generation=2022) as simulator:
+        simulator.on_request = lambda record: "503" if len(simulator.requests) > 500 else None
+        notes = Notes()
+        settings = quick_settings(simulator, **by(way), max_outage="1s", exclude_asset="B10")
+        summary = await mirror(settings, simulator.key, notes)
+        assert (summary.verdict, summary.exit_code) == ("stopped", 5)
+        assert "no answer for" in summary.reason
+        assert "--max-outage" in summary.hint
+        hold_simulated(tmp_path / "mirror", simulator, summary, notes.lines, cut=True)
+        await mends_simulated(settings, simulator)

@@ -20,6 +20,8 @@ from tests.unit.fakes import Notes, an_item, pages_of
 from tests.unit.test_run_stop import Bench
 
 HOST = "http://host"
+LATE = TransferError("connect", "no connection in time: host:80")
+"""A SYN that is dropped: seconds pass until that shows."""
 ALL_WORKERS = (1, 16, 256) if os.environ.get("STACMIRROR_FAULTS") == "full" else (16,)
 """At how many workers each fault is tried: at one width with all other tests, at all three by `make faults`."""
 
@@ -87,9 +89,11 @@ class World:
         self.at_once_max = max(self.at_once_max, self.at_once)
         try:
             found = self.rule(asked_s, url) if self.at_once <= self.takes else 503
+            if found is LATE:
+                found = await self._connect(asked_s, url)
             if isinstance(found, TransferError):
                 self.asked.append((asked_s, url, 0))
-                await asyncio.sleep(10.0 if "in time" in found.message else self.latency_s)
+                await asyncio.sleep(0.0 if found is LATE else self.latency_s)
                 raise TransferError(found.kind, found.message)
             await asyncio.sleep(self.latency_s)
             status, more = found if isinstance(found, tuple) else (found, {})
@@ -97,6 +101,16 @@ class World:
             return Reply(url, status, more, b"bytes of " + url.encode() if status == 200 else b"", None)
         finally:
             self.at_once -= 1
+
+    async def _connect(self, asked_s: float, url: str) -> Answer:
+        """Wait for a connection as TCP does: the SYN is sent again after 1, 3 and 7 s, and given up after 10."""
+        for at_s in (1.0, 3.0, 7.0):
+            await asyncio.sleep(asked_s + at_s - (asyncio.get_running_loop().time() - (self.began_s or 0.0)))
+            found = self.rule(asked_s + at_s, url)
+            if found is not LATE:
+                return found
+        await asyncio.sleep(3.0)
+        return LATE
 
     async def close(self) -> None:
         pass

@@ -54,6 +54,8 @@ class World(WireServer):
         super().__init__()
         self.ids = list(ids) or [f"i{number}" for number in range(ITEMS)]
         self.faults: dict[str, Fault] = {}
+        self.lasting: dict[str, Fault] = {}
+        """As `faults`, and what it tells the truth by: asked after those, and there when it is healed."""
         self.asked: Counter[str] = Counter()
         self.edit: Callable[[dict[str, Any], int], None] = lambda page, start: None
         """Changes a page before it is sent; told where the page starts."""
@@ -73,7 +75,7 @@ class World(WireServer):
         plain = path.partition("?")[0]
         self.asked[plain] += 1
         answer = self._true_answer(path)
-        for pattern, fault in self.faults.items():
+        for pattern, fault in [*self.faults.items(), *self.lasting.items()]:
             if plain == pattern or (pattern[0] == "^" and re.search(pattern, path)):
                 said = fault(self.asked[plain], answer[1])
                 if said is not None:

@@ -10,18 +10,18 @@ import pytest
 from stacmirror.budget import HostBudget
 from stacmirror.errors import SourceLost, TransferError
 from stacmirror.health import NO_LIMIT, Change, Health
-from stacmirror.pace import Fixed
+from stacmirror.pace import Fixed, Pace
 from stacmirror.retry import RetryPolicy, error_for_status, with_retries
 
 
 class Bench:
-    """A budget of ten places on a clock that is set by hand."""
+    """A budget of ten places (or more) on a clock that is set by hand."""
 
-    def __init__(self, outage_max_s: float = 100.0) -> None:
+    def __init__(self, outage_max_s: float = 100.0, places: int = 10) -> None:
         self.now_s = 1000.0
         self.changes: list[Change] = []
         self.health = Health(lambda: self.now_s, outage_max_s, lambda: 0.0, self.changes.append)
-        self.budget = HostBudget(Fixed(10), None, lambda: self.now_s, self._sleep, self.health)
+        self.budget = HostBudget(Fixed(places), None, lambda: self.now_s, self._sleep, self.health)
 
     async def _sleep(self, seconds: float) -> None:
         self.now_s += seconds
@@ -112,6 +112,19 @@ async def test_who_is_down_is_asked_once_in_a_while() -> None:
     assert [later - sooner for sooner, later in pairwise(asked)] == [2.0, 3.0, 3.0, 3.0]
 
 
+async def test_a_question_whose_end_nobody_told_holds_nobody_up_for_ever() -> None:
+    """Who asked was cancelled: after a quarter of a minute another asks, and the host is well again."""
+    bench = Bench()
+    bench.bring_down()
+    await bench.budget.acquire()
+    asked_s = bench.now_s
+    bench.budget.release()
+    await asyncio.wait_for(bench.budget.acquire(), 5)
+    assert bench.now_s == asked_s + 15.0
+    bench.end(200)
+    assert not bench.health.down
+
+
 async def test_it_comes_back_step_by_step() -> None:
     """After the first good answer four may be under way, and one more for each good answer."""
     bench = Bench()
@@ -126,6 +139,72 @@ async def test_it_comes_back_step_by_step() -> None:
         bench.end(200)
     assert sum(bool(bench.ask()) for _ in range(20)) == 10
     assert [change.down for change in bench.changes] == [True, False]
+
+
+async def test_after_a_pause_it_comes_back_step_by_step() -> None:
+    """Who waited out a pause finds eight places and no more, and one more for each good answer: not all in one go."""
+    bench = Bench(places=40)
+    bench.ask()
+    bench.end(200)
+    bench.budget.pause(30.0)
+    assert bench.ask() == 0
+    assert await bench.budget.acquire()
+    assert bench.now_s == 1030.0
+    assert sum(bool(bench.ask()) for _ in range(40)) == 7
+    bench.end(200)
+    assert sum(bool(bench.ask()) for _ in range(40)) == 2
+    for _ in range(9):
+        bench.end(200)
+    assert sum(bool(bench.ask()) for _ in range(40)) == 18
+
+
+def test_a_crowd_is_to_blame_only_while_it_can_be() -> None:
+    """Refusals among good answers are the crowd's; more in a row than are under way are not, and count as attempts."""
+    bench = Bench()
+    for _ in range(3):
+        bench.ask()
+    assert bench.end(503, "a").by_host  # two more are under way: they may be what is too much
+    bench.end(200)
+    assert bench.end(503, "a").by_host
+    bench.ask()
+    assert not bench.end(503, "a").by_host  # it was asked alone
+    for _ in range(120):
+        bench.ask()
+        bench.end(200)
+    for _ in range(2):
+        bench.ask()
+    assert not bench.end(503, "a").by_host  # 4 in 126 are a crowd no more: a stray is its asset's own
+
+
+def test_an_outage_teaches_the_pace_nothing() -> None:
+    """Refusals of one host shrink what it gets at once; when they prove to be an outage, it is as before."""
+    bench = Bench()
+    pace = Pace(100, lambda: bench.now_s, lambda: 0.0)
+    before = pace.limit
+    bench.budget.allowance = pace
+    for _ in range(20):
+        assert bench.ask()
+    for number in range(19):
+        bench.end(503, f"u{number}")
+    assert pace.limit < before
+    bench.end(503, "last")
+    assert bench.health.down
+    assert pace.limit == before
+
+
+async def test_what_was_asked_before_it_went_down_is_no_probe() -> None:
+    """An answer that comes late is the outage's, and moves no question that is to come."""
+    bench = Bench()
+    bench.ask()
+    bench.end(200)
+    asked_s = bench.now_s
+    bench.now_s += 1.0
+    bench.bring_down(kind="connect")
+    wait_s = bench.budget.wait_s()
+    late = TransferError("reset", "reset")
+    bench.budget.broke(asked_s, "e", late)
+    assert late.by_host
+    assert bench.budget.wait_s() == wait_s
 
 
 async def test_blame() -> None:
@@ -205,6 +284,27 @@ async def test_what_the_host_is_to_blame_for_is_no_attempt() -> None:
     assert await pages(2) == "page"
     with pytest.raises(TransferError):
         await pages(3)
+
+
+async def test_waits_for_a_host_do_not_grow_beyond_seconds() -> None:
+    """However often the host is to blame, nobody sleeps for a minute when it is back; and that has an end."""
+    waits: list[float] = []
+
+    async def ask() -> str:
+        error = TransferError("connect", "no connection")
+        error.by_host = True
+        raise error
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(0)
+
+    policy = RetryPolicy(retries=1, first_s=0.5, max_s=60.0, outage_max_s=100.0)
+    with pytest.raises(TransferError):
+        await with_retries(ask, policy, lambda: 1.0, sleep, lambda *_: None)
+    assert waits[:5] == [0.5, 1.0, 2.0, 4.0, 4.0]
+    assert max(waits) == 4.0
+    assert 100.0 <= sum(waits) <= 105.0
 
 
 def test_retry_after_as_a_date_is_read_by_the_servers_clock() -> None:

@@ -765,9 +765,11 @@ def test_damage_met_while_reading_is_our_error(tmp_path: Path) -> None:
 
 
 def as_version_2(folder: Path) -> None:
-    """Take from a ledger what version 3 brought."""
+    """Take from a ledger what versions 3 and 4 brought."""
     db = sqlite3.connect(folder / "ledger.sqlite")
-    db.executescript("ALTER TABLE item DROP COLUMN at; ALTER TABLE failure DROP COLUMN host; PRAGMA user_version=2;")
+    for column in ("host", "status", "renewed", "put_off"):
+        db.execute(f"ALTER TABLE failure DROP COLUMN {column}")
+    db.executescript("ALTER TABLE item DROP COLUMN at; PRAGMA user_version=2;")
     db.close()
 
 
@@ -796,10 +798,11 @@ def test_the_ledger_keeps_when_and_where() -> None:
         store.write([], [reveal.unit for reveal in reveals])
         assert int(store._rows("SELECT at FROM item")[0][0]) > 5  # type: ignore[call-overload]
         item = record("b")
-        again = Failed("B02", "5xx", "503", 6, host="https://blobs")
+        again = Failed("B02", "5xx", "503", 6, host="https://blobs", status=503, renewed=2, put_off=7)
         item.failed = [again, Failed("B03", "gone", "404", 1, run=1, at_s=7.5)]
         commit(store, outcome(item))
         now, kept = lacking(store)["b"].failed
         assert (now.host, now.run) == ("https://blobs", store.run)
+        assert (now.status, now.renewed, now.put_off) == (503, 2, 7)
         assert now.at_s > 7.5
         assert (kept.run, kept.at_s) == (1, 7.5)

@@ -65,8 +65,27 @@ async def test_links_that_are_refused_for_another_reason_teach_nothing() -> None
     bench = Bench()
     assert not (await bench.refused(60.0, "http://storage"))[0]
     assert not (await bench.refused(0.5))[0]
-    assert [(await bench.refused(60.0))[0] for _ in range(21)] == [True] * 20 + [False]
+    for _ in range(10):
+        job, transfer = await bench.job()
+        for age_s, is_mended in ((60.0, True), (2.0, False)):  # the renewed one is refused when it is young
+            bench.clock.now_s += age_s
+            assert await bench.renewal.mend(job, transfer, transfer.asset.href, HOST) == is_mended
+    for _ in range(10):
+        job, transfer = await bench.job()
+        for is_mended in [True] * 5 + [False]:  # or time and again, at any age
+            bench.clock.now_s += 60.0
+            assert await bench.renewal.mend(job, transfer, transfer.asset.href, HOST) == is_mended
+    assert not (await bench.refused(60.0))[0]
     assert bench.notes.lines == []
+
+
+async def test_links_that_die_in_one_instant_are_all_renewed() -> None:
+    """As many as there are workers may be refused before one of them proves that age was the reason."""
+    bench = Bench()
+    jobs = [await bench.job() for _ in range(256)]
+    bench.clock.now_s += 60.0
+    mended = [await bench.renewal.mend(job, transfer, transfer.asset.href, HOST) for job, transfer in jobs]
+    assert all(mended)
 
 
 @pytest.mark.parametrize("jump_s", [6 * 3600.0, -6 * 3600.0, 1e8])

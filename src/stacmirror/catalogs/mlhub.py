@@ -22,6 +22,7 @@ from stacmirror.errors import (
     TransferError,
 )
 from stacmirror.interfaces import Clock, Reply
+from stacmirror.limits import origin_of
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page
 from stacmirror.redact import redact_url
 from stacmirror.retry import GONE_STATUSES, RetryPolicy, error_for_status, with_retries
@@ -191,10 +192,10 @@ class MlhubCatalog:
         except TransferError as error:
             url = url_now()
             if error.kind == _UNREADABLE and isinstance(error.__cause__, SourceUnreadable):
-                raise error.__cause__ from None
+                raise _told(error.__cause__, error, url) from None
             shown = redact_url(url)
             message = error.message if shown in error.message else f"{shown}: {error.message}"
-            raise SourceUnreachable(message, hint=error.hint or _hint(error)) from error
+            raise _told(SourceUnreachable(message, hint=error.hint or _hint(error)), error, url) from error
 
     def _attempt(
         self,
@@ -280,6 +281,12 @@ class MlhubCatalog:
         said = "refused the API key" if self._key else "wants an API key"
         self._ended = LoginRefused(f"{self._root.url} {said} ({status})", hint=_KEY_HINT)
         return self._ended
+
+
+def _told(found: SourceError, error: TransferError, url: str) -> SourceError:
+    found.status, found.attempts = error.status, error.attempts
+    found.host = error.host or redact_url(origin_of(url))
+    return found
 
 
 def _require_ok(reply: Reply, url: str, clock: Clock) -> None:

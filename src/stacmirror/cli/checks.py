@@ -24,6 +24,12 @@ def check_target(target: str) -> None:
             return
 
 
+def refuse_inside(flag: str, path: str, target: str) -> None:
+    """Refuse a file of the user's that would lie in the mirror. Raises: UsageError."""
+    if os.path.commonpath([os.path.realpath(path), os.path.realpath(target)]) == os.path.realpath(target):
+        raise UsageError(f"{flag} {path} lies in the mirror, where it would be foreign", hint="name another place")
+
+
 def check_settings(settings: Settings) -> None:
     """Refuse what cannot be, before anything is asked of anyone. Raises: UsageError."""
     from stacmirror.catalogs import source_of

@@ -156,6 +156,7 @@ LOOK = Group(
     (
         Flag("progress", "auto, bar, plain or none.", "HOW"),
         Flag("log_file", "Append notes and settings here, with the time.", "FILE"),
+        Flag("failures", "At the end, write each missing asset here, a line of JSON.", "FILE"),
     ),
 )
 

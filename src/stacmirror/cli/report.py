@@ -44,6 +44,8 @@ class Ending(msgspec.Struct, frozen=True):
     """What to type to go on."""
     status_command: str
     citation: Sequence[str] = ()
+    failures: str = ""
+    """Where each failure is told, if anywhere."""
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -96,6 +98,8 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
         rows.append(("mirror", f"{_sum(summary.mirror.items)}"))
         rows.append(("", f"{_assets(summary.mirror.assets)}, {format_size(summary.mirror.bytes)}, over all runs"))
     rows += absent_rows(summary.absences) + failed_rows(summary.failures)
+    if ending.failures:
+        rows.append(("", ending.failures))
     cited = [part for line in ending.citation for part in _wrapped(line, width and width - _INDENT)]
     rows += [("cite" if number == 0 else "", line) for number, line in enumerate(cited)]
     rows.append(("files", ending.folder))
@@ -120,8 +124,23 @@ def absent_rows(absences: Sequence[AbsentKey]) -> list[tuple[str, str]]:
 
 
 def failed_rows(failures: Sequence[FailureCount]) -> list[tuple[str, str]]:
-    """Return what is missing, a row an asset key and kind of failure."""
-    return _first_rows("failed", [f"{_asset(f.asset)}: {format_count(f.count)} {f.kind}" for f in failures])
+    """Return what is missing, a row a kind of failure, with its asset keys: `retry --only` takes the same words."""
+    kinds: dict[str, list[FailureCount]] = {}
+    for failure in failures:
+        kinds.setdefault(failure.kind, []).append(failure)
+    counted = sorted(kinds.items(), key=lambda kind: -sum(failure.count for failure in kind[1]))
+    return _first_rows("failed", [_kind(kind, of_kind) for kind, of_kind in counted])
+
+
+def _kind(kind: str, failures: Sequence[FailureCount]) -> str:
+    words = f"{kind}: {format_count(sum(failure.count for failure in failures))}"
+    keys = [
+        _asset(failure.asset) + (f" {format_count(failure.count)}" if len(failures) > 1 else "")
+        for failure in failures[:_ROWS_MAX]
+    ]
+    if len(failures) > _ROWS_MAX:
+        keys.append(f"and {format_count(len(failures) - _ROWS_MAX)} more keys")
+    return f"{words} ({', '.join(keys)})"
 
 
 def _first_rows(name: str, lines: list[str]) -> list[tuple[str, str]]:

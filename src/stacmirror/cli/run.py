@@ -13,6 +13,7 @@ import typer
 from msgspec import Struct
 
 from stacmirror.cli.display import Display, choose_mode, stderr_screen
+from stacmirror.cli.failures import failure_file
 from stacmirror.cli.log import Log
 from stacmirror.cli.report import Ending, summary_json, verdict_lines
 from stacmirror.cli.session import Look, Session, emit_json, say
@@ -20,6 +21,7 @@ from stacmirror.cli.signals import stopping
 from stacmirror.model import Summary
 from stacmirror.pipeline.task import Task
 from stacmirror.settings import Settings
+from stacmirror.units import format_count
 
 
 class Job(Struct, frozen=True):
@@ -51,12 +53,16 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         quiet=look.quiet,
         log=log,
     )
-    runner = asyncio.Runner(loop_factory=loop_factory())
-    try:
-        summary, citation = runner.run(_drive(settings, job, display))
-    finally:
-        with suppress(OSError, RuntimeError):  # it takes files, and there may be none to be had: the verdict is known
-            runner.close()
+    with failure_file(settings.look.failures, settings.target) as write_failures:
+        runner = asyncio.Runner(loop_factory=loop_factory())
+        try:
+            summary, citation = runner.run(_drive(settings, job, display))
+        finally:
+            with suppress(
+                OSError, RuntimeError
+            ):  # it takes files, and there may be none to be had: the verdict is known
+                runner.close()
+        failures = write_failures()
     target = shlex.quote(settings.target)
     ending = Ending(
         summary=summary,
@@ -64,6 +70,7 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         resume_command=job.resume_command or f"stacmirror resume {target}",
         status_command=f"stacmirror status {target}",
         citation=citation,
+        failures=f"{format_count(failures)} lines in {settings.look.failures}" if failures else "",
     )
     for line in verdict_lines(ending, screen.width):
         say(line)

@@ -47,7 +47,7 @@ def status(
     stacmirror status ben --json
     stacmirror status ben --failed > failed.tsv
     """
-    from stacmirror.status import read_failed, read_status
+    from stacmirror.status import read_failed, read_status, tell_failed
 
     if watch:
         if failed:
@@ -58,11 +58,12 @@ def status(
         if not watch_run(dest, every_s, json=json):
             return
     if failed:
+        if json:
+            for told in tell_failed(dest):
+                emit_json(told)
+            return
         for asset in read_failed(dest):
-            if json:
-                emit_json(to_builtins(asset))
-            else:
-                emit_row(asset.collection, asset.item, asset.asset, asset.kind, asset.message)
+            emit_row(asset.collection, asset.item, asset.asset, asset.kind, asset.message)
         return
     found = read_status(dest)
     if json:

@@ -12,12 +12,13 @@ import typer
 from msgspec import json as msgspec_json
 from msgspec import to_builtins
 
+from stacmirror.cli.checks import refuse_inside
 from stacmirror.cli.mirror import Dest
 from stacmirror.cli.options import Json
 from stacmirror.cli.report import aligned
 from stacmirror.cli.session import emit_json, emit_row, say
 from stacmirror.cli.watching import default_processes, terminable, watching
-from stacmirror.errors import TargetUnwritable, UsageError
+from stacmirror.errors import TargetUnwritable
 from stacmirror.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ def _reporting(path: str, dest: str) -> Iterator[Callable[[Finding], None]]:
     if not path:
         yield lambda finding: None
         return
-    if os.path.commonpath([os.path.realpath(path), os.path.realpath(dest)]) == os.path.realpath(dest):
-        raise UsageError(f"--report {path} lies in the mirror, where it would be foreign", hint="name another place")
+    refuse_inside("--report", path, dest)
     with told(f"--report {path}"):
         file = open(path, "wb")  # noqa: SIM115
     try:

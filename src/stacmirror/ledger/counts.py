@@ -73,16 +73,17 @@ class LedgerCounts(LedgerFile):
         """Give every asset that is missing now, by item; a reader that stops to look holds nothing open."""
         after: tuple[object, object] = (0, "")
         while rows := self._rows(
-            "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at, f.host, NOT f.permanent, f.item"
+            "SELECT c.id, i.id, f.key, f.kind, f.message, f.attempts, f.at, f.host, NOT f.permanent, f.status,"
+            " f.renewed, f.put_off, f.item"
             " FROM failure f"
             " JOIN item i ON i.n = f.item JOIN collection c ON c.n = i.collection"
             f" WHERE (f.item, f.key) > (?, ?) ORDER BY f.item, f.key LIMIT {_FAILED_AT_ONCE}",
             after,
         ):
             for row in rows:
-                values: tuple[Any, ...] = (*row[:8], bool(row[8]))
+                values: tuple[Any, ...] = (*row[:8], bool(row[8]), *row[9:12])
                 yield FailedAsset(*values)
-            after = rows[-1][9], rows[-1][2]
+            after = rows[-1][12], rows[-1][2]
 
     def absences(self) -> list[AbsentKey]:
         """Return the keys that items list and the source does not have. Reads every row that lacks one."""

@@ -135,10 +135,5 @@ def walk_first(connection: sqlite3.Connection) -> int:
 
 def read_failures(connection: sqlite3.Connection, item: object) -> list[Failed]:
     """Return what failed of the item in row `item`."""
-    rows = connection.execute(
-        "SELECT key, kind, message, attempts, permanent, host, run, at FROM failure WHERE item = ?", (item,)
-    ).fetchall()
-    return [
-        Failed(key, kind, message, attempts, bool(permanent), host, run, at_s)
-        for key, kind, message, attempts, permanent, host, run, at_s in rows
-    ]
+    rows = connection.execute(f"SELECT {schema.FAILED} FROM failure WHERE item = ?", (item,))
+    return [schema.failed_of(row) for row in rows.fetchall()]

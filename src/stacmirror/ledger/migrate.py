@@ -34,6 +34,10 @@ STEPS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE item ADD COLUMN at INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE failure ADD COLUMN host TEXT NOT NULL DEFAULT ''",
     ),
+    # What a host said, and what was tried besides attempts.
+    3: tuple(
+        f"ALTER TABLE failure ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0" for name in ("status", "renewed", "put_off")
+    ),
 }
 """By the version that a step starts from: what leads to the next one."""
 

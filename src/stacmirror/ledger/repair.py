@@ -6,7 +6,6 @@ it, and put it in the place of the damaged one. Nothing is deleted here.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from stacmirror.ledger import schema
@@ -38,10 +37,9 @@ class RepairStore(LedgerStore):
     def _mark_row_files(self, n: int, lost: Mapping[str, str]) -> None:
         stored, absent = schema.unpack(self._db.execute("SELECT receipts FROM item WHERE n = ?", (n,)).fetchone()[0])
         lost = {receipt.key: lost[receipt.key] for receipt in stored if receipt.key in lost}
-        now_s = time.time()
         self._db.executemany(
             schema.PUT_FAILURE,
-            [(n, key, schema.DAMAGED, detail, 0, 0, self.run - 1, now_s, "") for key, detail in lost.items()],
+            [schema.unasked(n, key, schema.DAMAGED, detail, self.run - 1) for key, detail in lost.items()],
         )
         self._items.put_receipts(n, [receipt for receipt in stored if receipt.key not in lost], absent)
         self._db.execute(f"UPDATE item SET state = {INCOMPLETE} WHERE n = ? AND state = {COMMITTED}", (n,))

@@ -120,7 +120,8 @@ class ItemRows:
     def _failure_row(self, n: int, failed: Failed) -> tuple[object, ...]:
         run, at_s = failed.run or self.run, failed.at_s or time.time()
         kind, message = failed.kind, failed.message
-        return n, failed.key, kind, message, failed.attempts, int(failed.permanent), run, at_s, failed.host
+        told = failed.status, failed.renewed, failed.put_off
+        return n, failed.key, kind, message, failed.attempts, int(failed.permanent), run, at_s, failed.host, *told
 
     def _put_unverified(self, n: int, stored: Sequence[Receipt], *, is_new: bool) -> None:
         """Count those that nothing showed to be whole: a row for the few items that have some."""
@@ -166,8 +167,7 @@ class ItemRows:
         """Make a row whose checksum is wrong one of an item that was never fetched: a sweep brings all of it again."""
         self._db.execute("DELETE FROM failure WHERE item = ?", (n,))
         self._db.execute(
-            schema.PUT_FAILURE,
-            (n, "@item", schema.DAMAGED, schema.DAMAGED_ROW, 0, 0, self.run - 1, time.time(), ""),
+            schema.PUT_FAILURE, schema.unasked(n, "@item", schema.DAMAGED, schema.DAMAGED_ROW, self.run - 1)
         )
         self._db.execute(
             "UPDATE item SET sources = NULL, state = ?, unit = NULL WHERE n = ?",
@@ -214,10 +214,7 @@ class ItemRows:
 
     def _doubt_row(self, n: int, key: str) -> None:
         stored, absent = schema.unpack(self._db.execute("SELECT receipts FROM item WHERE n = ?", (n,)).fetchone()[0])
-        self._db.execute(
-            schema.PUT_FAILURE,
-            (n, key, "gone", _DOUBTED_MESSAGE, 0, 0, self.run - 1, time.time(), ""),
-        )
+        self._db.execute(schema.PUT_FAILURE, schema.unasked(n, key, "gone", _DOUBTED_MESSAGE, self.run - 1))
         self.put_receipts(n, stored, [outcome for outcome in absent if outcome.key != key])
         self._db.execute("UPDATE item SET state = ? WHERE n = ? AND unit IS NULL", (INCOMPLETE, n))
 

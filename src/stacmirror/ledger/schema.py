@@ -6,17 +6,19 @@ Used by the ledger only. Changing anything here means a new VERSION and a step i
 from __future__ import annotations
 
 import sqlite3
+import time
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import xxhash
 
 from stacmirror.errors import TargetInUse
-from stacmirror.model import Absent, ItemKey, Receipt
+from stacmirror.model import Absent, Failed, ItemKey, Receipt
 
 APPLICATION_ID = 0x53744D72  # "StMr": tells our files from other SQLite files
-VERSION = 3
+VERSION = 4
 
 HELD, STAGED, COMMITTED, INCOMPLETE = range(4)
 """States of an item's row: assets failed, bytes stay staged; about to be revealed; there; there but for some assets."""
@@ -63,6 +65,8 @@ CREATE TABLE failure(
   item INTEGER NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
   attempts INTEGER NOT NULL, permanent INTEGER NOT NULL, run INTEGER NOT NULL, at REAL NOT NULL,
   host TEXT NOT NULL DEFAULT '',
+  status INTEGER NOT NULL DEFAULT 0,
+  renewed INTEGER NOT NULL DEFAULT 0, put_off INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(item, key)
 ) WITHOUT ROWID;
 CREATE TABLE page(
@@ -91,9 +95,25 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 PUT_FAILURE = (
-    "INSERT OR REPLACE INTO failure(item, key, kind, message, attempts, permanent, run, at, host)"
-    " VALUES(?,?,?,?,?,?,?,?,?)"
+    "INSERT OR REPLACE INTO failure"
+    "(item, key, kind, message, attempts, permanent, run, at, host, status, renewed, put_off)"
+    " VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
 )
+FAILED = "key, kind, message, attempts, permanent, host, run, at, status, renewed, put_off"
+"""The columns of a failure in the order of `model.Failed`."""
+
+
+def failed_of(row: Sequence[Any]) -> Failed:
+    """Return a failure as its columns `FAILED` say it."""
+    values = [*row[:4], bool(row[4]), *row[5:]]
+    return Failed(*values)
+
+
+def unasked(item: int, key: str, kind: str, message: str, run: int) -> tuple[object, ...]:
+    """Return the row of a failure that nobody had to be asked for: what was there is gone, or in doubt."""
+    return item, key, kind, message, 0, 0, run, time.time(), "", 0, 0, 0
+
+
 OF_KEY = "WHERE i.hash = ? AND i.id = ? AND c.id = ?"
 """Finds the row of one item (i) of a collection (c), by the values of `by_key`."""
 

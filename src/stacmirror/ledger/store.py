@@ -116,7 +116,7 @@ class LedgerStore(LedgerReader):
                 for receipt in stored:
                     self._db.execute(
                         schema.PUT_FAILURE,
-                        (n, receipt.key, "lost", "the staged file is gone", 0, 0, self.run - 1, time.time(), ""),
+                        schema.unasked(n, receipt.key, "lost", "the staged file is gone", self.run - 1),
                     )
                 self._items.put_receipts(n, [], absent)
 

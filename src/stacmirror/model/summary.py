@@ -72,8 +72,9 @@ class AbsentKey(Struct, frozen=True):
 class FailedAsset(Struct, frozen=True):
     """One asset that the mirror lacks, and why. `at_s` is the wall clock of the last of the `attempts` of that pass.
 
-    `host` is the origin that let it down, "" where nobody was asked. `again`: this run's sweeps would try it again; the
-    next run does in any case.
+    `host` is the origin that let it down, "" where nobody was asked; `status` its HTTP status, or 0. What was tried:
+    `attempts`, the link `renewed` so often, and `put_off` requests that came to nothing because of the host.
+    `again`: the sweeps of the run it failed in try it again; the next run does in any case.
     """
 
     collection: str
@@ -85,6 +86,9 @@ class FailedAsset(Struct, frozen=True):
     at_s: float
     host: str = ""
     again: bool = True
+    status: int = 0
+    renewed: int = 0
+    put_off: int = 0
 
 
 class Adopted(Struct):

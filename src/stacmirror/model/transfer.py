@@ -25,6 +25,10 @@ class Transfer(Struct):
     put_off_since_s: float = 0.0
     refused_age_s: float = 0.0
     """How old the link was that was refused before its time, and that the one in `asset` stands for; 0.0: none was."""
+    refused: int = 0
+    """Links of it that were refused before their time, one after another."""
+    renewed: int = 0
+    """How often its link was renewed because one was refused."""
 
 
 class Receipt(Struct, frozen=True):
@@ -98,8 +102,9 @@ class Absent(Struct, frozen=True):
 class Failed(Struct, frozen=True):
     """It did not arrive. `permanent` means that asking again in this run is pointless.
 
-    `host` is the origin that answered (or did not), "" where nobody was asked. `run` and `at_s` (the wall clock) say
-    when it failed, where that is not now.
+    `host` is the origin that answered (or did not), "" where nobody was asked; `status` is its HTTP status, or 0.
+    `run` and `at_s` (the wall clock) say when it failed, where that is not now. `attempts` were made, its link was
+    renewed `renewed` times, and `put_off` requests more brought nothing because of the host.
     """
 
     key: str
@@ -110,6 +115,9 @@ class Failed(Struct, frozen=True):
     host: str = ""
     run: int = 0
     at_s: float = 0.0
+    status: int = 0
+    renewed: int = 0
+    put_off: int = 0
 
 
 Outcome = Stored | Absent | Failed

@@ -23,7 +23,12 @@ from stacmirror.units import format_duration
 _EXPIRY_MARGIN = 0.1
 """Links are renewed when less than a tenth of their life is left, at most a minute."""
 _DOUBTS_MAX = 20
-"""Links refused before their time that are renewed in vain, before such refusals are taken at their word."""
+"""Links refused before their time that are renewed in vain, one after another, until such refusals are taken at their
+word. Those that are still under way count for nothing: the links of all items in hand may die in one instant."""
+_REFUSED_MAX = 5
+"""Links of one asset, one after another: if each was refused before its time, age is not why."""
+_YOUNG_SHARE = 0.5
+"""A link refused at less than this share of the age of the one before it is not refused for its age."""
 _YOUNG_S = 1.0
 """A link younger than that is not refused for its age."""
 _AGES = 3
@@ -65,21 +70,31 @@ class Renewal:
                 return False
             if transfer.asset.href != href:  # renewed for another of its files meanwhile
                 return True
-            now_s = self._clock.wall()
-            expires_s = expires_at_s(href, self._life_s, job.item.read_at_s)
-            if expires_s > now_s:
-                link_age_s = age_s(href, job.item.read_at_s, now_s)
-                if math.isinf(expires_s) or link_age_s < _YOUNG_S or host != origin_of(href) or not self._doubts_left:
+            if expires_at_s(href, self._life_s, job.item.read_at_s) > self._clock.wall():
+                if host != origin_of(href) or not self._may_be_age(transfer, href, job.item.read_at_s):
                     return False
-                self._doubts_left -= 1
-                transfer.refused_age_s = link_age_s
                 job.renewed_at_s = -math.inf
             await self._renew(job)
+            transfer.renewed += transfer.asset.href != href
             return transfer.asset.href != href
+
+    def _may_be_age(self, transfer: Transfer, href: str, read_at_s: float) -> bool:
+        """Return whether a link that should be good may have been refused for its age, and count that it was."""
+        now_s = self._clock.wall()
+        link_age_s, before_s = age_s(href, read_at_s, now_s), transfer.refused_age_s
+        if before_s and (link_age_s < _YOUNG_SHARE * before_s or transfer.refused >= _REFUSED_MAX):
+            self._doubts_left -= 1
+            transfer.refused_age_s, transfer.refused = 0.0, 0
+            return False
+        if link_age_s < _YOUNG_S or self._doubts_left <= 0 or math.isinf(expires_at_s(href, self._life_s, read_at_s)):
+            return False
+        transfer.refused_age_s = link_age_s
+        transfer.refused += 1
+        return True
 
     def proved_good(self, transfer: Transfer) -> None:
         """Hear that an asset came: if its link before was refused, that was for its age."""
-        refused_s, transfer.refused_age_s = transfer.refused_age_s, 0.0
+        refused_s, transfer.refused_age_s, transfer.refused = transfer.refused_age_s, 0.0, 0
         if not refused_s:
             return
         self._doubts_left = _DOUBTS_MAX

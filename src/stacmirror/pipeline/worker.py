@@ -168,7 +168,9 @@ class Worker:
             try:
                 job.item = await self._crew.catalog.item(job.key, job.href)
             except SourceError as error:
-                job.failed.append(Failed("@item", "source", error.message, 1))
+                job.failed.append(
+                    Failed("@item", "source", error.message, error.attempts, host=error.host, status=error.status)
+                )
             else:
                 if job.item is None:
                     job.failed.append(Failed("@item", "gone", f"the catalog has no item {job.key}", 1, permanent=True))
@@ -419,7 +421,19 @@ class Worker:
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
         permanent = error.kind in _FOR_GOOD
-        job.failed.append(Failed(key, error.kind, str(error), transfer.attempts, permanent=permanent, host=error.host))
+        job.failed.append(
+            Failed(
+                key,
+                error.kind,
+                str(error),
+                transfer.attempts,
+                permanent=permanent,
+                host=error.host,
+                status=error.status,
+                renewed=transfer.renewed,
+                put_off=transfer.put_off,
+            )
+        )
         return True
 
     def _is_put_off(self, transfer: Transfer, error: TransferError) -> bool:

@@ -90,7 +90,8 @@ class Message(ABC):
         if self._head_bytes > HEAD_MAX_BYTES or self._headers_left < 0:
             raise too_long()
         if not self._status:  # a trailer says nothing of the body that we would believe
-            self._headers[_NAMES.get(name) or name.decode("latin-1").lower()] = value.decode("latin-1")
+            # The first of two counts, so that no second one can hide a coding.
+            self._headers.setdefault(_NAMES.get(name) or name.decode("latin-1").lower(), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
