@@ -10,10 +10,11 @@ import random
 import ssl
 import sys
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from stacmirror import __version__
 from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
-from stacmirror.catalogs.parse import label_classes
+from stacmirror.catalogs.parse import Caps, label_classes
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import UsageError
 from stacmirror.health import Change
@@ -31,6 +32,7 @@ from stacmirror.retry import RetryPolicy
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
+from stacmirror.transports.guard import Guard
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
@@ -57,7 +59,8 @@ def make_router(
     `note` hears of hosts that go down and come back.
     """
     limit, s3 = settings.limit, settings.s3
-    http = _make_http(settings)
+    guard = Guard(urlsplit(settings.catalog.api_url).hostname or "", settings.catalog.allow_host)
+    http = _make_http(settings, guard)
     several = http if isinstance(http, WireTransport) else None
     objects = S3Transport(
         http,
@@ -68,6 +71,7 @@ def make_router(
         request_payer=s3.request_payer,
         monotonic=clock.monotonic,
         wall=clock.wall,
+        vouch=guard.vouch,
     )
     transports: dict[str, Transport] = {"https": http, "http": http, "s3": objects}
     can_several: dict[str, SeveralTransport] = (
@@ -118,7 +122,7 @@ def make_pipelining(settings: Settings, router: Router, note: Callable[[str], No
     return Pipelining(router, _small_max_bytes(settings), settings.catalog.redirects_max, note)
 
 
-def _make_http(settings: Settings) -> Transport:
+def _make_http(settings: Settings, guard: Guard) -> Transport:
     limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
     if limit.http_client == "wire" and not {"http", "https", "all"} & proxies.keys():
         return WireTransport(
@@ -128,7 +132,11 @@ def _make_http(settings: Settings) -> Transport:
             kept_max=limit.per_host,
             tls=tls,
             slowest_bytes_per_s=limit.lowest_speed_bytes,
+            head_max_bytes=limit.header_max_bytes,
+            guard=guard,
         )
+    for proxy in proxies.values():
+        guard.vouch(proxy)
     from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
 
     return AiohttpTransport(
@@ -138,6 +146,8 @@ def _make_http(settings: Settings) -> Transport:
         proxies=proxies,
         tls=tls,
         slowest_bytes_per_s=limit.lowest_speed_bytes,
+        head_max_bytes=limit.header_max_bytes,
+        guard=guard,
     )
 
 
@@ -182,6 +192,9 @@ def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock,
         on_retry,
         settings.walk.page_max_bytes,
         allow_http=settings.catalog.allow_http,
+        key_as=settings.catalog.key_as,
+        redirects_max=settings.catalog.redirects_max,
+        caps=Caps(settings.walk.json_depth_max, settings.walk.assets_max),
     )
 
 

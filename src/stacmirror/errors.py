@@ -115,6 +115,7 @@ KINDS = {
     "redirect": "redirects without an end or an address",
     "scheme": "an address of an unknown kind",
     "url": "not an address",
+    "host": "an address inside a network that the source is not in",
     "no-href": "the catalog gives no address",
     "source": "the catalog did not give the item",
     "unlisted": "the catalog no longer lists the asset",

@@ -202,6 +202,7 @@ def test_every_setting_has_a_documented_way_to_be_set() -> None:
             "incomplete": "hide",
             "progress": "none",
             "http_client": "aiohttp",
+            "key_as": "bearer",
         }.get(key, value)
         changed = config.resolve({}, {name: value}, config.places()).settings()
         assert changed != Settings("", ""), f"{name} changes nothing"

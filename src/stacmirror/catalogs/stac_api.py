@@ -20,7 +20,10 @@ from stacmirror.model import Cursor, ItemKey
 from stacmirror.redact import CREDENTIAL_PARAMETERS, redact_url
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
-REDIRECTS_MAX = 5
+REDIRECTS_MAX = 10
+KEY_HEADERS = {"bearer": ("authorization", "Bearer {}"), "x-api-key": ("x-api-key", "{}")}
+"""How else than as the parameter `key` an API is given its key: name and value of a header."""
+_CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SUCH_AS = "the root alone, such as https://host/mlhub/v1"
@@ -166,22 +169,30 @@ async def ask_by_hand(
     max_bytes: int,
     *,
     allow_http: bool = False,
+    key_as: str = "query",
+    redirects_max: int = REDIRECTS_MAX,
 ) -> Reply:
-    """GET `url` and follow redirects by hand, with the key (set, as `key=`) for as long as they stay at the root.
+    """GET `url` and follow redirects by hand, with the key for as long as they stay at the root's origin.
+
+    `key_as` is how the key is given: `query` (set, as `key=`), or as one of `KEY_HEADERS` says. No hop elsewhere gets
+    any header that could be a credential.
 
     Raises: TransferError, also (kind `redirect`) for too many redirects, one without a Location, and one that leads
             to another scheme than http(s), or down from https (unless `allow_http`; the key does not go there).
     Cancel: safe at any await.
     """
-    for _ in range(REDIRECTS_MAX + 1):
-        at_root = root.may_see_key(url)
-        # Elsewhere our key is taken out again, should the redirect have echoed it; the rest of a signed URL stays.
-        asked = set_parameters(url, {"key": key or None}) if at_root else _without(url, key)
-        reply = await asker.ask(asked, headers, max_bytes)
+    plain = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
+    for _ in range(redirects_max + 1):
+        if root.may_see_key(url):
+            asked, sent = _with_key(url, plain, key, key_as)
+        else:
+            # Our key is taken out again, should the redirect have echoed it; the rest of a signed URL stays.
+            asked, sent = _without(url, key), plain
+        reply = await asker.ask(asked, sent, max_bytes)
         if reply.status not in REDIRECT_STATUSES:
             return reply
         url = _redirected(url, reply, allow_http)
-    raise TransferError("redirect", f"more than {REDIRECTS_MAX} redirects from {redact_url(url)}", retryable=False)
+    raise TransferError("redirect", f"more than {redirects_max} redirects from {redact_url(url)}", retryable=False)
 
 
 def _redirected(url: str, reply: Reply, allow_http: bool) -> str:
@@ -196,6 +207,13 @@ def _redirected(url: str, reply: Reply, allow_http: bool) -> str:
         message = f"{shown} redirects to {redact_url(target)}, which is not followed"
         raise TransferError("redirect", message, status=reply.status, retryable=False)
     return target
+
+
+def _with_key(url: str, headers: Mapping[str, str], key: str, key_as: str) -> tuple[str, Mapping[str, str]]:
+    if key_as == "query" or not key:
+        return set_parameters(url, {"key": key or None}), headers
+    name, form = KEY_HEADERS[key_as]
+    return _without(url, key), {**headers, name: form.format(key)}
 
 
 def _without(url: str, key: str) -> str:
