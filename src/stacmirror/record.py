@@ -40,13 +40,18 @@ def write_record(settings: Settings) -> None:
     path = os.path.join(folder, _FILE)
     try:
         os.makedirs(folder, exist_ok=True)
-        with open(path + ".part", "w", encoding="utf-8") as file:
+        with open(path + ".part", "w", encoding="utf-8", opener=_unfollowed) as file:
             file.write(_to_toml(settings))
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".part", path)
     except OSError as error:
         raise TargetUnwritable(f"cannot write to {path}: {error.strerror}", hint="choose another target") from error
+
+
+def _unfollowed(path: str, flags: int) -> int:
+    """Open without following a link that someone has put there."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def read_record(target: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Both HTTP clients connect to nothing that the guard does not admit, however it is spelled, and ask once a connection."""
+"""Both HTTP clients connect to nothing that the guard does not admit, however it is spelled, and ask it once."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CLIENTS: dict[str, Callable[[Guard], Transport]] = {
 }
 SPELLINGS = [
     "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "127.0.0.1.",
-    "localhost", "LocalHost.", "0.0.0.0", "0", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "127\u30020\u30020\u30021",
-    "\uff11\uff12\uff17.0.0.1", "\u2460\u2461\u2466.0.0.1", "[::]", "inside.example.org",
+    "localhost", "LocalHost.", "0.0.0.0", "0", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]",
+    "127\u30020\u30020\u30021", "\uff11\uff12\uff17.0.0.1", "\u2460\u2461\u2466.0.0.1", "[::]", "inside.example.org",
 ]  # fmt: skip
 
 
@@ -81,9 +81,7 @@ async def test_no_spelling_leads_inside(client: Transport, server: WireServer, h
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "inside.example.org"])
-async def test_a_source_on_this_machine_may_lead_there(
-    server: WireServer, guard: Watched, host: str
-) -> None:
+async def test_a_source_on_this_machine_may_lead_there(server: WireServer, guard: Watched, host: str) -> None:
     """Where the source is on loopback its links may lead to loopback: the simulator, a tunnel."""
     for name, make in CLIENTS.items():
         home = Guard("source.example.org")

@@ -127,7 +127,7 @@ async def test_a_public_source_leads_nowhere_inside(
 ) -> None:
     """Redirects of a public source to this machine, in any spelling, are failures of kind `host`; nobody is asked.
 
-    127.0.0.1 passes for a public address here; `localhost`, which the guard knows by its spelling, and 127.0.0.2 do not.
+    127.0.0.1 passes for a public address here, and no other of loopback does.
     """
     real = guard.kind_of
     monkeypatch.setattr(guard, "kind_of", lambda address: "public" if address == "127.0.0.1" else real(address))

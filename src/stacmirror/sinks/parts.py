@@ -24,6 +24,7 @@ import xxhash
 from stacmirror.errors import TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Unit
 from stacmirror.sinks.durable import fsync_path
+from stacmirror.sinks.handles import below
 from stacmirror.sinks.part_file import PART, RECORD, DirectoryPart
 
 _RECORDED_FROM_BYTES = 8 << 20
@@ -38,11 +39,13 @@ class PartStore:
         self,
         folder: str,
         staging: str,
+        staging_fd: int,
         unwritable: Callable[[OSError, str], TargetUnwritable],
         placed: Callable[[str, str], None],
     ) -> None:
         self._folder = folder
         self._staging = staging
+        self._staging_fd = staging_fd
         self.unwritable = unwritable
         self._placed = placed
         self.in_units: dict[str, list[str]] = {}
@@ -73,7 +76,9 @@ class PartStore:
         """Make the bytes durable, then say so."""
         fsync_path(path + PART)
         packed = _encoder.encode(state)
-        with open(path + ".new", "wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ".new")
+        with open(path + ".new", "xb") as file:
             file.write(b"%08x %b" % (zlib.crc32(packed), packed))
             file.flush()
             os.fsync(file.fileno())
@@ -108,9 +113,9 @@ class PartStore:
         if recorded:
             self.save(state, path)
             self.in_units.setdefault(unit.id, []).append(path)
-        staged = os.path.join(self._staging, unit.id, state.name)
-        os.makedirs(os.path.dirname(staged), exist_ok=True)
-        os.replace(path + PART, staged)
+        folder, _, base = f"{unit.id}/{state.name}".rpartition("/")
+        with below(self._staging_fd, folder) as fd:
+            os.replace(path + PART, base, dst_dir_fd=fd)
         self._placed(os.path.join(self._staging, unit.id), state.name)
 
     def revealed(self, unit_id: str) -> None:
