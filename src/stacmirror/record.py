@@ -21,8 +21,9 @@ STATE_FOLDER = ".stacmirror"
 _FILE = "settings.toml"
 _FIXED = ("filter", "place")
 """Sections that say what a mirror is: other values make another mirror."""
-_ONCE = ("refresh", "change_filter", "state_dir")
-"""Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere."""
+_ONCE = ("refresh", "change_filter", "state_dir", "key_command")
+"""Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere. What a mirror
+remembers is read by whoever resumes it, so it names nothing to be run (`key_command`)."""
 
 
 @dataclass(frozen=True)

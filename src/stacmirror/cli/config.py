@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
 
+from stacmirror.cli import trust
 from stacmirror.errors import UsageError
 from stacmirror.settings import Settings
 from stacmirror.typed import ALL_SETTINGS, Option, build, options, unknown_key
@@ -99,12 +100,19 @@ def resolve(
             hint="`stacmirror config path` says what is read without --config",
         )
     from_env, warnings = _environment(environ)
+    if not where.explicit:
+        trust.refuse_foreign(where.project)
+    project, user = _file(where.project), _file(where.user)
+    if not where.explicit:
+        trust.refuse_command(project)
+    if saved is not None:
+        trust.refuse_command(saved.layer)
     layers: list[Layer] = [
         {key: Given(value, "--" + key.replace("_", "-")) for key, value in flags.items()},
         from_env,
         saved.layer if saved else {},
-        _file(where.project),
-        _file(where.user),
+        project,
+        user,
         _official_client(environ),
     ]
     merged: dict[str, Given] = {}
@@ -114,7 +122,8 @@ def resolve(
             _check(key, given)
             if key not in merged:
                 merged[key], ranks[key] = given, rank
-    return Resolved(_with_layout(merged, ranks), warnings)
+    others = trust.warnings({**user, **project}, saved.layer if saved else {})
+    return Resolved(_with_layout(merged, ranks), (*warnings, *others))
 
 
 def only_flags(flags: Mapping[str, object]) -> Resolved:
