@@ -56,7 +56,9 @@ class Display:
         quiet: bool = False,
         log: Log | None = None,
         clock: Callable[[], float] = time.monotonic,
+        hide: Callable[[str], str] = str,
     ) -> None:
+        """`hide` takes secrets out of a note."""
         self._console = console
         self._mode: Mode = "none" if quiet else mode
         self._title = title
@@ -64,6 +66,7 @@ class Display:
         self._quiet = quiet
         self._log = log
         self._clock = clock
+        self._hide = hide
         self._notes: list[str] = []
         self._running = False
         self._live: Live | None = None
@@ -71,6 +74,7 @@ class Display:
 
     def note(self, message: str) -> None:
         """Say one line."""
+        message = self._hide(message)
         if self._log is not None:
             self._log.write(message)
         if self._quiet:

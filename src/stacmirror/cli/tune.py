@@ -12,6 +12,7 @@ import typer
 
 from stacmirror.cli import access, config
 from stacmirror.cli.options import ACCESS, FILTERS, TUNING, ConfigFile, Json, takes
+from stacmirror.cli.screen import safe
 from stacmirror.cli.session import emit_json, say, session_of, warn
 from stacmirror.errors import UsageError
 from stacmirror.settings import Settings
@@ -75,7 +76,13 @@ def tune(
     say(announcement(settings, caps))
 
     async def ramp() -> Tuning:
-        tuner = Tuner(settings, api_key=session.secret, caps=caps, on_step=lambda step: say(step_line(step)), note=say)
+        tuner = Tuner(
+            settings,
+            api_key=session.secret,
+            caps=caps,
+            on_step=lambda step: say(step_line(step)),
+            note=lambda line: say(session.hide(line)),
+        )
         return await tuner.run()
 
     from stacmirror.cli.run import loop_factory
@@ -154,7 +161,7 @@ def _print(found: Tuning) -> None:
     console.print("files/s against requests at once (x: refused)")
     for step in found.steps:
         console.print(f"{step.at_once:>6} {bar(step, best)} {step.files_per_s:,.0f}", soft_wrap=True)
-    console.print(f"\nended: {found.ended}", soft_wrap=True)
+    console.print(f"\nended: {safe(found.ended)}", soft_wrap=True)
     console.print(f"asked: {format_count(found.requests)} requests, {format_size(found.bytes)}", soft_wrap=True)
     console.print(f"flags: {flags_to_keep(found)}", soft_wrap=True)
     console.print(f"TOML:  [limit]\n       per_host = {found.per_host}\n       workers = {found.workers}")
