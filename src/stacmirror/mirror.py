@@ -55,6 +55,7 @@ from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew
 from stacmirror.record import STATE_FOLDER, refuse_other_mirror, write_record
+from stacmirror.redact import Redactor
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.transports.router import Router
@@ -87,6 +88,7 @@ class Mirror:
         self._settings = settings
         self._own_folder = os.path.join(os.path.abspath(settings.target), STATE_FOLDER)
         self._api_key = api_key
+        self._redactor = Redactor([api_key])
         self._task = task
         self._adopter: Adopter | None = None
         self._observer: Observer = observer or _Silent()
@@ -248,6 +250,7 @@ class Mirror:
             one_to_one=self._layout.one_to_one,
             wants=choice.chooses,
             note=self._observer.note,
+            redact=self._redactor.document,
         )
         fetcher = Fetcher(
             router,
@@ -282,6 +285,7 @@ class Mirror:
             shortcut=shortcut,
             caps=Caps(parse_allowed(limit.max_failures), limit.max_transfer_bytes, progress, missing, self.stop),
             ahead=None if several is None else Ahead(several, missing, shortcut),
+            redact=self._redactor.document,
             shows_at_once=self._adopter is not None and write.incomplete == "show",
         )
         shape = Shape(
@@ -307,7 +311,7 @@ class Mirror:
 
     async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
-            infos = await describe_all(catalog, sink, ledger.collections(), self._observer)
+            infos = await describe_all(catalog, sink, ledger.collections(), self._observer, self._redactor)
         except LoginRefused as error:
             self._observer.note(f"no description of the collections: {error.message}")
             return

@@ -134,9 +134,10 @@ async def test_the_display_shows_names_as_text(mode: Any) -> None:
         with display.showing(progress):
             display.note(NASTY)
             await asyncio.sleep(0)
+    assert isinstance(console.file, io.StringIO)
+    assert mode == "bar" or "[bold red]x[/bold red]" in console.file.getvalue()
     meter = Meter(0.0)
     console.print(panel(meter.read(progress, 1.0), NASTY))
-    assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert "[bold red]x[/bold red]" in shown
     for part in (TITLE, "\x1b[2J\x1b]", "\x9b", "\u202e", "\u2066", "\x7f", "\x07"):

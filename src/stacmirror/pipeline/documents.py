@@ -11,11 +11,11 @@ from stacmirror.errors import SourceError
 from stacmirror.interfaces import Catalog, Observer, Sink
 from stacmirror.model import CollectionInfo
 from stacmirror.names import safe_name
-from stacmirror.redact import redact_url
+from stacmirror.redact import Redactor, redact_url
 
 
 async def describe_all(
-    catalog: Catalog, sink: Sink, collections: Sequence[str], observer: Observer
+    catalog: Catalog, sink: Sink, collections: Sequence[str], observer: Observer, redactor: Redactor
 ) -> list[CollectionInfo]:
     """Write the documents of `collections`; return what was learned. A collection that cannot be read is noted.
 
@@ -30,11 +30,11 @@ async def describe_all(
             continue
         found.append(info)
         folder = safe_name(collection)
-        sink.put_document(f"{folder}/collection.json", info.document)
+        sink.put_document(f"{folder}/collection.json", redactor.document(info.document))
         if info.citation or info.doi:
-            sink.put_document(f"{folder}/CITATION.txt", citation_text(info).encode())
+            sink.put_document(f"{folder}/CITATION.txt", redactor.text(citation_text(info)).encode())
         if info.license:
-            sink.put_document(f"{folder}/LICENSE.txt", license_text(info).encode())
+            sink.put_document(f"{folder}/LICENSE.txt", redactor.text(license_text(info)).encode())
     return found
 
 

@@ -40,6 +40,7 @@ from stacmirror.pipeline.circles import Circles
 from stacmirror.pipeline.conflicts import Conflicts
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.progress import Progress
+from stacmirror.redact import redact_document
 
 
 class _StartAgain(Exception):
@@ -69,11 +70,15 @@ class Walk:
         one_to_one: bool,
         wants: Callable[[str], bool] = lambda key: True,
         note: Callable[[str], None] = lambda _: None,
+        redact: Callable[[bytes], bytes] = redact_document,
     ) -> None:
-        """`wants` says which asset keys are fetched; `note` hears what a person should know of the listing."""
+        """`wants` says which asset keys are fetched; `note` hears what a person should know of the listing.
+
+        `redact` takes secrets out of an item's JSON.
+        """
         self._note = note
         self._conflicts = Conflicts(ledger, wants, note)
-        self._again = Again(ledger)
+        self._again = Again(ledger, redact)
         self._start = ResumePoint(0, START, 0)
         self._resumed = False
         """On from an earlier run's page, and no page has shown yet that the source understood its cursor."""
