@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 import sys
-import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urljoin
 
@@ -20,6 +19,7 @@ from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
 from stacmirror.limits import HostLimits, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
+from stacmirror.transports.whole import HELD_MAX_BYTES, gunzip, read_whole
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 ASSET_HEADERS = {"Accept-Encoding": "identity"}
@@ -99,13 +99,12 @@ class Router:
 
         Raises: TransferError, kind `too-large` above `max_bytes`.
         """
-        reply = await self._ask_once(url, {"Accept-Encoding": "gzip", **headers}, max_bytes)
+        held_max_bytes = min(max_bytes, HELD_MAX_BYTES)
+        reply = await self._ask_once(url, {"Accept-Encoding": "gzip", **headers}, held_max_bytes)
         self.on_date(reply.headers.get("date", ""))
-        if reply.stream is not None:
-            reply.stream.close()
-            raise TransferError("too-large", f"more than {max_bytes} bytes from {redact_url(url)}", retryable=False)
+        await read_whole(reply, max_bytes, url)
         if reply.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
-            reply.body = _gunzip(reply.body or b"", max_bytes, url)
+            reply.body = gunzip(reply.body or b"", max_bytes, url)
         return reply
 
     def budget(self, url: str) -> HostBudget:
@@ -256,17 +255,3 @@ class _Budgeted:
             self._budget.stream_ended()
             self._budget.release()
             self._budget = None
-
-
-def _gunzip(packed: bytes, max_bytes: int, url: str) -> bytes:
-    """Return the decoded body, never more than `max_bytes` of it. Raises: TransferError (cut, damaged, too large)."""
-    decoder = zlib.decompressobj(wbits=31)
-    try:
-        body = decoder.decompress(packed, max_bytes + 1)
-    except zlib.error as error:
-        raise TransferError("encoding", f"damaged gzip from {redact_url(url)}") from error
-    if len(body) > max_bytes:
-        raise TransferError("too-large", f"more than {max_bytes} bytes from {redact_url(url)}", retryable=False)
-    if not decoder.eof:
-        raise TransferError("short", f"gzip cut short from {redact_url(url)}")
-    return body
