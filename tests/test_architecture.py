@@ -22,7 +22,8 @@ SUPPORT = {
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
 ROOTS = {
-    "mirror", "tune", "assembly", "verdict", "status", "record", "verify", "strays", "manifest", "explain", "watch",
+    "mirror", "building", "summary", "tune", "assembly", "verdict", "status", "record", "verify", "strays", "manifest",
+    "explain", "watch",
 }  # fmt: skip
 LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 """From the bottom up; a part imports what is in layers below its own."""
@@ -30,7 +31,8 @@ LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("limits", "health"), ("limits", "budget"),
     ("budget", "pace"), ("budget", "health"), ("open_files", "settings"),
-    ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"),
+    ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"), ("mirror", "building"),
+    ("mirror", "summary"), ("building", "assembly"), ("summary", "building"), ("summary", "verdict"),
     ("status", "record"), ("verify", "record"), ("verify", "strays"), ("strays", "record"), ("manifest", "record"),
     ("explain", "record"), ("watch", "record"),
 }  # fmt: skip
@@ -49,7 +51,7 @@ HOMES = {
     "rich": {"cli"},
     "platformdirs": {"cli"},
     "uvloop": {"cli"},
-    "httptools": {"transports/wire_answer.py", "transports/wire_series.py"},
+    "httptools": {"transports/wire_answer.py", "transports/wire_series.py", "transports/wire_turns.py"},
 }
 """Where each foreign library may be imported, besides the simulator."""
 

@@ -33,6 +33,7 @@ from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
 from stacmirror.transports.guard import Guard
+from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
@@ -105,21 +106,29 @@ def _outage_words(origin: str, change: Change) -> str:
     return f"{host} answers again, after {format_duration(change.seconds)}"
 
 
+def held_max_bytes(settings: Settings) -> int:
+    """Return how much of small bodies one worker may hold."""
+    return max(1, settings.write.memory_max_bytes // settings.limit.workers)
+
+
 def _small_max_bytes(settings: Settings) -> int:
-    write = settings.write
-    held_max_bytes = max(1, write.memory_max_bytes // settings.limit.workers)
-    return min(write.small_file_max_bytes, held_max_bytes, write.max_file_size_bytes or held_max_bytes)
+    write, held_bytes = settings.write, held_max_bytes(settings)
+    return min(write.small_file_max_bytes, held_bytes, write.max_file_size_bytes or held_bytes)
 
 
-def make_pipelining(settings: Settings, router: Router, note: Callable[[str], None]) -> Pipelining | None:
-    """Return the way to send several requests at once, where the settings ask for it and it can be had."""
-    if not settings.limit.pipeline:
+def make_several(settings: Settings, router: Router, note: Callable[[str], None]) -> InTurn | None:
+    """Return the way to ask for an item's assets on one connection, where it can be had; `--pipeline`: in one write."""
+    limit, small_max_bytes, redirects_max = settings.limit, _small_max_bytes(settings), settings.catalog.redirects_max
+    if not router.several or limit.rate_per_s is not None:
+        if limit.pipeline:
+            reason = (
+                "`--rate` spaces every request" if router.several else "it takes `--http-client wire`, and no proxy"
+            )
+            note(f"--pipeline is not used: {reason}")
         return None
-    if not router.several or settings.limit.rate_per_s is not None:
-        reason = "`--rate` spaces every request" if router.several else "it takes `--http-client wire`, and no proxy"
-        note(f"--pipeline is not used: {reason}")
-        return None
-    return Pipelining(router, _small_max_bytes(settings), settings.catalog.redirects_max, note)
+    if limit.pipeline:
+        return Pipelining(router, small_max_bytes, redirects_max, note)
+    return InTurn(router, small_max_bytes, redirects_max)
 
 
 def _make_http(settings: Settings, guard: Guard) -> Transport:
@@ -233,6 +242,5 @@ def make_adopter(
         root = os.path.dirname(root)  # the folder that the layout begins with was named itself
     if os.path.realpath(root) == os.path.realpath(settings.target):
         task = task._replace(link=True)  # in place: a second copy of all would be of no use
-    limit, write = settings.limit, settings.write
-    small_max_bytes = min(write.small_file_max_bytes, max(1, write.memory_max_bytes // limit.workers))
+    small_max_bytes = min(settings.write.small_file_max_bytes, held_max_bytes(settings))
     return Adopter(task, layout, FolderShelf(root), sink, fetcher, note, small_max_bytes)

@@ -137,16 +137,23 @@ class HostBudget:
             self._paused_until_s = 0.0
             self.health.ease_in()
 
-    def answered(self, place: int, asked_s: float, refusal: int = 0, requests: int = 1) -> None:
-        """Hear of the end of a request that `acquire` gave `place`, asked at `asked_s` by `now`.
+    def answered(self, place: int, asked_s: float, refusal: int = 0, requests: int = 1) -> float:
+        """Hear of the end of a request that `acquire` gave `place`, asked at `asked_s` by `now`; return the time.
 
         `refusal`: how surely the host had too many at once, see `pace`. `requests`: sent in one go, in that one place.
         """
-        self._heard += 1
+        now_s = self.now()
+        self._heard += requests
         self._refused_in_a_row = 0
-        self.allowance.answered(place, (self.now() - asked_s) / requests, refusal)
+        self.allowance.answered(place, (now_s - asked_s) / requests, refusal)
         if not self.health.quiet and not refusal:
             self._good()
+        return now_s
+
+    def goes_on(self) -> bool:
+        """Return whether a place may be kept for a further request: no pause, no doubt, no smaller allowance."""
+        in_flight = self._in_flight
+        return not self._paused_until_s and in_flight <= self.allowance.limit and in_flight <= self.health.most
 
     def refused(self, place: int, asked_s: float, url: str, error: TransferError) -> None:
         """Hear of an answer that says "later" (408, 425, 429, 5xx), and mark in `error` what it means for the asset."""

@@ -9,11 +9,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from stacmirror.cli.screen import safe
+from stacmirror.cli.bar import bar, items, line
 from stacmirror.pipeline.progress import Progress
 from stacmirror.units import format_count, format_duration, format_size
 
@@ -109,7 +107,7 @@ def _total(progress: Progress, expected_items: int | None) -> int | None:
 def plain_line(now: Snapshot) -> str:
     """Return the snapshot as one line for a log."""
     parts = [
-        f"{_items(now)}, {format_count(now.files)} files, {format_size(now.size_bytes)}",
+        f"{items(now.settled, now.total, now.listed)}, {format_count(now.files)} files, {format_size(now.size_bytes)}",
         f"{now.files_per_s:.0f} files/s",
         f"{now.in_flight} in flight",
     ]
@@ -122,35 +120,15 @@ def plain_line(now: Snapshot) -> str:
 def panel(now: Snapshot, title: str) -> RenderableType:
     """Return the snapshot as a few lines that are redrawn in place; nothing in it wraps."""
     return Group(
-        _line(f"{_PHASES[now.phase]} {title}", "bold"),
-        _bar(now),
-        _line(
+        line(f"{_PHASES[now.phase]} {title}", "bold"),
+        bar(now.settled, now.total, now.listed, now.eta_s),
+        line(
             f"{format_count(now.files)} files · {format_size(now.size_bytes)} · "
             f"{now.files_per_s:.0f} files/s · {format_size(now.bytes_per_s)}/s · {format_duration(now.elapsed_s)}"
         ),
-        _line(" · ".join([f"{now.in_flight} in flight", f"{format_count(now.queued)} queued", *_troubles(now)])),
+        line(" · ".join([f"{now.in_flight} in flight", f"{format_count(now.queued)} queued", *_troubles(now)])),
         _slowest(now),
     )
-
-
-def _bar(now: Snapshot) -> RenderableType:
-    if now.total is None:
-        return _line(_items(now))
-    left = f"{format_duration(now.eta_s)} left" if now.eta_s is not None else ""
-    row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True, justify="right")
-    percent = 100 * now.settled / now.total if now.total else 100
-    bar = ProgressBar(total=max(now.total, 1), completed=now.settled)
-    row.add_row(bar, Text(f"{percent:.0f}%  {_items(now)}"), Text(left, style="cyan"))
-    return row
-
-
-def _items(now: Snapshot) -> str:
-    if now.total is None:
-        return f"{format_count(now.settled)} items of {format_count(now.listed)} listed so far"
-    return f"{format_count(now.settled)} of {format_count(now.total)} items"
 
 
 def _troubles(now: Snapshot) -> list[str]:
@@ -168,9 +146,4 @@ def _slowest(now: Snapshot) -> Text:
     if now.slowest is None or now.slowest[1] < SLOW_S:
         return Text("")
     label, age_s = now.slowest
-    return _line(f"slowest {format_duration(age_s)}: {label}", "dim")
-
-
-def _line(text: str, style: str = "") -> Text:
-    # Text, not a string: an id with [brackets] is no markup.
-    return Text(safe(text), style=style, no_wrap=True, overflow="ellipsis")
+    return line(f"slowest {format_duration(age_s)}: {label}", "dim")

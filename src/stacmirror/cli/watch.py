@@ -13,12 +13,9 @@ from typing import Any
 from msgspec import to_builtins
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperCommand
 
-from stacmirror.cli.screen import safe
+from stacmirror.cli.bar import bar, items, line
 from stacmirror.cli.session import emit, emit_json
 from stacmirror.errors import UsageError
 from stacmirror.units import format_count, format_duration, format_size, parse_duration
@@ -104,19 +101,16 @@ def _as_json(look: Look) -> dict[str, Any]:
 
 
 def _line(look: Look) -> str:
-    parts = [_items(look), f"{format_count(look.held.files)} files, {format_size(look.held.size_bytes)}"]
+    parts = [
+        items(look.settled, look.total, look.held.listed),
+        f"{format_count(look.held.files)} files, {format_size(look.held.size_bytes)}",
+    ]
     if look.files_per_s is not None:
         parts.append(f"{look.files_per_s:.0f} files/s")
     parts += _failures(look)
     if look.eta_s is not None:
         parts.append(f"{format_duration(look.eta_s)} left")
     return ", ".join([*parts, look.running])
-
-
-def _items(look: Look) -> str:
-    if look.total is None:
-        return f"{format_count(look.settled)} items of {format_count(look.held.listed)} listed so far"
-    return f"{format_count(look.settled)} of {format_count(look.total)} items"
 
 
 def _failures(look: Look) -> list[str]:
@@ -131,28 +125,10 @@ def _panel(look: Look, dest: str) -> RenderableType:
         rates = f" · {look.files_per_s:.0f} files/s · {format_size(look.bytes_per_s)}/s"
     held = look.held
     lines: list[RenderableType] = [
-        _text(f"{look.source} to {os.path.abspath(dest)}", "bold"),
-        _bar(look),
-        _text(f"{format_count(held.files)} files · {format_size(held.size_bytes)}{rates}"),
+        line(f"{look.source} to {os.path.abspath(dest)}", "bold"),
+        bar(look.settled, look.total, look.held.listed, look.eta_s),
+        line(f"{format_count(held.files)} files · {format_size(held.size_bytes)}{rates}"),
     ]
-    lines += [_text(f"{format_count(held.lacking_items)} items lack assets; {words}") for words in _failures(look)]
-    lines.append(_text(f"{look.running} · Ctrl-C ends the watching, not the run", "dim"))
+    lines += [line(f"{format_count(held.lacking_items)} items lack assets; {words}") for words in _failures(look)]
+    lines.append(line(f"{look.running} · Ctrl-C ends the watching, not the run", "dim"))
     return Group(*lines)
-
-
-def _bar(look: Look) -> RenderableType:
-    if look.total is None:
-        return _text(_items(look))
-    row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True, justify="right")
-    percent = 100 * look.settled / look.total if look.total else 100
-    left = f"{format_duration(look.eta_s)} left" if look.eta_s is not None else ""
-    bar = ProgressBar(total=max(look.total, 1), completed=look.settled)
-    row.add_row(bar, Text(f"{percent:.0f}%  {_items(look)}"), Text(left, style="cyan"))
-    return row
-
-
-def _text(text: str, style: str = "") -> Text:
-    return Text(safe(text), style=style, no_wrap=True, overflow="ellipsis")

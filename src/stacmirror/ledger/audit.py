@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from stacmirror.errors import TargetInUse
 from stacmirror.ledger import schema
-from stacmirror.ledger.reader import LedgerReader, source_pairs
-from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
+from stacmirror.ledger.reader import LedgerReader
+from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED, source_pairs
 from stacmirror.model import ItemKey, Receipt
 from stacmirror.names import fold
 

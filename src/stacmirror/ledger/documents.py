@@ -28,8 +28,8 @@ def read_documents(connection: sqlite3.Connection, keys: Sequence[ItemKey]) -> d
     for key in keys:
         row = connection.execute(
             "SELECT i.document FROM item i JOIN collection c ON c.n = i.collection"
-            " WHERE i.hash = ? AND i.id = ? AND c.id = ? AND i.document IS NOT NULL",
-            (schema.key_hash(key), key.id, key.collection),
+            f" {schema.OF_KEY} AND i.document IS NOT NULL",
+            schema.by_key(key),
         ).fetchone()
         if row is not None:
             wanted[row[0]].append(key)

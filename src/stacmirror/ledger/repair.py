@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from stacmirror.ledger import schema
-from stacmirror.ledger.reader import source_pairs
-from stacmirror.ledger.schema import COMMITTED, INCOMPLETE
+from stacmirror.ledger.schema import COMMITTED, INCOMPLETE, source_pairs
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Failed, ItemKey, ItemRecord, Unit
 

@@ -94,6 +94,8 @@ PUT_FAILURE = (
     "INSERT OR REPLACE INTO failure(item, key, kind, message, attempts, permanent, run, at, host)"
     " VALUES(?,?,?,?,?,?,?,?,?)"
 )
+OF_KEY = "WHERE i.hash = ? AND i.id = ? AND c.id = ?"
+"""Finds the row of one item (i) of a collection (c), by the values of `by_key`."""
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -193,6 +195,11 @@ def signed_hash(text: str) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
+def by_key(key: ItemKey) -> tuple[int, str, str]:
+    """Return the values for `OF_KEY`."""
+    return key_hash(key), key.id, key.collection
+
+
 def clash_mark(key: ItemKey) -> str:
     """Return what is put into the name of the second of two files or folders that differ only by case."""
     return f"~{key_hash(key) & 0xFFFFFFFF:08x}"
@@ -214,6 +221,11 @@ def is_sound(key: ItemKey, receipts: object, sources: object, crc: object) -> bo
     if not isinstance(receipts, bytes) or not (sources is None or isinstance(sources, str)):
         return False
     return checksum(key, receipts, sources) == crc
+
+
+def source_pairs(packed: object) -> list[tuple[int, str]]:
+    """Return the (collection number, id) pairs of a row's `sources`."""
+    return msgspec.json.decode(packed, type=list[tuple[int, str]]) if isinstance(packed, str) else []
 
 
 def _damaged() -> TargetInUse:

@@ -15,10 +15,11 @@ from contextlib import contextmanager, suppress
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger import schema
+from stacmirror.ledger.file import disk_says, refuse_foreign
 from stacmirror.ledger.migrate import migrate
 from stacmirror.ledger.pages import Pages
 from stacmirror.ledger.places import Places
-from stacmirror.ledger.reader import LedgerReader, disk_says, refuse_foreign
+from stacmirror.ledger.reader import LedgerReader
 from stacmirror.ledger.reserve import Reserve
 from stacmirror.ledger.rows import ItemRows
 from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED

@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from stacmirror.errors import TargetInUse
 from stacmirror.ledger import schema
-from stacmirror.ledger.reader import LedgerReader, source_pairs, walk_first
-from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED
+from stacmirror.ledger.file import read_failures, walk_first
+from stacmirror.ledger.reader import LedgerReader
+from stacmirror.ledger.schema import COMMITTED, HELD, INCOMPLETE, STAGED, source_pairs
 from stacmirror.model import Absent, Failed, ItemKey, Receipt
 from stacmirror.redact import redact_url
 
@@ -69,8 +70,8 @@ class LedgerStories(LedgerReader):
     def _story(self, db: sqlite3.Connection, key: ItemKey, collections: dict[int, str]) -> ItemStory | None:
         row = db.execute(
             "SELECT i.n, i.state, i.at, i.run, i.page, i.folder, i.document IS NOT NULL, i.sources, i.receipts, i.crc"
-            " FROM item i JOIN collection c ON c.n = i.collection WHERE i.hash = ? AND i.id = ? AND c.id = ?",
-            (schema.key_hash(key), key.id, key.collection),
+            f" FROM item i JOIN collection c ON c.n = i.collection {schema.OF_KEY}",
+            schema.by_key(key),
         ).fetchone()
         if row is None:
             return None
@@ -96,12 +97,7 @@ class LedgerStories(LedgerReader):
             named_by=list(self._named_by(db, key, collections)),
             stored=stored,
             absent=absent,
-            failed=[
-                Failed(key, kind, message, attempts, bool(permanent), host, run, failed_s)
-                for key, kind, message, attempts, permanent, host, run, failed_s in db.execute(
-                    "SELECT key, kind, message, attempts, permanent, host, run, at FROM failure WHERE item = ?", (n,)
-                )
-            ],
+            failed=read_failures(db, n),
         )
 
     def _named_by(self, db: sqlite3.Connection, key: ItemKey, collections: dict[int, str]) -> Iterator[ItemKey]:

@@ -1,4 +1,4 @@
-"""Ask for all assets of an item at once, before each is brought to its outcome one by one (`--pipeline`).
+"""Ask for all small assets of an item in one go, before each is brought to its outcome one by one.
 
 Called by the workers. It only brings answers: what it has none for, or what needs a second attempt, is asked for as
 without it.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply, SeveralOpener
+from stacmirror.model import ItemKey
 from stacmirror.pipeline.bundle import Job
 from stacmirror.pipeline.learn import Guess
 from stacmirror.pipeline.missing import MissingKeys
@@ -21,6 +23,8 @@ class Answered(NamedTuple):
 
     guess: Guess | None
     reply: Reply | None
+    error: TransferError | None = None
+    """What came in place of an answer: an attempt that failed."""
 
 
 NOTHING: Mapping[str, Answered] = {}
@@ -33,26 +37,40 @@ class Ahead:
         self._opener = opener
         self._missing = missing
         self._shortcut = shortcut
+        self._large: set[tuple[str, str]] = set()
+
+    def large(self, item: ItemKey, key: str) -> None:
+        """Hear that an asset is a large file: those of its key are asked for by themselves from here on."""
+        self._large.add((item.collection, key))
 
     def suits(self, job: Job) -> bool:
-        """Return whether an item has several small assets that nobody asked for yet."""
-        return len(job.todo) > 1 and not job.large and all(transfer.attempts == 0 for transfer in job.todo)
+        """Return whether nobody asked for an item's assets yet, and none is known to be large."""
+        return not job.large and all(transfer.attempts == 0 for transfer in job.todo)
 
     async def ask(self, job: Job) -> Mapping[str, Answered]:
         """Return what came, by asset key. Cancel: safe."""
+        collection, large = job.key.collection, self._large
         # A key that may exist nowhere is asked for by its own rules.
         transfers = [
             transfer
             for transfer in job.todo
-            if transfer.asset.href and not self._missing.tripped(job.key.collection, transfer.asset.key)
+            if transfer.asset.href
+            and (collection, transfer.asset.key) not in large
+            and not self._missing.tripped(collection, transfer.asset.key)
         ]
-        if len(transfers) < 2:
+        if not transfers:
             return NOTHING
         shortcut = self._shortcut
         guesses = [None if shortcut is None else shortcut.guess(job.key, transfer) for transfer in transfers]
         hrefs = [t.asset.href if guess is None else guess.url for t, guess in zip(transfers, guesses, strict=True)]
-        replies = await self._opener.open_several(hrefs)
+        found = await self._opener.open_several(hrefs)
         return {
-            transfer.asset.key: Answered(guess, reply)
-            for transfer, guess, reply in zip(transfers, guesses, replies, strict=True)
+            transfer.asset.key: _answered(guess, came)
+            for transfer, guess, came in zip(transfers, guesses, found, strict=True)
         }
+
+
+def _answered(guess: Guess | None, came: Reply | TransferError | None) -> Answered:
+    if isinstance(came, TransferError):
+        return Answered(None, None, None if guess else came)  # a guess that failed is no attempt: the link is asked
+    return Answered(guess, came)

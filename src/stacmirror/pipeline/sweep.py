@@ -7,7 +7,8 @@ before the next run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from stacmirror.errors import UNASKED_KINDS
 from stacmirror.interfaces import Ledger
@@ -34,11 +35,9 @@ class Sweep:
 
     async def feed(self, dispatch: Dispatch) -> None:
         """Line up every item with a failure that another try may mend. Cancel: safe."""
-        row = 0
         try:
-            while lacking := await asyncio.to_thread(self._ledger.lacking, row, _ROWS):
-                row = lacking[-1].row
-                for item in lacking:
+            async with aclosing(_lacking(self._ledger)) as items:
+                async for item in items:
                     if self._is_worth_it(item):
                         await dispatch.put(bundle_again(item))
                         self.lined_up += 1
@@ -60,11 +59,9 @@ class Again:
 
     async def feed(self, dispatch: Dispatch) -> None:
         """Line up every item with a failure that is meant; its others are left as they are. Cancel: safe."""
-        row = 0
         try:
-            while lacking := await asyncio.to_thread(self._ledger.lacking, row, _ROWS):
-                row = lacking[-1].row
-                for item in lacking:
+            async with aclosing(_lacking(self._ledger)) as items:
+                async for item in items:
                     meant = [failed for failed in item.failed if self._means(failed)]
                     if meant and any(failed.key == "@item" for failed in item.failed):
                         meant = list(item.failed)  # once the item can be read, all of it can be asked for
@@ -97,3 +94,12 @@ class Probe:
                     await dispatch.put(bundle_again(item))
         finally:
             dispatch.close()
+
+
+async def _lacking(ledger: Ledger) -> AsyncGenerator[LackingItem, None]:
+    """Yield every item that lacks assets, in the order of their rows, some read at a time."""
+    row = 0
+    while lacking := await asyncio.to_thread(ledger.lacking, row, _ROWS):
+        row = lacking[-1].row
+        for item in lacking:
+            yield item

@@ -82,7 +82,7 @@ class Fetcher:
                 raise LargeMet(reply)
         try:
             if reply.status == 200 and reply.body is not None and "content-encoding" not in reply.headers:
-                return self._take_small(transfer, name_for, reply, reply.body)
+                return self.take_small(transfer, transfer.name or name_for(reply.url), reply, reply.body)
             return await self._take(Errand(item, transfer, unit, name_for), reply)
         except TransferError as error:
             error.host = error.host or redact_url(origin_of(reply.url))
@@ -98,14 +98,15 @@ class Fetcher:
             raise error
         reply = self._as_the_origin_has_it(errand.transfer, reply)
         if reply.body is not None:
-            return self._take_small(errand.transfer, errand.name_for, reply, reply.body)
+            name = errand.transfer.name or errand.name_for(reply.url)
+            return self.take_small(errand.transfer, name, reply, reply.body)
         form = self._form(errand.transfer, reply)
         if form is not None and reply.stream is not None:
             reply.stream = Judged(reply.stream, form)
         return await self._large.receive(errand, reply, lambda found: self._take(errand, found))
 
-    def _take_small(self, transfer: Transfer, name_for: Callable[[str], str], reply: Reply, body: bytes) -> Fetched:
-        name = transfer.name or name_for(reply.url)
+    def take_small(self, transfer: Transfer, name: str, reply: Reply, body: bytes) -> Fetched:
+        """Check a whole small body; return it with its receipt, under `name`. Raises: TransferError."""
         expected = self._checks.expected(origin_of(reply.url), reply.headers, reply.length_bytes)
         hasher = expected.hasher()
         hasher.update(body)

@@ -113,6 +113,8 @@ class Worker:
         ahead = await self._ask_ahead(job) if self._crew.ahead is not None else NOTHING
         later: list[Transfer] = []
         for number, transfer in enumerate(job.todo):
+            if ahead and self._take_ahead(job, transfer, ahead):
+                continue
             if job.large:
                 later += await self._settle_large(bundle, job, number, ahead)
                 break
@@ -253,12 +255,37 @@ class Worker:
     # -- one asset -----------------------------------------------------------------------------------------
 
     async def _ask_ahead(self, job: Job) -> Mapping[str, Answered]:
-        """Ask for all of a fresh item's assets at once; return what came of it, by asset key."""
-        if self._crew.ahead is None or not self._crew.ahead.suits(job):
+        """Ask for all of a fresh item's assets in one go; return what came of it, by asset key."""
+        crew = self._crew
+        if crew.ahead is None or not crew.ahead.suits(job):
             return NOTHING
         if self._links.is_due(job):
             await self._links.renew(job)
-        return await self._crew.ahead.ask(job)
+        token = crew.progress.begin(job.key.id, "", crew.clock.monotonic())
+        try:
+            return await crew.ahead.ask(job)
+        finally:
+            crew.progress.end(token)
+
+    def _take_ahead(self, job: Job, transfer: Transfer, ahead: Mapping[str, Answered]) -> bool:
+        """Settle what came ahead as nearly all does: found, small and sound. False for `_settle` to look closer."""
+        crew, key = self._crew, transfer.asset.key
+        answered = ahead.get(key)
+        if answered is None or crew.shortcut is not None or transfer.attempts or job.unit is None:
+            return False
+        reply = answered.reply
+        if reply is None or reply.status != 200 or reply.body is None or "content-encoding" in reply.headers:
+            return False
+        try:
+            name = transfer.name or crew.planner.name_for_target(reply.url, key, job)
+            fetched = crew.fetcher.take_small(transfer, name, reply, reply.body)
+        except TransferError:
+            return False
+        transfer.attempts = 1
+        self._keep(job, fetched)
+        self._links.proved_good(transfer)
+        crew.missing.found(job.key.collection, key)
+        return True
 
     async def _settle(
         self, bundle: Bundle, job: Job, transfer: Transfer, ahead: Mapping[str, Answered], met: Reply | None = None
@@ -280,7 +307,7 @@ class Worker:
             if found is None:
                 found = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
             answered = found
-            if answered.reply is None:
+            if answered.reply is None and answered.error is None:
                 if answered.guess is None and self._links.is_due(job):
                     await self._links.renew(job)
                 pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
@@ -303,7 +330,9 @@ class Worker:
         return True
 
     async def _fetch(self, job: Job, transfer: Transfer, answered: Answered) -> None:
-        crew, (guess, reply) = self._crew, answered
+        crew, (guess, reply, error) = self._crew, answered
+        if error is not None:
+            raise error
         if job.unit is None:
             raise RuntimeError(f"unplanned job {job.key}")
 
@@ -326,6 +355,8 @@ class Worker:
         self._count_files(job, 1, fetched.receipt.size_bytes)
         if fetched.body is None:
             job.large = True
+            if self._crew.ahead is not None:
+                self._crew.ahead.large(job.key, fetched.receipt.key)
         else:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body

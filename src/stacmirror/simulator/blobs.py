@@ -10,7 +10,7 @@ import base64
 
 from .answers import Answer, Ask
 from .files import Files
-from .objects import Sending, send
+from .objects import Sending, send, with_error
 from .world import World
 
 _HEADERS = b"x-ms-version: 2021-06-08\r\nx-ms-blob-type: BlockBlob\r\n"
@@ -52,7 +52,7 @@ class Blobs:
         if large is not None:
             # Azure has no MD5 of what was put in blocks.
             how = Sending(f'"0x8D{large.opaque[:7].hex()[:13].upper()}"', _HEADERS)
-            return self._judged(send(ask, large, how))
+            return with_error(send(ask, large, how), self.failure)
         stored = self._files.get(index, asset)
         md5 = base64.b64encode(stored.md5)
         how = Sending(
@@ -62,13 +62,7 @@ class Blobs:
             # Content-MD5 of a part would have to be the part's own.
             part_headers=b"x-ms-blob-content-md5: %s\r\n" % md5,
         )
-        return self._judged(send(ask, stored, how))
-
-    def _judged(self, sent: Answer) -> Answer:
-        if sent.status in (412, 416):
-            failed = self.failure(sent.status)
-            return Answer(sent.status, sent.headers + failed.headers, failed.body)
-        return sent
+        return with_error(send(ask, stored, how), self.failure)
 
     def failure(self, status: int) -> Answer:
         """Return an error as Azure writes it: XML after a byte order mark."""

@@ -7,6 +7,7 @@ sections 13 and 14.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .answers import Answer, Ask
@@ -27,10 +28,18 @@ class Sending:
     part_headers: bytes = b""
 
 
+def with_error(sent: Answer, failure: Callable[[int], Answer]) -> Answer:
+    """Return `sent`; where it is 412 or 416, with the body of the host's own error."""
+    if sent.status not in (412, 416):
+        return sent
+    failed = failure(sent.status)
+    return Answer(sent.status, sent.headers + failed.headers, failed.body)
+
+
 def send(ask: Ask, file: StoredFile | LargeFile, how: Sending) -> Answer:
     """Return the answer for an object that exists.
 
-    Status 412 and 416 come without a body; the host puts its own error in place. A malformed range, or more
+    Status 412 and 416 come without a body; `with_error` puts the host's own in place. A malformed range, or more
     than one, is ignored, as the RFC allows. For HEAD the body is returned too: who sends the answer leaves it
     out.
     """

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from .answers import Answer, Ask
 from .files import Files
-from .objects import Sending, send
+from .objects import Sending, send, with_error
 from .settings import SimulatorSettings
 from .world import World
 
@@ -59,11 +59,7 @@ class S3:
         found = self._world.find_key(key)
         if found is None:
             return self.failure(self._missing_status)
-        sent = self._sent(ask, *found)
-        if sent.status in (412, 416):
-            failed = self.failure(sent.status)
-            return Answer(sent.status, sent.headers + failed.headers, failed.body)
-        return sent
+        return with_error(self._sent(ask, *found), self.failure)
 
     def _sent(self, ask: Ask, index: int, asset: str) -> Answer:
         headers = b"x-amz-request-id: SIMULATED\r\nServer: AmazonS3\r\n"

@@ -1,9 +1,8 @@
-"""Ask for several hrefs at once: one write, one connection, answers in order, redirects by hand (`--pipeline`).
+"""Ask for the assets of one item at once: one write, one connection, answers in order (`--pipeline`).
 
-Called by the workers for the assets of one item, beside the router, whose budgets it keeps. It saves syscalls and never
-decides anything: what it brings no answer for is asked for one by one, as without it. Servers and the proxies before
+Takes the place of `in_turn` where the settings ask for it, and saves syscalls beyond it. Servers and the proxies before
 them break pipelining in silence, so each host is held against single requests at first, and now and then; one
-that cuts series short too often, or mixes answers up, is asked one by one from then on.
+that cuts series short too often, or mixes answers up, is asked in turn from then on.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 from stacmirror.budget import REFUSALS, HostBudget
 from stacmirror.errors import TransferError
-from stacmirror.interfaces import Reply, SeveralTransport
-from stacmirror.limits import origin_of
+from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES
-from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router, is_plain, is_secure, target_of
+from stacmirror.transports.in_turn import Came, InTurn, take_place
+from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router
 
 SEVERAL_MAX = 32
 """Requests in one write: an item's assets, not a file list; answers to all of them are held at once."""
@@ -25,7 +24,6 @@ CHECKED_EVERY = 500
 _BROKEN_MAX = 5.0
 _FORGIVEN = 0.25
 """What a whole series takes off the count of broken ones: servers close connections after 100 or 1,000 requests."""
-_PAUSE_IN_PLACE_S = 1.0
 
 
 class _Host:
@@ -44,7 +42,7 @@ class _Host:
         return not self.refused and not (self.under_check and self.since_check >= CHECKED_EVERY)
 
 
-class Pipelining:
+class Pipelining(InTurn):
     """Implements `interfaces.SeveralOpener`."""
 
     def __init__(
@@ -55,53 +53,14 @@ class Pipelining:
         note: Callable[[str], None],
     ) -> None:
         """`note` hears of hosts that cannot."""
-        self._router = router
-        self._small_max_bytes = small_max_bytes
-        self._redirects_max = redirects_max
+        super().__init__(router, small_max_bytes, redirects_max)
         self._note = note
         self._hosts: dict[str, _Host] = {}
 
-    async def open_several(self, hrefs: Sequence[str]) -> list[Reply | None]:
-        """See `interfaces.SeveralOpener.open_several`."""
-        urls = list(hrefs)
-        replies: list[Reply | None] = [None] * len(urls)
-        waiting = list(range(len(urls)))
-        for hop in range(self._redirects_max + 1):
-            by_origin: dict[str, list[int]] = {}
-            for place in waiting:
-                by_origin.setdefault(origin_of(urls[place]), []).append(place)
-            waiting = []
-            for origin, places in by_origin.items():
-                if hop == 0 and not self._can(origin, len(places)):
-                    continue  # the worker asks one by one, with its own pauses and attempts
-                for place, reply in zip(places, await self._ask(origin, [urls[p] for p in places]), strict=True):
-                    if reply is None:
-                        continue
-                    if reply.status not in REDIRECT_STATUSES:
-                        replies[place] = reply
-                        continue
-                    target = target_of(reply, urls[place])
-                    down = is_plain(target) and any(map(is_secure, (urls[place], hrefs[place])))
-                    if target and (self._router.allow_http or not down):
-                        urls[place] = target
-                        waiting.append(place)
-            if not waiting:
-                break
-        return replies
-
-    def _can(self, origin: str, requests: int) -> bool:
-        return requests > 1 and self._transport(origin) is not None and self._host(origin).usable
-
-    def _transport(self, origin: str) -> SeveralTransport | None:
-        return self._router.several.get(origin.partition("://")[0])
-
-    def _host(self, origin: str) -> _Host:
-        return self._hosts.get(origin) or self._hosts.setdefault(origin, _Host())
-
-    async def _ask(self, origin: str, urls: list[str]) -> list[Reply | None]:
-        if not self._can(origin, len(urls)):
-            return [await self._one(url) for url in urls]
-        host = self._host(origin)
+    async def _ask(self, origin: str, urls: list[str]) -> Sequence[Came]:
+        host = self._hosts.get(origin) or self._hosts.setdefault(origin, _Host())
+        if len(urls) < 2 or not host.usable or self._transport(origin) is None:
+            return await self._ask_in_turn(origin, urls)
         checked = host.since_check >= CHECKED_EVERY
         host.under_check = host.under_check or checked
         try:
@@ -119,16 +78,14 @@ class Pipelining:
         """Ask for `urls` in one write; None for what got no answer of use."""
         transport = self._transport(origin)
         budget = self._router.budget(urls[0])
-        if transport is None or budget.health.down:
-            return [None] * len(urls)
-        try:
-            place = budget.try_acquire() or await budget.acquire(_PAUSE_IN_PLACE_S)
-        except TransferError:  # paused for long
+        place = 0 if transport is None else await take_place(budget)
+        if transport is None or not place:
             return [None] * len(urls)
         try:
             self._router.requests += len(urls)
             asked_s = budget.now()
-            answers = await transport.fetch_several([(url, ASSET_HEADERS) for url in urls], self._small_max_bytes)
+            came = await transport.fetch_several([(url, ASSET_HEADERS) for url in urls], self._small_max_bytes)
+            answers = [reply if isinstance(reply, Reply) else None for reply in came]
             self._heard(host, budget, place, asked_s, answers)
         except TransferError as error:
             budget.broke(asked_s, urls[0], error)
@@ -177,7 +134,9 @@ class Pipelining:
         host.broken += 1.0
         if not host.refused and (refused or host.broken >= _BROKEN_MAX):
             host.refused = True
-            self._note(f"{redact_url(origin)} does not take several requests at once: asked one by one from here on")
+            self._note(
+                f"{redact_url(origin)} does not take several requests at once: asked one after another from here on"
+            )
 
 
 def _same(several: Reply, one: Reply) -> bool:

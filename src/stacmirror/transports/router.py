@@ -119,6 +119,10 @@ class Router:
         """See `interfaces.Opener.useful_at_once`."""
         return self._limits.useful_at_once()
 
+    def said_later(self, reply: Reply, url: str) -> TransferError:
+        """Return the error that an answer from `url` with one of RETRYABLE_STATUSES is."""
+        return error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
+
     async def close(self) -> None:
         """Close all transports."""
         for transport in set(self._transports.values()):
@@ -151,8 +155,7 @@ class Router:
             if back:
                 budget.answered(place, asked_s)
             else:
-                error = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
-                budget.refused(place, asked_s, url, error)
+                budget.refused(place, asked_s, url, self.said_later(reply, url))
         except TransferError as error:
             if error.kind == CAP:
                 raise
@@ -184,7 +187,7 @@ class Router:
             if reply.status in RETRYABLE_STATUSES:
                 if reply.stream is not None:
                     reply.stream.close()
-                later = error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
+                later = self.said_later(reply, url)
                 budget.refused(place, asked_s, url, later)
                 raise later
             if reply.stream is not None:
@@ -227,8 +230,8 @@ def target_of(reply: Reply, url: str) -> str:
 
 
 def is_secure(url: str) -> bool:
-    """Return whether `url` is https."""
-    return url[:6].lower() == "https:"
+    """Return whether nobody on the way can read or change what comes from `url`: https, and objects of S3."""
+    return url[:6].lower() == "https:" or url[:5].lower() == "s3://"
 
 
 def is_plain(url: str) -> bool:

@@ -108,8 +108,11 @@ class S3Transport:
         return Reply(url, reply.status, reply.headers, b"", None)
 
     async def fetch_several(
-        self, requests: Sequence[tuple[str, Mapping[str, str]]], small_max_bytes: int
-    ) -> list[Reply | None]:
+        self,
+        requests: Sequence[tuple[str, Mapping[str, str]]],
+        small_max_bytes: int,
+        heard: Callable[[Reply], bool] | None = None,
+    ) -> list[Reply | TransferError | None]:
         """See `interfaces.SeveralTransport.fetch_several`. What is refused is for `fetch` to learn from."""
         if self._several is None:
             return []
@@ -118,12 +121,16 @@ class S3Transport:
             name, path = _parse(url)
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
             asked.append(await self._request(bucket, path, headers))
-        replies: list[Reply | None] = []
-        answers = await self._several.fetch_several(asked, small_max_bytes)
+        replies: list[Reply | TransferError | None] = []
+        answers = await self._several.fetch_several(asked, small_max_bytes, heard)
         for (url, _), reply in zip(requests, answers, strict=False):
-            good = reply is not None and (reply.status < 300 or reply.status == 404)
-            body = reply.body if reply is not None and reply.status < 300 else b""
-            replies.append(Reply(url, reply.status, reply.headers, body, None) if reply is not None and good else None)
+            if not isinstance(reply, Reply):
+                replies.append(reply)
+            elif reply.status < 300:
+                self._was_good = True
+                replies.append(Reply(url, reply.status, reply.headers, reply.body, None))
+            else:  # without its body: an error's XML must not pass for an object
+                replies.append(Reply(url, 404, reply.headers, b"", None) if reply.status == 404 else None)
         return replies
 
     async def close(self) -> None:

@@ -20,6 +20,8 @@ from stacmirror.transports.address import Origin, header_lines, parse_origin, sp
 from stacmirror.transports.guard import Admits, Anywhere
 from stacmirror.transports.wire_connection import Connection
 from stacmirror.transports.wire_dial import Dialer
+from stacmirror.transports.wire_series import Series
+from stacmirror.transports.wire_turns import Turns
 
 _SWEEP_S = 1.0
 _IDLE_MAX_S = 15.0
@@ -83,27 +85,39 @@ class WireTransport:
         return await connection.reply(connection.ask(request, url, small_max_bytes))
 
     async def fetch_several(
-        self, requests: Sequence[tuple[str, Mapping[str, str]]], small_max_bytes: int
-    ) -> Sequence[Reply | None]:
+        self,
+        requests: Sequence[tuple[str, Mapping[str, str]]],
+        small_max_bytes: int,
+        heard: Callable[[Reply], bool] | None = None,
+    ) -> Sequence[Reply | TransferError]:
         """See `interfaces.SeveralTransport.fetch_several`."""
         pool, lines = None, []
         for url, headers in requests:
             spelled, target = split(url)
             pool = pool or self._pools.get(spelled) or self._open_pool(spelled)
-            lines.append(f"GET {target} HTTP/1.1\r\nHost: {pool.origin.host}\r\n{self._head(headers)}")
+            lines.append(
+                f"GET {target} HTTP/1.1\r\nHost: {pool.origin.host}\r\n{self._head(headers)}".encode("latin-1")
+            )
         if pool is None:
             return []
-        data, urls = "".join(lines).encode("latin-1"), [url for url, _ in requests]
+        urls = [url for url, _ in requests]
+
+        def ask(connection: Connection) -> Series | Turns:
+            if heard is None:
+                return connection.ask_several(b"".join(lines), urls, small_max_bytes)
+            return connection.ask_in_turn(lines, urls, small_max_bytes, heard)
+
         connection = pool.kept()
         if connection is not None:
-            series = connection.ask_several(data, urls, small_max_bytes)
+            asked = ask(connection)
             try:
-                return await connection.replies(series)
+                return _with_error(await connection.replies(asked), asked)
             except TransferError as error:
-                if series.begun or error.kind != "reset":
+                if asked.begun or error.kind != "reset":
                     raise
         connection = await self._connect(pool)
-        return await connection.replies(connection.ask_several(data, urls, small_max_bytes))
+        asked = ask(connection)
+        return _with_error(await connection.replies(asked), asked)
 
     async def close(self) -> None:
         """Close all connections, for good. Whoever still waits gets a TransferError. May be called twice."""
@@ -221,6 +235,10 @@ class _Pool:
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+
+
+def _with_error(replies: list[Reply], asked: Series | Turns) -> Sequence[Reply | TransferError]:
+    return replies if asked.error is None else [*replies, asked.error]
 
 
 def _closed() -> TransferError:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.transports.wire_answer import Answer
 from stacmirror.transports.wire_series import Series
+from stacmirror.transports.wire_turns import Turns
 
-_Asked = TypeVar("_Asked", Answer, Series)
+_Asked = TypeVar("_Asked", Answer, Series, Turns)
 
 
 class Keeper(Protocol):
@@ -48,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._keeper = keeper
         self._head_max = keeper.head_max_bytes
         self._transport: asyncio.Transport | None = None
-        self._answer: Answer | Series | None = None
+        self._answer: Answer | Series | Turns | None = None
         self._going = False
         self._closed_properly = False
         self.last_s = loop.time()
@@ -83,6 +84,20 @@ class Connection(asyncio.Protocol):
         """Send `requests` for `urls` in one write; as `ask`."""
         return self._send(requests, Series(urls, small_max_bytes, self._head_max, self._loop.create_future()))
 
+    def ask_in_turn(
+        self, requests: Sequence[bytes], urls: Sequence[str], small_max_bytes: int, heard: Callable[[Reply], bool]
+    ) -> Turns:
+        """Send `requests` for `urls`, each once `heard` has taken the answer to the one before; as `ask`."""
+        turns = Turns(requests, urls, small_max_bytes, self._head_max, heard, self._loop.create_future(), self)
+        return self._send(requests[0], turns)
+
+    def send_next(self, request: bytes) -> None:
+        """Send the next request of those that go out in turn."""
+        self.last_s = self.window_s = self._loop.time()
+        self.window_bytes = 0
+        if self._transport is not None:
+            self._transport.write(request)
+
     def _send(self, request: bytes, answer: _Asked) -> _Asked:
         transport = self._transport
         if transport is None or not self.usable:
@@ -101,8 +116,8 @@ class Connection(asyncio.Protocol):
             self._leave(answer)
             raise
 
-    async def replies(self, answer: Series) -> list[Reply]:
-        """Wait for the answers to what `ask_several` sent.
+    async def replies(self, answer: Series | Turns) -> list[Reply]:
+        """Wait for the answers to what `ask_several` sent, or `ask_in_turn` sends.
 
         Raises: TransferError.
         Cancel: safe; the connection is dropped if the answer is still under way, and left alone if it is not:
@@ -114,13 +129,13 @@ class Connection(asyncio.Protocol):
             self._leave(answer)
             raise
 
-    def _leave(self, answer: Answer | Series) -> None:
+    def _leave(self, answer: Answer | Series | Turns) -> None:
         waiter: asyncio.Future[Any] = answer.waiter
         if waiter.done() and not waiter.cancelled():
             waiter.exception()  # seen, if nobody else does
         self.drop(answer, TransferError("reset", "nobody waits for the answer"))
 
-    def drop(self, answer: Answer | Series, error: TransferError) -> None:
+    def drop(self, answer: Answer | Series | Turns, error: TransferError) -> None:
         """End `answer` with `error` and drop the connection; nothing happens if it has ended before."""
         if self._answer is answer:
             self.abort(error)
@@ -152,7 +167,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _take_answer(self) -> Answer | Series | None:
+    def _take_answer(self) -> Answer | Series | Turns | None:
         answer, self._answer = self._answer, None
         return answer
 
@@ -196,7 +211,7 @@ class Connection(asyncio.Protocol):
             else:
                 self.drop(answer, error)
 
-    def _over(self, answer: Answer | Series, *, keep: bool) -> None:
+    def _over(self, answer: Answer | Series | Turns, *, keep: bool) -> None:
         """The answer has ended well; `keep` says whether the connection may be used again."""
         paused = not answer.reading
         self._take_answer()

@@ -41,18 +41,23 @@ class Message(ABC):
         `parser` is the httptools parser that feeds it, asked for the status and the connection's fate.
         """
         self.complete = False
-        self._url = url
         self._small_max = small_max_bytes
+        self._head_max = head_max_bytes
         self._parser = parser
+        self._keep = False
+        self._begin_anew(url)
+
+    def _begin_anew(self, url: str) -> None:
+        """Expect an answer of which nothing has come."""
+        self._url = url
         self._status = 0
         self._headers: dict[str, str] = {}
         self._headers_left = HEADERS_MAX
-        self._head_max = self._head_left = head_max_bytes
+        self._head_left = self._head_max
         self._body: list[bytes] = []
         self._size = 0
         self._length: int | None = None
         self._chunked = False
-        self._keep = False
 
     @property
     def until_close(self) -> bool:

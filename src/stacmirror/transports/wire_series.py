@@ -35,13 +35,15 @@ class Series:
 
     __slots__ = (
         "_head_max", "_idle_bytes", "_keep", "_left_bytes", "_link", "_parser", "_replies", "_urls", "begun",
-        "complete", "reading", "waiter",
+        "complete", "error", "reading", "waiter",
     )  # fmt: skip
 
     def __init__(
         self, urls: Sequence[str], small_max_bytes: int, head_max_bytes: int, waiter: asyncio.Future[list[Reply]]
     ) -> None:
         self.waiter = waiter
+        self.error: TransferError | None = None
+        """None: an error spoils all of them."""
         self.begun = False
         self.complete = False
         """Whether nothing more is expected: all have come, or no more will."""

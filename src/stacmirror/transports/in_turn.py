@@ -1,0 +1,134 @@
+"""Ask for the assets of one item in turn: one place at each host, one connection, request after request.
+
+Called by the workers for a fresh item's small assets, beside the router, whose budgets it keeps. The redirects of all
+come first, then what they lead to. Nothing is decided here: a worker settles each asset as if it had asked for it
+itself, with the answer or the error that is here for it, and asks for what has neither. It saves what asking costs a
+task by itself: a place, a future and a turn of the event loop for each request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stacmirror.budget import HostBudget
+from stacmirror.errors import TransferError
+from stacmirror.interfaces import Reply, SeveralTransport
+from stacmirror.limits import origin_of
+from stacmirror.redact import redact_url
+from stacmirror.retry import RETRYABLE_STATUSES
+from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router, is_plain, is_secure, target_of
+
+PAUSE_IN_PLACE_S = 1.0
+"""A longer pause of a host is the worker's to wait out: it has other work meanwhile."""
+Came = Reply | TransferError | None
+"""What came of a request: None where it was not sent, or where what came is of no use."""
+
+
+class InTurn:
+    """Implements `interfaces.SeveralOpener`."""
+
+    def __init__(self, router: Router, small_max_bytes: int, redirects_max: int) -> None:
+        self._router = router
+        self._small_max_bytes = small_max_bytes
+        self._redirects_max = redirects_max
+
+    async def open_several(self, hrefs: Sequence[str]) -> list[Came]:
+        """See `interfaces.SeveralOpener.open_several`."""
+        urls = list(hrefs)
+        found: list[Came] = [None] * len(urls)
+        waiting: Sequence[int] = range(len(urls))
+        for _ in range(self._redirects_max + 1):
+            by_origin: dict[str, list[int]] = {}
+            for number in waiting:
+                by_origin.setdefault(origin_of(urls[number]), []).append(number)
+            further: list[int] = []
+            for origin, numbers in by_origin.items():
+                came = await self._ask(origin, [urls[number] for number in numbers])
+                for number, reply in zip(numbers, came, strict=False):
+                    if not isinstance(reply, Reply) or reply.status not in REDIRECT_STATUSES:
+                        found[number] = reply
+                        continue
+                    url, target = urls[number], target_of(reply, urls[number])
+                    down = is_plain(target) and (is_secure(url) or is_secure(hrefs[number]))
+                    if target and (self._router.allow_http or not down):
+                        urls[number] = target
+                        further.append(number)
+            if not further:
+                break
+            waiting = further
+        return found
+
+    async def _ask(self, origin: str, urls: list[str]) -> Sequence[Came]:
+        """Ask `urls` of one host; return what came of the first so many of them."""
+        return await self._ask_in_turn(origin, urls)
+
+    async def _ask_in_turn(self, origin: str, urls: list[str]) -> Sequence[Came]:
+        transport = self._transport(origin)
+        budget = self._router.budget(urls[0])
+        place = 0 if transport is None else await take_place(budget)
+        if transport is None or not place:
+            return []
+        turn = _Turn(budget, place)
+        try:
+            requests = [(url, ASSET_HEADERS) for url in urls]
+            came = list(await transport.fetch_several(requests, self._small_max_bytes, turn.heard))
+            return self._judged(origin, urls, turn, came)
+        except TransferError as error:
+            return self._judged(origin, urls, turn, [error])
+        finally:
+            budget.release()
+
+    def _judged(self, origin: str, urls: list[str], turn: _Turn, came: list[Came]) -> list[Came]:
+        """Tell the host's budget of the answer that ended the series, and return what is of use."""
+        self._router.requests += max(turn.answers, len(came))
+        if turn.answers:
+            turn.budget.witness = urls[turn.answers - 1]
+        if turn.later is not None:
+            error = self._router.said_later(turn.later, urls[turn.answers - 1])
+            came[turn.answers - 1 :] = [error]
+        last = came[-1] if came else None
+        if isinstance(last, TransferError):
+            last.host = last.host or redact_url(origin)
+            url = urls[len(came) - 1]
+            if turn.later is not None:
+                turn.budget.refused(turn.place, turn.asked_s, url, last)
+            else:
+                turn.budget.broke(turn.asked_s, url, last)
+        return came
+
+    def _transport(self, origin: str) -> SeveralTransport | None:
+        return self._router.several.get(origin.partition("://")[0])
+
+
+class _Turn:
+    """What the host's budget is told while requests go out in one of its places."""
+
+    __slots__ = ("answers", "asked_s", "budget", "later", "place")
+
+    def __init__(self, budget: HostBudget, place: int) -> None:
+        self.budget = budget
+        self.place = place
+        self.asked_s = budget.now()
+        self.answers = 0
+        self.later: Reply | None = None
+        """The answer that said "later", with which it ends."""
+
+    def heard(self, reply: Reply) -> bool:
+        """Tell the budget of an answer; return whether to go on: all is well, and the place is still ours."""
+        self.answers += 1
+        budget, status = self.budget, reply.status
+        if status in RETRYABLE_STATUSES:
+            self.later = reply
+            return False
+        self.asked_s = budget.answered(self.place, self.asked_s)
+        return (status == 200 or status in REDIRECT_STATUSES) and budget.goes_on()
+
+
+async def take_place(budget: HostBudget) -> int:
+    """Return a place at the host, or 0 where a worker had better wait, or ask whether the host is back."""
+    if budget.health.down:
+        return 0
+    try:
+        return budget.try_acquire() or await budget.acquire(PAUSE_IN_PLACE_S)
+    except TransferError:
+        return 0

@@ -1,0 +1,217 @@
+"""Several requests in turn on one connection: on the wire as single ones, and what a server that breaks off costs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from stacmirror.errors import TransferError
+from stacmirror.interfaces import Reply
+from stacmirror.transports import wire as wire_module
+from stacmirror.transports.wire import WireTransport
+from tests.contract.wire_server import KEEP, RESET, STALL, Step, WireServer, chunked, head, ok, wire_server
+
+SMALL_MAX = 1000
+Came = Sequence[Reply | TransferError | None]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[WireServer]:
+    async with wire_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[WireTransport]:
+    client = WireTransport(user_agent="test/1", connect_timeout_s=2.0, stall_timeout_s=0.5)
+    yield client
+    await client.close()
+
+
+def always(reply: Reply) -> bool:
+    return True
+
+
+async def in_turn(client: WireTransport, urls: Sequence[str], heard: Callable[[Reply], bool] = always) -> Came:
+    return await asyncio.wait_for(client.fetch_several([(url, {}) for url in urls], SMALL_MAX, heard), 5)
+
+
+def bodies(came: Came) -> list[bytes | None]:
+    assert all(isinstance(reply, Reply) for reply in came), came
+    return [reply.body for reply in came if isinstance(reply, Reply)]
+
+
+def script(server: WireServer, *answers: Sequence[Step]) -> list[str]:
+    return [server.say(f"/{number}", *steps) for number, steps in enumerate(answers)]
+
+
+MIXED = [
+    (ok(b"one"), KEEP),
+    (head(302, "Location: /there", "Content-Length: 5") + b"moved", KEEP),
+    (head(200, "Transfer-Encoding: chunked") + chunked(b"th", b"ree"), KEEP),
+    (head(204), KEEP),
+    (b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"five"), KEEP),
+    (head(404, "Content-Length: 0"), KEEP),
+]
+
+
+async def test_answers_come_in_the_order_of_asking(client: WireTransport, server: WireServer) -> None:
+    """Every kind of answer is whole, under its own URL, with its own headers; one connection for all, and the next."""
+    urls = script(server, *MIXED)
+    heard: list[str] = []
+
+    def hear(reply: Reply) -> bool:
+        heard.append(reply.url)
+        return True
+
+    came = await in_turn(client, urls, hear)
+    assert bodies(came) == [b"one", b"moved", b"three", b"", b"five", b""]
+    replies = [reply for reply in came if isinstance(reply, Reply)]
+    assert [reply.status for reply in replies] == [200, 302, 200, 204, 200, 404]
+    assert [reply.url for reply in replies] == urls == heard
+    assert ["location" in reply.headers for reply in replies] == [False, True, False, False, False, False]
+    assert bodies(await in_turn(client, urls[:2])) == [b"one", b"moved"]
+    assert (await client.fetch(urls[0], {}, SMALL_MAX)).body == b"one"
+    assert server.connections == 1
+
+
+async def test_each_goes_out_when_the_one_before_is_whole(client: WireTransport, server: WireServer) -> None:
+    """A server that answers nothing more sees no further request."""
+    urls = script(server, [ok(b"one"), KEEP], [head(200, "Content-Length: 3") + b"t", STALL], [ok(b"three"), KEEP])
+    came = await in_turn(client, urls)
+    assert bodies(came[:1]) == [b"one"]
+    assert isinstance(came[1], TransferError)
+    assert (came[1].kind, len(came), len(server.heard)) == ("timeout", 2, 2)
+
+
+async def test_whoever_hears_may_end_it(client: WireTransport, server: WireServer) -> None:
+    """After False nothing more is sent, and the connection serves the next request."""
+    urls = script(server, *[[ok(b"x"), KEEP]] * 4)
+    assert len(await in_turn(client, urls, lambda reply: reply.url != urls[1])) == 2
+    assert len(server.heard) == 2
+    assert bodies(await in_turn(client, urls)) == [b"x"] * 4
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+async def test_cut_anywhere_into_packets(client: WireTransport, cut: int) -> None:
+    """Where one packet ends and the next begins makes no difference."""
+    answers = [b"".join(step for step in steps if isinstance(step, bytes)) for steps in MIXED]
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            await reader.readuntil(b"\r\n\r\n")
+            for at in range(0, len(answer), cut):
+                writer.write(answer[at : at + cut])
+                await writer.drain()
+                await asyncio.sleep(0)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        came = await in_turn(client, [f"{url}/{number}" for number in range(6)])
+        assert bodies(came) == [b"one", b"moved", b"three", b"", b"five", b""]
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("second", "come"),
+    [
+        ([head(200, "Content-Length: 3", "Connection: close") + b"two"], 2),
+        ([b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\ntwo"], 2),
+        ([head(200, "Connection: close") + b"two"], 2),
+        ([], 1),
+        ([head(200, "Content-Length: 5000") + b"x" * 5000, KEEP], 1),
+        ([head(200, "Transfer-Encoding: chunked") + chunked(b"x" * 900, b"x" * 900), KEEP], 1),
+    ],
+    ids=["close", "1.0", "until close", "silent", "large", "large, chunked"],
+)
+async def test_what_came_whole_is_kept(
+    client: WireTransport, server: WireServer, second: list[Step], come: int
+) -> None:
+    """A server that ends the connection, or a large body, leaves the answers before; the rest is nobody's error."""
+    urls = script(server, [ok(b"one"), KEEP], second, [ok(b"three"), KEEP])
+    assert bodies(await in_turn(client, urls)) == [b"one", b"two"][:come]
+    assert (await client.fetch(urls[2], {}, SMALL_MAX)).body == b"three"
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ([head(200, "Content-Length: 300") + b"two"], "short"),
+        ([head(200, "Content-Length: 300") + b"two", RESET], "short"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Le"], "reset"),
+        ([b"what?\r\n\r\n", KEEP], "protocol"),
+        ([head(200, "Transfer-Encoding: gzip"), KEEP], "protocol"),
+        ([head(200, *["X: y"] * 200), KEEP], "protocol"),
+        ([head(200, "Transfer-Encoding: chunked") + b"5\r\nabc\r\nzz\r\n", KEEP], "short"),
+    ],
+    ids=["short", "reset midway", "cut head", "no answer", "coding", "long head", "bad chunk"],
+)
+async def test_what_breaks_is_one_error(
+    client: WireTransport, server: WireServer, answer: list[Step], kind: str, first: bool
+) -> None:
+    """The error stands in its answer's place, what came before is kept, and the connection is not used again."""
+    answers = [answer, [ok(b"x"), KEEP]] if first else [[ok(b"one"), KEEP], answer, [ok(b"x"), KEEP]]
+    urls = script(server, *answers)
+    came = await in_turn(client, urls)
+    assert bodies(came[:-1]) == [b"one"][: len(answers) - 2]
+    assert isinstance(came[-1], TransferError)
+    assert (came[-1].kind, len(came)) == (kind, len(answers) - 1)
+    assert (await client.fetch(urls[-1], {}, SMALL_MAX)).body == b"x"
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["last", "not last"])
+async def test_a_surplus_answers_nobody(client: WireTransport, server: WireServer, last: bool) -> None:
+    """More than was asked for ends the connection: what was asked is whole, what came unasked is under no name."""
+    urls = script(server, [ok(b"one") + ok(b"EVIL"), KEEP], [ok(b"two"), KEEP])
+    assert bodies(await in_turn(client, urls[:1] if last else urls)) == [b"one"]
+    assert (await client.fetch(urls[1], {}, SMALL_MAX)).body == b"two"
+    assert server.connections == 2
+
+
+async def test_no_more_is_held_than_may_be(client: WireTransport, server: WireServer) -> None:
+    """Once the bodies together reach the limit nothing more is asked; the connection is kept."""
+    urls = script(server, *[[ok(b"x" * 300), KEEP]] * 6)
+    assert len(await in_turn(client, urls)) == 4
+    assert len(server.heard) == 4
+    await client.fetch(urls[5], {}, SMALL_MAX)
+    assert server.connections == 1
+
+
+async def test_a_stale_connection_is_replaced(client: WireTransport, server: WireServer) -> None:
+    """A kept connection that the server has closed costs nothing."""
+    urls = script(server, [ok(b"one"), KEEP], [ok(b"two"), KEEP])
+    assert (await client.fetch(server.say("/last", ok(b"last"), RESET), {}, SMALL_MAX)).body == b"last"
+    assert bodies(await in_turn(client, urls)) == [b"one", b"two"]
+
+
+async def test_a_stall_ends(client: WireTransport, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a byte of the first answer for too long it is given up: kind `timeout`."""
+    monkeypatch.setattr(wire_module, "_SWEEP_S", 0.05)
+    with pytest.raises(TransferError) as stalled:
+        await in_turn(client, script(server, [STALL], [ok(b"two"), KEEP]))
+    assert stalled.value.kind == "timeout"
+
+
+async def test_cancelled_at_any_moment(client: WireTransport, server: WireServer) -> None:
+    """One that is given up drops its connection; the requests of others arrive."""
+    urls = script(server, *[[ok(b"x" * 100), KEEP]] * 8)
+    for turns in range(24):
+        task = asyncio.create_task(in_turn(client, urls))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert bodies(await in_turn(client, urls)) == [b"x" * 100] * 8
+
+
+async def test_nothing_asked(client: WireTransport) -> None:
+    """No requests, no answers."""
+    assert await in_turn(client, []) == []
