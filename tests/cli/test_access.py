@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from stacmirror.cli import access, config
+from stacmirror.cli.opening import open_run
+from stacmirror.cli.session import Look
 from stacmirror.errors import LoginRefused, UsageError
 from stacmirror.typed import build
 
@@ -217,3 +219,12 @@ def test_a_url_that_is_none_or_carries_a_secret_is_refused_unseen(url: str) -> N
         access.check_urls(build("mlhub:x", "d", {"api_url": url}))
     assert "=s3cr3t" not in caught.value.message
     assert ":s3cr3t" not in caught.value.message
+
+
+def test_a_key_command_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """What -v and the log say of settings leaves the command's words out: `echo KEY` is one, too."""
+    resolved = _typed(key_command="echo s3cr3t", log_file="run.log")
+    open_run("title", resolved.settings("mlhub:x", "d"), resolved, Look(json=False, quiet=False, verbose=True), [])
+    said = capsys.readouterr().err + Path("run.log").read_text()
+    assert "key_command = ..." in said
+    assert "s3cr3t" not in said

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacmirror.errors import StacmirrorError, TargetUnwritable
-from stacmirror.model import Unit
+from stacmirror.model import AssetKey, ItemKey, PartState, Unit, Version
 from stacmirror.sinks.directory import DirectorySink
 from tests.faults.world import COLLECTION, Bench, a_world
 
@@ -122,3 +122,52 @@ async def test_the_target_itself_may_be_a_link(tmp_path: Path) -> None:
     async with a_world() as world:
         assert (await Bench(world, tmp_path / "data/mirror", "wire", 4).run()).summary.exit_code == 0
     assert (tmp_path / "disk/mirror" / COLLECTION / "i0/B01.tif").is_file()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda sink: sink.stage(Unit("../../../outside", "c/i", exclusive=True), [("A.tif", b"x")]),
+        lambda sink: sink.stage(UNIT, [("../../../../outside/A.tif", b"x")]),
+        lambda sink: sink.reveal(Unit("1-1", "../outside", exclusive=True), {}),
+        lambda sink: sink.reveal(Unit("1-1", "../outside/x", exclusive=False), {"A.tif": "A.tif"}),
+        lambda sink: sink.reveal(Unit("1-1", "c", exclusive=False), {"A.tif": "../../outside/A.tif"}),
+        lambda sink: sink.reveal(Unit("../../../outside", "c/i", exclusive=True), {}),
+        lambda sink: sink.reveal(Unit("../../../outside", "c", exclusive=False), {"theirs": "theirs"}),
+        lambda sink: sink.link(Unit("../../../outside", "c", exclusive=False), "B.py", __file__),
+        lambda sink: sink.put_document("../outside/collection.json", b"{}"),
+    ],
+)
+def test_a_made_up_ledger_leads_nobody_out(tmp_path: Path, work: Callable[[DirectorySink], object]) -> None:
+    """Units, folders and names with `..`, as only a ledger that someone made up has them: exit 6, nothing moved."""
+    outside, target = tmp_path / "outside", tmp_path / "mirror"
+    outside.mkdir()
+    (outside / "theirs").write_bytes(b"theirs")
+    sink = DirectorySink(str(target))
+    sink.stage(UNIT, [("A.tif", b"x")])
+    with pytest.raises(TargetUnwritable, match=r"leads out|Invalid"):
+        work(sink)
+    sink.close()
+    assert [(path.name, path.read_bytes()) for path in outside.iterdir()] == [("theirs", b"theirs")]
+    assert {path.name for path in tmp_path.iterdir()} == {"outside", "mirror"}
+
+
+@pytest.mark.parametrize(("unit", "name"), [("../../../outside", "theirs"), ("1-1", "../../../../outside/theirs")])
+def test_a_made_up_record_moves_nothing(tmp_path: Path, unit: str, name: str) -> None:
+    """A record of a large file that names someone's file as its own is no record: that file stays where it is."""
+    outside, target = tmp_path / "outside", tmp_path / "mirror"
+    outside.mkdir()
+    (outside / "theirs").write_bytes(b"theirs")
+    asset = AssetKey(ItemKey("c", "i"), "B01")
+    sink = DirectorySink(str(target))
+    state = PartState(asset, Version(length=6), name, "xxh3", redirected=False)
+    state.unit, state.offset, state.digest = unit, 6, b"0" * 16
+    path = sink._large._path(asset)
+    Path(path + ".part").write_bytes(b"")
+    sink._large.save(state, path)
+    sink.close()
+    again = DirectorySink(str(target))
+    assert again.waiting == {}
+    again.retain({})
+    again.close()
+    assert (outside / "theirs").read_bytes() == b"theirs"

@@ -27,6 +27,7 @@ _CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SUCH_AS = "the root alone, such as https://host/mlhub/v1"
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ITEM_PATH = re.compile(r"/collections/([^/]+)/items/([^/]+)/?$")
 
 
@@ -73,7 +74,7 @@ class ApiRoot:
         try:
             parts = urlsplit(url)
             same = (parts.scheme, _port(parts)) == (self.scheme, self.port)
-            upgraded = self.scheme == "http" and parts.scheme == "https" and _port(parts) in (None, self.port)
+            upgraded = self.scheme == "http" and parts.scheme == "https" and _port(parts) == self.port
         except ValueError:
             return False
         return parts.hostname == self.host and parts.username is None and (same or upgraded)
@@ -122,7 +123,7 @@ def item_key(href: str) -> ItemKey | None:
 
 def resolve(base: str, href: str) -> str:
     """Return `href` absolute; an empty one stays empty, an absolute one stays byte for byte (it may be signed)."""
-    if not href or "://" in href:
+    if not href or _ABSOLUTE.match(href):
         return href
     try:
         return urljoin(base, href)

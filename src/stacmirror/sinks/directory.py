@@ -23,7 +23,7 @@ from pathlib import Path
 from stacmirror.errors import TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Space, Unit
 from stacmirror.sinks.durable import fsync_path, make_syncer
-from stacmirror.sinks.handles import FOLDER, NEW_FILE, below, is_file, is_there, write_file
+from stacmirror.sinks.handles import FOLDER, NEW_FILE, LeadsOut, below, is_file, is_there, leads_out, write_file
 from stacmirror.sinks.part_file import DirectoryPart
 from stacmirror.sinks.parts import PartStore
 
@@ -60,6 +60,8 @@ class DirectorySink:
         """See `interfaces.Sink.stage`."""
         folder = os.path.join(self._staging, unit.id)
         try:
+            if "/" in unit.id:
+                raise LeadsOut(unit.id)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(unit.id, dir_fd=self._staging_fd)
             folder_fd = os.open(unit.id, FOLDER, dir_fd=self._staging_fd)
@@ -187,6 +189,8 @@ class DirectorySink:
     def reveal(self, unit: Unit, names: Mapping[str, str]) -> None:
         """See `interfaces.Sink.reveal`."""
         try:
+            if leads_out(f"{unit.folder}/{unit.id}" if unit.folder else unit.id) or "/" in unit.id:
+                raise LeadsOut(f"{unit.folder} of {unit.id}")
             if not unit.exclusive or not self._rename_folder(unit):
                 self._merge(unit, names)
             if self._large.in_units:

@@ -15,7 +15,15 @@ from collections.abc import Callable, Iterator
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_PARTS = frozenset({"", ".", ".."})
 _MAYBE_LINK = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EMLINK})
+
+
+class LeadsOut(OSError):
+    """A path that does not stay below its folder: from a ledger or a record that someone has made up."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, f"{path!r} leads out of the mirror", path)
 
 
 class LinkInTheWay(OSError):
@@ -29,8 +37,10 @@ class LinkInTheWay(OSError):
 def below(top_fd: int, path: str, *, make: bool = True) -> Iterator[int]:
     """Give a handle of the folder `path` (relative, "" for the top itself) below `top_fd`; closed at the end.
 
-    Raises: LinkInTheWay; OSError, FileNotFoundError where it is not there and is not to be made.
+    Raises: LinkInTheWay, LeadsOut; OSError, FileNotFoundError where it is not there and is not to be made.
     """
+    if leads_out(path):
+        raise LeadsOut(path)
     fd = top_fd
     try:
         for part in path.split("/") if path else ():
@@ -42,6 +52,11 @@ def below(top_fd: int, path: str, *, make: bool = True) -> Iterator[int]:
     finally:
         if fd != top_fd:
             os.close(fd)
+
+
+def leads_out(path: str) -> bool:
+    """Return whether a relative path has a part that is no name: `..`, `.`, nothing, or a root."""
+    return bool(path) and not _NO_PARTS.isdisjoint(path.split("/"))
 
 
 def _open(fd: int, part: str, path: str, *, make: bool) -> int:

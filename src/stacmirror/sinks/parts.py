@@ -24,7 +24,7 @@ import xxhash
 from stacmirror.errors import TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Unit
 from stacmirror.sinks.durable import fsync_path
-from stacmirror.sinks.handles import below
+from stacmirror.sinks.handles import below, leads_out
 from stacmirror.sinks.part_file import PART, RECORD, DirectoryPart
 
 _RECORDED_FROM_BYTES = 8 << 20
@@ -157,9 +157,11 @@ def _read(path: str) -> PartState | None:
     try:
         with open(path, "rb") as file:
             crc, _, packed = file.read().partition(b" ")
-        return _decoder.decode(packed) if int(crc, 16) == zlib.crc32(packed) else None
+        state = _decoder.decode(packed) if int(crc, 16) == zlib.crc32(packed) else None
     except (OSError, ValueError):
         return None
+    # A record can be made up: what it names would be moved.
+    return None if state is None or leads_out(state.unit) or "/" in state.unit or leads_out(state.name) else state
 
 
 def _holds(path: str, state: PartState) -> bool:

@@ -8,7 +8,7 @@ says later. A kept connection is not asked about again.
     source on loopback    and to loopback;    in a private network    and to private ones
     never unasked         link-local ones, and where clouds tell machines their credentials
 
-Sources: CWE-918; RFC 6890 (special-purpose addresses); RFC 6052, 3056, 4380, 4291 (IPv4 inside IPv6).
+Sources: CWE-918; RFC 6890 (special-purpose addresses); RFC 6052, 3056, 4380, 4291, 7915 (IPv4 inside IPv6).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PUBLIC = "public"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
+_TRANSLATED = ipaddress.ip_network("::ffff:0:0:0/96")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
 _METADATA = frozenset(
     map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
@@ -176,7 +177,8 @@ def _unwrapped(address: Address) -> Address:
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-    if inner is None and (address in _NAT64 or (address in _COMPATIBLE and int(address) > 0xFFFF)):
+    carries = address in _NAT64 or address in _TRANSLATED or (address in _COMPATIBLE and int(address) > 0xFFFF)
+    if inner is None and carries:
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address if inner is None else inner
 
