@@ -221,6 +221,15 @@ def test_a_url_that_is_none_or_carries_a_secret_is_refused_unseen(url: str) -> N
     assert ":s3cr3t" not in caught.value.message
 
 
+def test_a_mirror_that_names_another_api_is_told() -> None:
+    """Where a mirror's own settings name another host than the user does, the key's way is said before it goes."""
+    saved = config.Saved("mlhub:x", {"api_url": config.Given("https://evil.example.org/", "ben/settings.toml")})
+    environ = {"MLHUB_ROOT_URL": "https://good.example.org/"}
+    (told,) = config.resolve({}, environ, config.places(), saved=saved).warnings
+    assert "your key goes to https://evil.example.org/" in told
+    assert config.resolve({}, {}, config.places(), saved=saved).warnings == ()
+
+
 def test_a_key_command_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """What -v and the log say of settings leaves the command's words out: `echo KEY` is one, too."""
     resolved = _typed(key_command="echo s3cr3t", log_file="run.log")

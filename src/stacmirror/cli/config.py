@@ -122,7 +122,7 @@ def resolve(
             _check(key, given)
             if key not in merged:
                 merged[key], ranks[key] = given, rank
-    others = trust.warnings({**user, **project}, saved.layer if saved else {})
+    others = trust.warnings({**user, **project}, saved.layer if saved else {}, {**_official_client(environ), **user})
     return Resolved(_with_layout(merged, ranks), (*warnings, *others))
 
 

@@ -11,6 +11,7 @@ import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from stacmirror.errors import UsageError
 
@@ -43,7 +44,7 @@ def refuse_command(layer: Layer) -> None:
         )
 
 
-def warnings(layer: Layer, saved: Layer) -> list[str]:
+def warnings(layer: Layer, saved: Layer, own: Layer) -> list[str]:
     """Return warnings of files that say where the key is, or goes, and that others can write."""
     said = []
     origins = [given.origin for key, given in layer.items() if key in _LEADS_THE_KEY and given.value]
@@ -62,4 +63,14 @@ def warnings(layer: Layer, saved: Layer) -> list[str]:
         with contextlib.suppress(OSError):
             if os.stat(api_url.origin).st_uid not in (os.geteuid(), 0):
                 said.append(f"{api_url.origin} belongs to another user; your key goes to {api_url.value}")
+        named = own.get("api_url")
+        if named is not None and named.value and _host(named.value) != _host(api_url.value):
+            said.append(f"your key goes to {api_url.value}, as {api_url.origin} says; {named.origin} is {named.value}")
     return said
+
+
+def _host(url: object) -> str:
+    try:
+        return urlsplit(str(url)).hostname or ""
+    except ValueError:  # no URL, which `access` says
+        return ""
