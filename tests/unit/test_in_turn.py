@@ -133,17 +133,21 @@ async def test_a_host_that_says_later_ends_it(status: int) -> None:
     assert (error.status, error.retry_after_s, error.host) == (status, 7.0, "https://blobs")
     assert came[2] is None
     assert way.server.asked[-1] == "https://blobs/b"
+    assert way.router.budget("https://blobs/").witness == "https://blobs/a"
     assert way.router.budget("https://blobs/").health.bad_in_a_row == 1
     assert (way.in_flight(), way.router.requests) == ([0, 0], 5)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-async def test_an_answer_that_is_no_file_ends_it(status: int) -> None:
-    """It is the worker's to judge (a dead link, an absence): as it came; what follows would go the same way."""
-    way = Way(Server(blobs("b", a_reply("https://blobs/b", status, {}, b"no"))))
+@pytest.mark.parametrize("host", ["api", "blobs"])
+async def test_an_answer_that_is_no_file_is_the_workers_to_judge(status: int, host: str) -> None:
+    """As it came. What follows is not sent, since it would go the same way; but for a file missing behind its link."""
+    url = f"https://{host}/b"
+    way = Way(Server(lambda asked: a_reply(url, status, {}, b"no") if asked == url else as_it_should(asked)))
     came = await way.open("a", "b", "c")
     assert isinstance(came[1], Reply)
-    assert (came[1].status, came[2]) == (status, None)
+    goes_on = host == "blobs" and status in (404, 410)
+    assert (came[1].status, bodies(came)[2]) == (status, body("c") if goes_on else None)
     assert way.router.budget("https://blobs/").health.bad_in_a_row == 0
 
 

@@ -33,8 +33,10 @@ class Form(NamedTuple):
     def fits(self, start: bytes) -> bool:
         """Return whether a body that begins with `start` can be of this kind."""
         if self.is_text:
-            start = start.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
-        return any(start.startswith(self.starts, place) for place in self.places)
+            start = start[:WINDOW_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
+        if start.startswith(self.starts, self.places[0]):
+            return True  # as nearly all do
+        return any(start.startswith(self.starts, place) for place in self.places[1:])
 
 
 _HDF5_MARK = b"\x89HDF\r\n\x1a\n"
@@ -86,7 +88,7 @@ def form_of(asset: Asset, url: str = "") -> Form | None:
 
 
 def refuse_other(form: Form | None, start: bytes) -> None:
-    """Hold the first WINDOW_BYTES of a body (all of a shorter one) against its kind.
+    """Hold the first WINDOW_BYTES of a body or more (all of a shorter one) against its kind.
 
     Raises: TransferError, kind `content`.
     """
@@ -125,7 +127,7 @@ class Judged:
 def _described(start: bytes) -> str:
     if not start:
         return "it is empty"
-    text = start.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)[:64].lower()
+    text = start[:WINDOW_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)[:64].lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<title")):
         return "it is HTML"
     if text.startswith(b"<"):

@@ -11,10 +11,10 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Clock, Opener, Reply, Sink
 from stacmirror.limits import origin_of
 from stacmirror.model import AssetKey, ItemKey, Receipt, Transfer, Unit
-from stacmirror.pipeline.check import Checks
+from stacmirror.pipeline.check import Checks, digest_of
 from stacmirror.pipeline.large import Errand, Fetched, LargeBodies
 from stacmirror.pipeline.progress import Progress
-from stacmirror.pipeline.signatures import WINDOW_BYTES, Form, Judged, form_of, refuse_other
+from stacmirror.pipeline.signatures import Form, Judged, form_of, refuse_other
 from stacmirror.pipeline.unpack import unpacked
 from stacmirror.redact import redact_url
 from stacmirror.retry import error_for_status
@@ -108,11 +108,9 @@ class Fetcher:
     def take_small(self, transfer: Transfer, name: str, reply: Reply, body: bytes) -> Fetched:
         """Check a whole small body; return it with its receipt, under `name`. Raises: TransferError."""
         expected = self._checks.expected(origin_of(reply.url), reply.headers, reply.length_bytes)
-        hasher = expected.hasher()
-        hasher.update(body)
-        digest = hasher.digest()
+        digest = digest_of(expected.kind, body)
         expected.check(len(body), digest)
-        refuse_other(self._form(transfer, reply), body[:WINDOW_BYTES])
+        refuse_other(self._form(transfer, reply), body)
         verified = reply.framed or expected.proven
         return Fetched(Receipt(transfer.asset.key, name, len(body), expected.kind, digest, verified), body)
 

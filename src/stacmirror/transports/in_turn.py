@@ -15,11 +15,15 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply, SeveralTransport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
-from stacmirror.retry import RETRYABLE_STATUSES
+from stacmirror.retry import GONE_STATUSES, RETRYABLE_STATUSES
 from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router, is_plain, is_secure, target_of
 
 PAUSE_IN_PLACE_S = 1.0
 """A longer pause of a host is the worker's to wait out: it has other work meanwhile."""
+_GOOD = REDIRECT_STATUSES | {200}
+_GOOD_BEHIND = _GOOD | GONE_STATUSES
+"""Answers after which it goes on. A link that is not found may be dead, and so are those after it; behind a redirect
+that is good it is this one file that is missing."""
 Came = Reply | TransferError | None
 """What came of a request: None where it was not sent, or where what came is of no use."""
 
@@ -37,13 +41,13 @@ class InTurn:
         urls = list(hrefs)
         found: list[Came] = [None] * len(urls)
         waiting: Sequence[int] = range(len(urls))
-        for _ in range(self._redirects_max + 1):
+        for hop in range(self._redirects_max + 1):
             by_origin: dict[str, list[int]] = {}
             for number in waiting:
                 by_origin.setdefault(origin_of(urls[number]), []).append(number)
             further: list[int] = []
             for origin, numbers in by_origin.items():
-                came = await self._ask(origin, [urls[number] for number in numbers])
+                came = await self._ask(origin, [urls[number] for number in numbers], hop)
                 for number, reply in zip(numbers, came, strict=False):
                     if not isinstance(reply, Reply) or reply.status not in REDIRECT_STATUSES:
                         found[number] = reply
@@ -58,17 +62,17 @@ class InTurn:
             waiting = further
         return found
 
-    async def _ask(self, origin: str, urls: list[str]) -> Sequence[Came]:
-        """Ask `urls` of one host; return what came of the first so many of them."""
-        return await self._ask_in_turn(origin, urls)
+    async def _ask(self, origin: str, urls: list[str], hop: int) -> Sequence[Came]:
+        """Ask `urls` of one host, `hop` redirects behind the links; return what came of the first so many of them."""
+        return await self._ask_in_turn(origin, urls, hop)
 
-    async def _ask_in_turn(self, origin: str, urls: list[str]) -> Sequence[Came]:
+    async def _ask_in_turn(self, origin: str, urls: list[str], hop: int) -> Sequence[Came]:
         transport = self._transport(origin)
         budget = self._router.budget(urls[0])
         place = 0 if transport is None else await take_place(budget)
         if transport is None or not place:
             return []
-        turn = _Turn(budget, place)
+        turn = _Turn(budget, place, _GOOD_BEHIND if hop else _GOOD)
         try:
             requests = [(url, ASSET_HEADERS) for url in urls]
             came = list(await transport.fetch_several(requests, self._small_max_bytes, turn.heard))
@@ -81,8 +85,9 @@ class InTurn:
     def _judged(self, origin: str, urls: list[str], turn: _Turn, came: list[Came]) -> list[Came]:
         """Tell the host's budget of the answer that ended the series, and return what is of use."""
         self._router.requests += max(turn.answers, len(came))
-        if turn.answers:
-            turn.budget.witness = urls[turn.answers - 1]
+        answered = turn.answers - (turn.later is not None)
+        if answered:
+            turn.budget.witness = urls[answered - 1]
         if turn.later is not None:
             error = self._router.said_later(turn.later, urls[turn.answers - 1])
             came[turn.answers - 1 :] = [error]
@@ -103,11 +108,12 @@ class InTurn:
 class _Turn:
     """What the host's budget is told while requests go out in one of its places."""
 
-    __slots__ = ("answers", "asked_s", "budget", "later", "place")
+    __slots__ = ("answers", "asked_s", "budget", "good", "later", "place")
 
-    def __init__(self, budget: HostBudget, place: int) -> None:
+    def __init__(self, budget: HostBudget, place: int, good: frozenset[int]) -> None:
         self.budget = budget
         self.place = place
+        self.good = good
         self.asked_s = budget.now()
         self.answers = 0
         self.later: Reply | None = None
@@ -121,7 +127,7 @@ class _Turn:
             self.later = reply
             return False
         self.asked_s = budget.answered(self.place, self.asked_s)
-        return (status == 200 or status in REDIRECT_STATUSES) and budget.goes_on()
+        return status in self.good and budget.goes_on()
 
 
 async def take_place(budget: HostBudget) -> int:

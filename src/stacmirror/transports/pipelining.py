@@ -57,10 +57,10 @@ class Pipelining(InTurn):
         self._note = note
         self._hosts: dict[str, _Host] = {}
 
-    async def _ask(self, origin: str, urls: list[str]) -> Sequence[Came]:
+    async def _ask(self, origin: str, urls: list[str], hop: int) -> Sequence[Came]:
         host = self._hosts.get(origin) or self._hosts.setdefault(origin, _Host())
         if len(urls) < 2 or not host.usable or self._transport(origin) is None:
-            return await self._ask_in_turn(origin, urls)
+            return await self._ask_in_turn(origin, urls, hop)
         checked = host.since_check >= CHECKED_EVERY
         host.under_check = host.under_check or checked
         try:

@@ -77,7 +77,8 @@ class Message(ABC):
     def reply(self) -> Reply:
         """Return it as a Reply with its whole body."""
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        return Reply(self._url, self._status, self._headers, body, None)
+        framed = self._chunked or "content-length" in self._headers
+        return Reply(self._url, self._status, self._headers, body, None, framed=framed)
 
     @abstractmethod
     def too_large(self) -> None:
