@@ -153,6 +153,7 @@ def run(
             pages_of(groups),
             workers=workers,
             queue_size=queue_size,
+            pending_max=max(100, queue_size),
             retries=retries,
             backoff_s=0.5,
             sweeps=sweeps,
