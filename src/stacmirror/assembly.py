@@ -10,6 +10,7 @@ import random
 import ssl
 import sys
 from collections.abc import Callable, Mapping
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from stacmirror import __version__
@@ -39,6 +40,13 @@ from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
 from stacmirror.transports.wire import WireTransport
 from stacmirror.units import format_duration
+
+
+class _Client(Transport, Protocol):
+    """An HTTP client: a transport that can let go of the connections that nobody uses."""
+
+    def close_idle(self) -> None: ...
+
 
 USER_AGENT = f"stacmirror/{__version__}"
 
@@ -90,6 +98,7 @@ def make_router(
             outage_max_s=limit.max_outage_s,
             retry_after_max_s=limit.retry_after_max_s,
             on_change=lambda origin, change: note(_outage_words(origin, change)),
+            on_shortage=_shortage_hearer(http, note),
         ),
         redirects_max=settings.catalog.redirects_max,
         small_max_bytes=_small_max_bytes(settings),
@@ -97,6 +106,20 @@ def make_router(
         several=can_several,
         allow_http=settings.catalog.allow_http,
     )
+
+
+def _shortage_hearer(client: _Client, note: Callable[[str], None]) -> Callable[[], None]:
+    """Return what is called when no more files may be open: it says so once, and closes what is open and idle."""
+    said = False
+
+    def hear() -> None:
+        nonlocal said
+        if not said:
+            said = True
+            note("too many open files and connections (ulimit -n): holding fewer, and waiting for those that end")
+        client.close_idle()
+
+    return hear
 
 
 def _outage_words(origin: str, change: Change) -> str:
@@ -131,7 +154,7 @@ def make_several(settings: Settings, router: Router, note: Callable[[str], None]
     return InTurn(router, small_max_bytes, redirects_max)
 
 
-def _make_http(settings: Settings, guard: Guard) -> Transport:
+def _make_http(settings: Settings, guard: Guard) -> _Client:
     limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
     if limit.http_client == "wire" and not {"http", "https", "all"} & proxies.keys():
         return WireTransport(

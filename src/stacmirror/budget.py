@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from random import random as _random
 
+from stacmirror import shortage
 from stacmirror.errors import SourceLost, TransferError
 from stacmirror.health import Change, Health
 from stacmirror.pace import REFUSED, UNAVAILABLE, Allowance
@@ -28,7 +29,7 @@ class HostBudget:
 
     __slots__ = (
         "_heard", "_in_flight", "_later", "_next_s", "_paused_until_s", "_refused_in_a_row", "_sleep", "_spacing_s",
-        "_streams", "_waiting", "allowance", "asked", "health", "now", "retry_after_max_s", "witness",
+        "_streams", "_waiting", "allowance", "asked", "health", "now", "on_shortage", "retry_after_max_s", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +45,8 @@ class HostBudget:
         self.allowance = allowance
         self.health = health or Health(now, math.inf, _random, _ignore)
         self.retry_after_max_s = retry_after_max_s
+        self.on_shortage: Callable[[], object] = _nothing
+        """Called when no more files or connections may be open here."""
         self.asked = False
         """Whether it was asked since somebody set this to False."""
         self._spacing_s = 1.0 / rate_per_s if rate_per_s else 0.0
@@ -172,8 +175,18 @@ class HostBudget:
             error.by_host = True  # else not one of those under way got a good answer: no crowd explains that
 
     def broke(self, asked_s: float, url: str, error: TransferError) -> None:
-        """Hear of a request that got no answer, and mark in `error` whether the host is to blame."""
+        """Hear of a request that got no answer, and mark in `error` whether the host (or this machine) is to blame."""
+        if error.kind == shortage.KIND:
+            error.by_host = True  # says nothing of the host, and is nobody's attempt
+            self.on_shortage()
+            return
         self._bad(url, asked_s, error, None)
+
+    def hold_fewer(self) -> None:
+        """Ask for less at once from now on, and for little at first: this machine has no room for so many."""
+        if self._in_flight:
+            self.allowance.too_many(self._in_flight)
+            self.health.ease_in()
 
     def _is_crowd(self) -> bool:
         """Count a refusal; return whether there are too many of them to be strays."""
@@ -254,4 +267,8 @@ class HostBudget:
 
 
 def _ignore(change: Change) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass

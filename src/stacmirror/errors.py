@@ -10,6 +10,7 @@
     │   └── ListingLoop                     pages without end
     ├── SourceLost                      5   a host that answered does so no more, for longer than an outage may last
     ├── TargetUnwritable                6   space, inodes, quota, EIO, read-only
+    │   └── NoOpenFile                      no more files may be open; waited for, where that can be done
     ├── LimitReached                    8   a limit that the user set
     ├── TargetInUse                     9   another run, or a foreign or unreadable ledger
     └── TransferError                   -   one asset's; becomes an Outcome, never ends the run
@@ -82,6 +83,10 @@ class TargetUnwritable(StacmirrorError):
     exit_code = 6
 
 
+class NoOpenFile(TargetUnwritable):
+    """The target may be well, but this process (or the machine) may open no more files now."""
+
+
 class LimitReached(StacmirrorError):
     """A limit that the user set stopped the run."""
 
@@ -103,6 +108,7 @@ KINDS = {
     "status": "another status that is no answer",
     "connect": "no connection",
     "dns": "no such host",
+    "files": "no more files and connections may be open here (ulimit -n)",
     "proxy": "no connection to the proxy that the environment names",
     "tls": "no trust in the server's certificate, or no TLS",
     "reset": "the connection broke before an answer",

@@ -15,6 +15,9 @@ from typing import NamedTuple
 NO_LIMIT = sys.maxsize
 _DOUBT_AFTER = 3
 """Bad answers in a row. Of 5 % stray ones three in a row come once in 8,000, and with others under way never."""
+_DOUBT_AFTER_MAX = 256
+"""Each time that the first question finds the host well, it takes twice as many: then it is the objects that are bad,
+as where an asset key answers 503 on every item. They must not cost a second for each three of them."""
 _PROBE_FIRST_S, _PROBE_MAX_S = 1.0, 3.0
 """Never more than one question a second; and so often that the end of an outage is seen within a few seconds."""
 _PROBE_LIFE_S = 15.0
@@ -53,7 +56,7 @@ class Health:
     """
 
     __slots__ = (
-        "_down_s", "_ease", "_now", "_on_change", "_outage_max_s", "_probe_s", "_probing", "_random",
+        "_doubt_after", "_down_s", "_ease", "_now", "_on_change", "_outage_max_s", "_probe_s", "_probing", "_random",
         "_since_s", "_tries", "_urls", "answered", "bad_in_a_row", "doubted", "down", "given_up", "kind", "lost",
         "most", "quiet", "reason",
     )  # fmt: skip
@@ -84,6 +87,7 @@ class Health:
         self._since_s = self._down_s = self._probe_s = 0.0
         self._probing = False
         self._tries = 0
+        self._doubt_after = _DOUBT_AFTER
         self._ease = 0
         self.kind = self.reason = ""
         """What went wrong last: a word, and words."""
@@ -98,6 +102,8 @@ class Health:
         self.answered = True
         if self.down:
             seconds = self.seconds
+            alarmed_in_vain = self._tries == 1 and self.kind not in HOST_KINDS
+            self._doubt_after = min(_DOUBT_AFTER_MAX, 2 * self._doubt_after) if alarmed_in_vain else _DOUBT_AFTER
             self.down, self.most = False, _EASE_PROBED
             self._on_change(Change(False, seconds, self.reason, self._patience_s))
         elif self.doubted:
@@ -136,7 +142,8 @@ class Health:
             self._since_s = self._now()
         self.bad_in_a_row += 1
         self._urls.add(hash(url))
-        if self.bad_in_a_row >= _DOUBT_AFTER and (kind in HOST_KINDS or len(self._urls) >= _DOUBT_AFTER):
+        after = _DOUBT_AFTER if kind in HOST_KINDS else self._doubt_after
+        if self.bad_in_a_row >= after and (kind in HOST_KINDS or len(self._urls) >= _DOUBT_AFTER):
             self.doubted, self.most = True, 0
         return self.answered and kind in HOST_KINDS
 

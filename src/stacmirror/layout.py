@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -59,8 +58,7 @@ def make_layout(name: str, template: str) -> Layout:
     raise UsageError(f"no layout {name!r}", hint=f"there are {', '.join(PRESETS)} and template")
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(msgspec.Struct, frozen=True):
     """One part of a path (between slashes): literals and {fields}, and whether it ends with the extension."""
 
     pieces: tuple[tuple[str, str], ...]

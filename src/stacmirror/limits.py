@@ -15,6 +15,7 @@ from stacmirror.health import Change, Health
 from stacmirror.pace import START, Allowance, Fixed, Pace
 
 _ALLOWANCE_LIFE_S = 0.25
+_HOLD_S = 0.5
 
 
 class HostLimits:
@@ -37,8 +38,9 @@ class HostLimits:
         retry_after_max_s: float = 600.0,
         random: Callable[[], float] = _random,
         on_change: Callable[[str, Change], None] = lambda origin, change: None,
+        on_shortage: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_change` hears of hosts that go down and come back, by origin."""
+        """`on_change` hears of hosts that go down and come back, by origin; `on_shortage` of `hold_fewer`."""
 
         def make(origin: str) -> HostBudget:
             def told(change: Change) -> None:
@@ -49,13 +51,17 @@ class HostLimits:
             else:
                 allowance = Fixed(in_flight_max) if busy is None else Pace(in_flight_max, now, busy)
             health = Health(now, outage_max_s, random, told)
-            return HostBudget(allowance, rate_per_s, now, sleep, health, retry_after_max_s)
+            budget = HostBudget(allowance, rate_per_s, now, sleep, health, retry_after_max_s)
+            budget.on_shortage = self.hold_fewer
+            return budget
 
         self._make = make
         self._now = now
         self._budgets: dict[str, HostBudget] = {}
         self._useful = START
         self._useful_until_s = 0.0
+        self._on_shortage = on_shortage
+        self._held_until_s = 0.0
 
     def of(self, origin: str) -> HostBudget:
         """Return the budget of `origin`, such as `https://host:443` or `s3://bucket`."""
@@ -63,6 +69,15 @@ class HostLimits:
         if budget is None:
             budget = self._budgets[origin] = self._make(origin)
         return budget
+
+    def hold_fewer(self) -> None:
+        """Hear that no more files or connections may be open: every host is asked for less at once, and slowly more."""
+        now_s = self._now()
+        if now_s >= self._held_until_s:  # all who met it in one instant met one thing
+            self._held_until_s = now_s + _HOLD_S
+            for budget in self._budgets.values():
+                budget.hold_fewer()
+            self._on_shortage()
 
     def useful_at_once(self) -> int:
         """Return how many askers, of one request at a time each, can be of use: the sum over hosts asked lately."""

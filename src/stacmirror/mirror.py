@@ -126,6 +126,7 @@ class Mirror:
         settings = fit_open_files(self._settings, self._observer.note)
         router = make_router(settings, SystemClock(), note=self._observer.note)
         router.on_date = self._clock.heard
+        sink.on_shortage = router.hold_fewer
         self.progress.count_requests(lambda: router.requests)
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
@@ -193,15 +194,14 @@ class _Silent:
 
 def recover(sink: DirectorySink, ledger: LedgerStore) -> list[Reveal]:
     """Tidy up after an earlier run; return what only has to be revealed. Asks the source nothing."""
-    staged = ledger.staged()
-    keep: dict[str, list[str]] = {reveal.unit.id: list(reveal.names) for reveal in staged}
-    for held in ledger.held():
-        if sink.holds(held.unit, held.names):
-            keep[held.unit.id] = list(held.names)
-        else:
-            ledger.forget_unit(held.unit.id)
+    keep: dict[str, list[str]] = {}
+    for found in (*ledger.staged(), *ledger.held()):
+        if sink.holds(found.unit, found.names):
+            keep[found.unit.id] = list(found.names)
+        else:  # someone has tidied up: its files are failures now, for a sweep to bring again
+            ledger.forget_unit(found.unit.id)
     sink.retain(keep)
-    return staged
+    return ledger.staged()
 
 
 def _take_listing_as_it_is(walk: Walk, ledger: LedgerStore, items_max: int | None) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from stacmirror.settings import Settings
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from statistics import median
 from typing import Protocol
 
 START = 32
@@ -62,6 +61,10 @@ class Allowance(Protocol):
         """Hear that the refusals of late were an outage: they say nothing of how many at once are too many."""
         ...
 
+    def too_many(self, place: int) -> None:
+        """Hear that `place` requests at once are more than this machine has room for."""
+        ...
+
 
 class Fixed:
     """An allowance that nothing changes."""
@@ -79,6 +82,9 @@ class Fixed:
 
     def outage(self) -> None:
         """See `Allowance.outage`."""
+
+    def too_many(self, place: int) -> None:
+        """See `Allowance.too_many`: what is not to be changed comes back step by step, by the host's health."""
 
 
 class Pace:
@@ -160,6 +166,10 @@ class Pace:
             self._forget_evidence()
             self._open_window(self._now(), 0)
 
+    def too_many(self, place: int) -> None:
+        """See `Allowance.too_many`."""
+        self._shrink(max(1, min(place, self.limit) // 2), _STRAY_FLOOR)
+
     def _hear_refusal(self, place: int, refusal: int) -> None:
         """Shrink once there is more than a stray refusal now and then, which some hosts give whatever is asked."""
         self._evidence += refusal
@@ -176,6 +186,8 @@ class Pace:
     def _step(self, now_s: float) -> None:
         busy, old = self._busy(), self.limit
         if self._full and busy <= _BUSY:
+            from statistics import median  # here: a run that is over in a second never gets so far
+
             took_s = median(self._took_s)
             if self._took_before_s and not self._paid(took_s) and not self._doubted:
                 self._doubted = True  # a window twice as long decides

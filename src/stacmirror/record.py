@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from stacmirror.errors import TargetInUse, TargetUnwritable, UsageError
 from stacmirror.redact import redact_url
@@ -26,8 +25,7 @@ _ONCE = ("refresh", "change_filter", "state_dir", "key_command")
 remembers is read by whoever resumes it, so it names nothing to be run (`key_command`)."""
 
 
-@dataclass(frozen=True)
-class FilterChange:
+class FilterChange(Struct, frozen=True):
     """How a mirror's filters differ from those of the runs before: in words, and whether they want more."""
 
     words: str = ""
@@ -60,6 +58,8 @@ def read_record(target: str) -> dict[str, Any]:
 
     Raises: UsageError when there is no mirror; TargetInUse when its record cannot be read.
     """
+    import tomllib  # here: a new mirror has no record, and it takes 4 ms to load
+
     path = os.path.join(target, STATE_FOLDER, _FILE)
     try:
         with open(path, "rb") as file:
@@ -128,12 +128,11 @@ def _default(key: str) -> object:
 
 def _tables(settings: Settings) -> dict[str, dict[str, object]]:
     """Return every setting that is not None, as TOML has it, by section and key."""
-    values: Mapping[str, Any] = asdict(settings)
     tables: dict[str, dict[str, object]] = {}
     for key, option in options().items():
         if key in _ONCE:
             continue
-        value = values[option.section][option.field_name]
+        value = getattr(getattr(settings, option.section), option.field_name)
         if key == "api_url":
             value = redact_url(value)
         tables.setdefault(option.section, {})[key] = list(value) if isinstance(value, tuple) else value

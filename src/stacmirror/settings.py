@@ -6,14 +6,14 @@ typed is `typed`'s business, and so is holding values to the ranges that stand h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Annotated
+
+from msgspec import Struct, field
 
 MIB = 1 << 20
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(Struct, frozen=True):
     """The least and the most that a setting may be, as people type it: both are accepted.
 
     The upper ends are far above what pays, and below what takes a machine's memory, sockets or patience.
@@ -26,8 +26,7 @@ class Range:
         return f"{self.least} to {self.most}"
 
 
-@dataclass(frozen=True)
-class SourceSettings:
+class SourceSettings(Struct, frozen=True):
     """Where items come from and who asks."""
 
     api_url: str = ""
@@ -54,8 +53,7 @@ class SourceSettings:
     """Take an asset whatever it begins with, also where its media type says otherwise."""
 
 
-@dataclass(frozen=True)
-class WalkSettings:
+class WalkSettings(Struct, frozen=True):
     """How the catalog's pages are read."""
 
     page_size: Annotated[int, Range(1, 10_000)] = 100
@@ -70,8 +68,7 @@ class WalkSettings:
     """Assets an item may have."""
 
 
-@dataclass(frozen=True)
-class FilterSettings:
+class FilterSettings(Struct, frozen=True):
     """Which items and assets are wanted. Part of what a mirror is: only `change_filter` changes it."""
 
     label_class: tuple[str, ...] = ()
@@ -88,8 +85,7 @@ class FilterSettings:
     """Globs over asset keys: do not fetch these."""
 
 
-@dataclass(frozen=True)
-class LimitSettings:
+class LimitSettings(Struct, frozen=True):
     """How hard the source is asked."""
 
     workers: Annotated[int, Range(1, 4096)] = 256
@@ -140,8 +136,7 @@ class LimitSettings:
     """Stop after this many matching items of the mirror, over all its runs."""
 
 
-@dataclass(frozen=True)
-class MissingSettings:
+class MissingSettings(Struct, frozen=True):
     """Assets that every item lists and the origin does not have."""
 
     missing_ok: tuple[str, ...] = ()
@@ -152,8 +147,7 @@ class MissingSettings:
     """From then on, every n-th item is asked all the same."""
 
 
-@dataclass(frozen=True)
-class PlaceSettings:
+class PlaceSettings(Struct, frozen=True):
     """Where files rest. Part of what a mirror is: it cannot change between runs."""
 
     layout: str = "item"
@@ -162,8 +156,7 @@ class PlaceSettings:
     """Fields: {collection} {item_id} {asset_key} {ext} {hash2}."""
 
 
-@dataclass(frozen=True)
-class WriteSettings:
+class WriteSettings(Struct, frozen=True):
     """How bytes reach the disk."""
 
     state_dir: str = ""
@@ -188,8 +181,7 @@ class WriteSettings:
     """The same for files and folders that the file system has room for."""
 
 
-@dataclass(frozen=True)
-class S3Settings:
+class S3Settings(Struct, frozen=True):
     """How `s3://` is opened. Credentials come from where the AWS tools look for them."""
 
     s3_endpoint: str = ""
@@ -202,8 +194,7 @@ class S3Settings:
     """Accept that requester-pays buckets cost you money."""
 
 
-@dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Struct, frozen=True):
     """How a run goes on, and how it ends."""
 
     grace_s: Annotated[float, Range(0, "1d")] = 5.0
@@ -214,8 +205,7 @@ class RunSettings:
     """Let this run have other filters than the mirror had."""
 
 
-@dataclass(frozen=True)
-class LookSettings:
+class LookSettings(Struct, frozen=True):
     """What a person sees; used by the command line only."""
 
     progress: str = "auto"
@@ -224,8 +214,7 @@ class LookSettings:
     """Where every note goes, with time."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Everything one run needs to know. `source` and `target` are as typed."""
 
     source: str

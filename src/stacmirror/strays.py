@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 
 from stacmirror.findings import Checking, Finding
 from stacmirror.ledger.audit import AuditRow, LedgerAudit, path_hash
-from stacmirror.model import Receipt
+from stacmirror.model import PartState, Receipt
 from stacmirror.names import safe_name
 from stacmirror.record import STATE_FOLDER
 from stacmirror.sinks import inspect
-from stacmirror.units import format_count
+from stacmirror.sinks.parts import look
+from stacmirror.units import format_count, format_size
 
 _OWN_FILES = ("collection.json", "CITATION.txt", "LICENSE.txt")
 _SUMS = ("SHA256SUMS", "MD5SUMS")
 """What `manifest -o` is told to write, mostly: known at the top of the target."""
+_LEFT = "left by a run that was cut short; the next one removes it"
 
 Damaged = Callable[[AuditRow, Receipt, str, str], None]
 """Hears of a staged file: its row, its receipt, the kind of damage and the detail."""
@@ -90,9 +92,24 @@ class Strays:
             if not row.fault:
                 self._check_staged(row, damaged)
         left = [f"staging/{name}" for name in _names_in(f"{self._state}/staging") if name not in units]
-        left += [f"parts/{name}" for name in _names_in(f"{self._state}/parts")]
         for name in left:
-            self._on_finding(Finding("unrevealed", f"{STATE_FOLDER}/{name}", "left by a run that was cut short"))
+            self._on_finding(Finding("unrevealed", f"{STATE_FOLDER}/{name}", _LEFT))
+        for name, state in look(f"{self._state}/parts").items():
+            if state is None or state.unit not in units:  # else its file is among those of the unit
+                self._say_part(f"{STATE_FOLDER}/parts/{name}", state)
+
+    def _say_part(self, path: str, state: PartState | None) -> None:
+        rows = [] if state is None else self._audit.of([state.asset.item])
+        if state is None or (rows and not any(row.lacking or row.fault for row in rows)):
+            self._on_finding(Finding("unrevealed", path, _LEFT))
+            return
+        length = state.version.length
+        total = f" of {format_size(length)}" if length else ""
+        detail = f"{format_size(state.offset)}{total} are there; `resume` asks for the rest"
+        if state.digest:
+            detail = f"all {format_size(state.offset)} are there; `resume` takes them in"
+        item = state.asset.item
+        self._on_finding(Finding("unrevealed", path, detail, item.collection, item.id, state.asset.key))
 
     def _check_staged(self, row: AuditRow, damaged: Damaged) -> None:
         folder = self._folder_of(row)

@@ -12,8 +12,9 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from stacmirror.assembly import make_catalog, make_router
 from stacmirror.catalogs import MlhubCatalog, parse_source
@@ -60,6 +61,9 @@ class _Gauge:
 
     def outage(self) -> None:
         """See `pace.Allowance.outage`."""
+
+    def too_many(self, place: int) -> None:
+        """See `pace.Allowance.too_many`."""
 
 
 class _Work(NamedTuple):

@@ -7,19 +7,20 @@ A setting is a key with a value such as `"30s"`, `"1MiB"` or `"500/s"`; `build` 
 from __future__ import annotations
 
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields
 from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
 
 from stacmirror.errors import UsageError
 from stacmirror.settings import Range, Settings
 from stacmirror.units import parse_allowed, parse_duration, parse_rate, parse_size, typed_size
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One setting: its key as typed, its section, its field and type, its default, and its range if it is a number."""
 
     key: str
@@ -30,6 +31,8 @@ class Option:
     range: Range | None = None
 
 
+_RUN = ("source", "target")
+"""What `Settings` has besides sections."""
 _UNITS = ("_per_s", "_bytes", "_s")
 _CHOICES = {
     "layout": ("item", "notebook", "bigearthnet", "fanout", "template"),
@@ -43,18 +46,22 @@ _NOT_SPLIT = {"label_class"}
 """Lists whose single text is one value: class names have commas in them ("Beaches, dunes, sands")."""
 
 
-def options() -> dict[str, Option]:
+@functools.cache  # asked for by every layer of settings, and it takes a millisecond
+def options() -> Mapping[str, Option]:
     """Return every setting by its key, in the order of config.example.toml."""
     found: dict[str, Option] = {}
-    for section in fields(Settings):
-        if section.default_factory is MISSING:
-            continue
-        hints = typing.get_type_hints(section.default_factory, include_extras=True)
-        for setting in fields(section.default_factory):  # type: ignore[arg-type]
-            key = _key(setting, found)
-            hint, allowed = _taken_apart(hints[setting.name])
-            found[key] = Option(key, section.name, setting.name, hint, setting.default, allowed)
+    for name, section in _sections().items():
+        for setting in msgspec.structs.fields(section):
+            key = _key(setting.name, found)
+            hint, allowed = _taken_apart(setting.type)
+            found[key] = Option(key, name, setting.name, hint, setting.default, allowed)
     return found
+
+
+@functools.cache
+def _sections() -> Mapping[str, Any]:
+    """Return the class of each section by its name."""
+    return {field.name: field.type for field in msgspec.structs.fields(Settings) if field.name not in _RUN}
 
 
 def _taken_apart(hint: Any) -> tuple[Any, Range | None]:
@@ -65,13 +72,13 @@ def _taken_apart(hint: Any) -> tuple[Any, Range | None]:
     return wanted, next((note for note in notes if isinstance(note, Range)), None)
 
 
-def _key(setting: Field[Any], taken: Mapping[str, Option]) -> str:
+def _key(field_name: str, taken: Mapping[str, Option]) -> str:
     for unit in _UNITS:
-        if setting.name.endswith(unit):
-            key = setting.name.removesuffix(unit)
+        if field_name.endswith(unit):
+            key = field_name.removesuffix(unit)
             # `sync_every_s` and `sync_every_bytes` are two settings: the second keeps its unit in the key.
-            return key if key not in taken else setting.name
-    return setting.name
+            return key if key not in taken else field_name
+    return field_name
 
 
 def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
@@ -89,11 +96,7 @@ def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
     place = sections.get("place", {})
     if place.get("path_template"):
         place.setdefault("layout", "template")
-    built = {
-        section.name: section.default_factory(**sections.get(section.name, {}))
-        for section in fields(Settings)
-        if section.default_factory is not MISSING
-    }
+    built = {name: section(**sections.get(name, {})) for name, section in _sections().items()}
     return Settings(source=source, target=target, **built)
 
 

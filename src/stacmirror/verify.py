@@ -58,7 +58,7 @@ def verify(
         if repair:
             _, lock = take_home(own, "")
             stack.callback(lock.release)
-            store = RepairStore(ledger)
+            store = RepairStore(ledger, lock.check)
             stack.callback(store.close)
             marks = _Marks(store, layout)
         audit = LedgerAudit(ledger)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from stacmirror.cli import app as program
+from stacmirror.cli.commands import COMMANDS, Commands
 from stacmirror.cli.exit_codes import EXIT_CODES
 from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
 from stacmirror.simulator.faults import FAULTS, TARGETS, TRAPS
+from tests.conftest import simulated
 
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -194,18 +199,81 @@ def test_help_reads_well_on_a_narrow_screen(command: str, monkeypatch: pytest.Mo
     assert max(map(len, said.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("words", [["--help"], ["mirror", "--help"], ["status", "nowhere"], ["config", "show"]])
-def test_what_needs_no_network_imports_none(words: list[str]) -> None:
-    """`--help`, `status` and `config` load neither aiohttp nor botocore nor the event loop's libraries."""
-    script = (
-        "import sys\n"
-        "from stacmirror.cli.app import run\n"
-        f"run({words!r})\n"
-        "heavy = {'aiohttp', 'botocore', 'aiobotocore', 'aiofiles', 'uvloop', 'httptools'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+LOADED = (
+    "import sys\n"
+    "from stacmirror.cli.app import run\n"
+    "code = run(sys.argv[2:])\n"
+    "loaded = sorted(set(sys.argv[1].split()) & set(sys.modules))\n"
+    "sys.exit(f'code {code}, loaded {loaded}')\n"
+)
+"""A program that runs a command line, and says its exit code and which of some modules it has loaded."""
+NETWORK = ["aiohttp", "botocore", "aiobotocore", "aiofiles", "uvloop", "httptools"]
+DRAWS = ["rich", "stacmirror.cli.bar", "stacmirror.cli.drawing", "stacmirror.cli.drawing_checks"]
+
+
+def _others(*own: str) -> list[str]:
+    return [f"stacmirror.cli.{entry.module}" for entry in COMMANDS.values() if entry.module not in own]
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "unwanted"),
+    [
+        (["--help"], 0, NETWORK),
+        (["mirror", "--help"], 0, [*NETWORK, *_others("mirror")]),
+        (["--version"], 0, [*NETWORK, *DRAWS, *_others()]),
+        (["status", "nowhere"], 2, [*NETWORK, *DRAWS, *_others("status", "mirror")]),
+        (["verify", "nowhere", "--progress", "none"], 2, [*NETWORK, *DRAWS, *_others("verify", "mirror")]),
+        (["config", "show"], 0, [*NETWORK, *DRAWS, *_others("config_show")]),
+    ],
+)
+def test_what_is_not_needed_is_not_loaded(words: list[str], exit_code: int, unwanted: list[str]) -> None:
+    """`--help`, `status` and `config` load no network; what draws nothing loads no rich, nor another command."""
+    command = [sys.executable, "-c", LOADED, " ".join(unwanted), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == f"code {exit_code}, loaded []"
+
+
+async def test_a_run_into_a_pipe_loads_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mirror --progress none` into a pipe has all items, its notes and its verdict, without rich or another command.
+
+    Nor does it load what only other runs need: aiohttp, AWS, what writes large files, reads TOML or odd dates.
+    """
+    unwanted = ["aiohttp", "aiobotocore", "aiofiles", "tomllib", "configparser", "email.utils", "statistics"]
+    async with simulated(items=3, generation=2022) as simulator:
+        monkeypatch.setenv("MLHUB_API_KEY", simulator.key)
+        words = ["mirror", "mlhub:bigearthnet_v1_labels", "ben", "--api-url", simulator.api_url, "--progress", "none"]
+        command = [sys.executable, "-c", LOADED, " ".join([*DRAWS, *_others("mirror"), *unwanted]), *words]
+        child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = await asyncio.wait_for(child.communicate(), 60)
+    said = err.decode().splitlines()
+    assert out == b""
+    assert said[-1] == "code 0, loaded []"
+    assert said[0].startswith("mirroring mlhub:bigearthnet_v1_labels from ")
+    assert any(line.startswith("B10 of bigearthnet_v1_source: missing on 3 of 3 items asked") for line in said)
+    assert any(line.startswith("complete: 3 of 3 items") for line in said)
+
+
+def test_a_command_is_built_when_it_is_typed() -> None:
+    """The program's table has every command in the order of its help; one that is asked for is built alone."""
+    group = get_command(program.app)
+    assert isinstance(group, Commands)
+    context = group.make_context("stacmirror", ["status"])
+    assert group.get_command(context, "status").name == "status"
+    assert list(group.commands) == ["status"]
+    assert group.get_command(context, "statu") is None
+    assert {name: group.commands[name].name for name in group.list_commands(context)} == {n: n for n in COMMANDS}
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("stacmirror m", ["mirror", "manifest"]), ("stacmirror config ", ["show", "path"])],
+)
+def test_a_shell_completes_commands(typed: str, offered: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Completion knows commands that are not loaded, and those of a group."""
+    monkeypatch.setenv("_STACMIRROR_COMPLETE", "complete_zsh")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", typed)
+    said = _run().stdout
+    assert re.findall(r'"([a-z]+)":', said) == offered
 
 
 def test_config_show_says_where_a_value_comes_from(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from stacmirror.cli import config
 from stacmirror.cli.config_show import to_toml
@@ -213,9 +213,9 @@ def test_every_setting_has_a_documented_way_to_be_set() -> None:
 def test_what_config_show_prints_can_be_read_back(tmp_path: Path) -> None:
     """`config show` writes TOML that loads to the same settings, whatever characters a value has."""
     odd = Settings("", "")
-    odd = dataclasses.replace(
+    odd = replace(
         odd,
-        filter=dataclasses.replace(odd.filter, label_class=('a "b" \\ \x1b', "Beaches, dunes"), seasonal_snow=False),
+        filter=replace(odd.filter, label_class=('a "b" \\ \x1b', "Beaches, dunes"), seasonal_snow=False),
     )
     lines = []
     for option in options().values():

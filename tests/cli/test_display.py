@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from stacmirror.cli import display as display_module
-from stacmirror.cli.display import Display, choose_mode
-from stacmirror.cli.gauge import Meter, panel, plain_line
+from stacmirror.cli.display import Display, Lines, choose_mode, stderr_screen
+from stacmirror.cli.drawing import Drawing, panel
+from stacmirror.cli.gauge import Meter, plain_line
 from stacmirror.cli.log import Log
 from stacmirror.pipeline.progress import Progress
 
@@ -131,17 +132,19 @@ def test_items_from_earlier_runs_are_not_speed() -> None:
 
 def test_auto_is_a_bar_on_a_terminal_and_plain_elsewhere() -> None:
     """`auto` looks at where the words go; the other choices are taken as they are."""
-    assert choose_mode("auto", _terminal()) == "bar"
-    assert choose_mode("auto", Console(file=io.StringIO())) == "plain"
-    assert choose_mode("auto", Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})) == "plain"
-    assert choose_mode("none", _terminal()) == "none"
+    assert choose_mode("auto", Drawing(_terminal())) == "bar"
+    assert choose_mode("auto", Drawing(Console(file=io.StringIO()))) == "plain"
+    dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    assert choose_mode("auto", Drawing(dumb)) == "plain"
+    assert choose_mode("auto", Lines()) == "plain"
+    assert choose_mode("none", Drawing(_terminal())) == "none"
 
 
 async def test_the_bar_is_redrawn_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal the panel is drawn, a note comes above it, and at the end the panel is erased."""
     monkeypatch.setattr(display_module, "TICK_S", 0.01)
     console = _terminal()
-    display = Display(console, "bar", title="mlhub:x to d")
+    display = Display(Drawing(console), "bar", title="mlhub:x to d")
     with display.showing(_progress()):
         display.note("B10 is absent [everywhere]")
         await asyncio.sleep(0.1)
@@ -152,22 +155,46 @@ async def test_the_bar_is_redrawn_and_leaves_nothing_behind(monkeypatch: pytest.
     assert text.endswith("\x1b[2K"), "the last line of the panel is erased"
 
 
-async def test_plain_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere, ten seconds pass between two lines, notes are printed at once, and nothing is redrawn."""
+@pytest.mark.parametrize("by_rich", [True, False])
+async def test_plain_lines_come_every_ten_seconds(
+    by_rich: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Elsewhere, ten seconds pass between two lines, notes are printed at once and whole, and nothing is redrawn.
+
+    It is the same whether rich writes (somebody set FORCE_COLOR to nothing) or is not even loaded.
+    """
     monkeypatch.setattr(display_module, "TICK_S", 0.005)
     now_s = 100.0
-    console = Console(file=io.StringIO(), width=200)
-    display = Display(console, "plain", clock=lambda: now_s)
+    screen = Drawing(Console(stderr=True, width=80)) if by_rich else Lines()
+    display = Display(screen, "plain", clock=lambda: now_s)
+    note = f"[bold]hello[/bold] :smile: {'x' * 90} end\x1b"
     with display.showing(_progress()):
-        display.note("hello")
+        display.note(note)
         await asyncio.sleep(0.05)
-        assert _text(console) == "hello\n"
+        assert capsys.readouterr().err == note.replace("\x1b", "\ufffd") + "\n"
         now_s = 110.1
         await asyncio.sleep(0.05)
         now_s = 119.9
         await asyncio.sleep(0.05)
-    assert _text(console).count("50 of 200 items") == 1
-    assert "\x1b" not in _text(console)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("[10.1s] fetching: 50 of 200 items, 650 files")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environ", "by_rich"),
+    [("auto", {}, False), ("none", {}, False), ("bar", {}, True), ("auto", {"FORCE_COLOR": "1"}, True)],
+)
+def test_rich_writes_only_where_a_terminal_may_be(
+    wanted: str, environ: dict[str, str], by_rich: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipe words are plain lines, unless a bar or colour was asked for; a pipe that says so is a terminal."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    screen = stderr_screen(wanted)
+    assert isinstance(screen, Drawing if by_rich else Lines)
+    assert screen.can_redraw == by_rich
 
 
 async def test_quiet_silences_notes_and_progress_but_not_the_log(tmp_path: Path) -> None:
@@ -175,7 +202,7 @@ async def test_quiet_silences_notes_and_progress_but_not_the_log(tmp_path: Path)
     path = tmp_path / "log"
     console = _terminal()
     with Log(str(path)) as log:
-        display = Display(console, "bar", quiet=True, log=log)
+        display = Display(Drawing(console), "bar", quiet=True, log=log)
         with display.showing(_progress()):
             display.note("first\nstill first")
             await asyncio.sleep(0.02)
@@ -200,7 +227,7 @@ async def test_a_terminal_that_stands_still_does_not_hold_the_run(monkeypatch: p
             assert gate.wait(5)
             return super().write(text)
 
-    display = Display(Console(file=Stuck(), force_terminal=True, width=80), "bar")
+    display = Display(Drawing(Console(file=Stuck(), force_terminal=True, width=80)), "bar")
     with display.showing(_progress()):
         turns = 0
         for _ in range(20):
@@ -220,7 +247,7 @@ async def test_a_terminal_that_is_gone_does_not_end_the_run(monkeypatch: pytest.
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
-    display = Display(Console(file=Gone(), force_terminal=True, width=80), "bar")
+    display = Display(Drawing(Console(file=Gone(), force_terminal=True, width=80)), "bar")
     with display.showing(_progress()):
         display.note("hello")
         await asyncio.sleep(0.05)

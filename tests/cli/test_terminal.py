@@ -16,7 +16,8 @@ from rich.console import Console
 
 from stacmirror.cli import app
 from stacmirror.cli.display import Display
-from stacmirror.cli.gauge import Meter, panel
+from stacmirror.cli.drawing import Drawing, panel
+from stacmirror.cli.gauge import Meter
 from stacmirror.cli.screen import json_line, safe
 from stacmirror.pipeline.progress import Progress
 from tests.contract.wire_server import KEEP, head, ok, wire_server
@@ -128,7 +129,7 @@ def test_a_traceback_is_safe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 async def test_the_display_shows_names_as_text(mode: Any) -> None:
     """Notes, title and the slowest asset: rich's own sequences are on the terminal, a name's are not."""
     console = Console(file=io.StringIO(), force_terminal=True, width=200, height=30, color_system=None)
-    display, progress = Display(console, mode, title=NASTY), Progress()
+    display, progress = Display(Drawing(console), mode, title=NASTY), Progress()
     progress.phase = "fetching"
     async with asyncio.timeout(5):
         with display.showing(progress):

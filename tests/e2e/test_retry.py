@@ -163,10 +163,10 @@ async def test_on_the_command_line(quick_settings: Make, capfd: pytest.CaptureFi
         break_some(simulator)
         await run(settings, simulator.key)
 
-        async def typed(*words: str) -> tuple[int, str, str]:
+        async def typed(*words: str, key: str = simulator.key) -> tuple[int, str, str]:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "stacmirror", "retry", settings.target, *words,
-                env={**os.environ, "MLHUB_API_KEY": simulator.key},
+                env={**os.environ, "MLHUB_API_KEY": key},
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             out, err = await asyncio.wait_for(process.communicate(), 60)
@@ -182,3 +182,25 @@ async def test_on_the_command_line(quick_settings: Make, capfd: pytest.CaptureFi
         code, out, err = await typed("--only", "5xx,gone", "--json")
         assert "9 failures (5xx, gone) = 9 mended" in err
         assert (code, json.loads(out)["retried"]["asked"]) == (0, 9)
+        simulator.requests.clear()
+        nothing = await typed(key="")  # nothing is there to ask for, so nobody is asked who one is
+        assert list(simulator.requests) == []
+    assert (nothing[0], "complete" in nothing[2], "no API key" in nothing[2]) == (0, True, False), nothing[2]
+
+
+async def test_with_failures_a_key_is_needed(quick_settings: Make) -> None:
+    """Something failed, and no key: exit code 4 before anything is asked; kinds that nothing failed with need none."""
+    async with simulated(items=ITEMS, generation=2020) as simulator:
+        settings = quick_settings(simulator, retries=0, sweeps=0)
+        break_some(simulator)
+        await run(settings, simulator.key)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLHUB_")}
+        codes = []
+        for words in ((), ("--only", "5xx"), ("--only", "timeout")):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "stacmirror", "retry", settings.target, *words, env=environment,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            await asyncio.wait_for(process.communicate(), 60)
+            codes.append(process.returncode)
+    assert codes == [4, 4, 3]

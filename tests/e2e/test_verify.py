@@ -270,6 +270,34 @@ async def test_lost_staged_files_are_found_and_fetched_again(quick_settings: Mak
     assert tree(root) == tree(tmp_path / "other")
 
 
+@pytest.mark.parametrize("all_of_it", [True, False])
+async def test_what_was_staged_and_is_gone_is_fetched_again(
+    quick_settings: Make, tmp_path: Path, all_of_it: bool
+) -> None:
+    """Killed between ledger and reveal, and someone tidied `staging` up, all or a part: not `complete` without it."""
+    root = tmp_path / "mirror"
+    async with simulated(items=4, generation=2020) as simulator:
+        settings = quick_settings(simulator)
+        await run(settings, simulator)
+        expected = tree(root)
+        folder = next((root / "bigearthnet_v1_source").glob("*/B02.tif")).parent
+        where = f"WHERE id = '{folder.name}'"
+        place = f"bigearthnet_v1_source/{folder.name}"
+        ledger(root, f"UPDATE item SET state = 1, unit = '9-9', folder = '{place}' {where}")
+        staged = root / ".stacmirror" / "staging" / "9-9"
+        folder.rename(staged)
+        if all_of_it:
+            shutil.rmtree(staged)
+        else:
+            (staged / "B02.tif").unlink()
+        before = len(simulator.requests)
+        summary = await run(settings, simulator)
+        assert len({path.rpartition("/")[2] for path in asked(simulator, before)} - {"B10.tif"}) >= 12
+    assert summary.verdict == "complete"
+    assert tree(root) == expected
+    assert check(root, deep=True, strict=True)[0].exit_code == 0
+
+
 async def test_foreign_files_are_said_and_left_alone(quick_settings: Make, tmp_path: Path) -> None:
     """Beside items, in an item's folder, at the top: found in every kind of layout; damage only where asked for."""
     async with simulated(items=3, generation=2020) as simulator:
@@ -346,6 +374,53 @@ async def test_repair_needs_the_mirror_for_itself(quick_settings: Make, tmp_path
             check(root, repair=True)
     finally:
         lock.release()
+
+
+async def test_repair_ends_when_its_lock_is_taken_over(
+    quick_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run has taken the mirror over meanwhile (this one was asleep): nothing more is marked, exit code 9."""
+    root = tmp_path / "mirror"
+    async with simulated(items=2, generation=2020) as simulator:
+        await run(quick_settings(simulator), simulator)
+    next(root.rglob("B02.tif")).unlink()
+    mark = RepairStore.mark_files
+
+    def taken_over(*values: Any) -> None:
+        (root / ".stacmirror" / "lock").write_text('{"pid": 1, "host": "elsewhere", "since": "now"}')
+        mark(*values)
+
+    monkeypatch.setattr(RepairStore, "mark_files", taken_over)
+    with pytest.raises(TargetInUse, match="pid 1 on elsewhere"):
+        check(root, repair=True)
+    assert list(read_failed(str(root))) == []
+
+
+async def test_a_ledger_that_is_gone_is_not_made_by_a_repair(quick_settings: Make, tmp_path: Path) -> None:
+    """Refused as every reader refuses it: an empty one would make all that is there foreign, and the mirror `whole`."""
+    root = tmp_path / "mirror"
+    async with simulated(items=1, generation=2020) as simulator:
+        await run(quick_settings(simulator), simulator)
+    (root / ".stacmirror" / "ledger.sqlite").unlink()
+    for repair in (False, True):
+        with pytest.raises(TargetInUse, match="there is no ledger"):
+            check(root, repair=repair)
+    assert not (root / ".stacmirror" / "ledger.sqlite").exists()
+
+
+async def test_a_part_that_is_wanted_is_called_so(quick_settings: Make, tmp_path: Path) -> None:
+    """A large file that is there in part: one finding, of its item and asset, which says how far it is."""
+    root = tmp_path / "mirror"
+    async with simulated(items=1, generation=2020, large={"B02": 3 << 20}) as simulator:
+        simulator.on_request = lambda record: "short" if "_B02.tif" in record.path else None
+        await run(quick_settings(simulator, retries=0, sweeps=0), simulator)
+        found: list[Finding] = []
+        result = verify(str(root), on_finding=found.append)
+        parts = [finding for finding in found if finding.path.startswith(".stacmirror/parts/")]
+        assert result.exit_code == 0
+        assert [(finding.kind, finding.asset) for finding in parts] == [("unrevealed", "B02")]
+        assert parts[0].item.startswith("bigearthnet_v1_source_")
+        assert "of 3.1 MB are there; `resume` asks for the rest" in parts[0].detail
 
 
 async def test_a_ledger_kept_elsewhere_is_found(quick_settings: Make, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stacmirror.cli import app as program
-from stacmirror.cli.watch import with_seconds
+from stacmirror.cli.watch_flag import with_seconds
 from stacmirror.errors import TargetInUse
 from stacmirror.ledger.lock import RunLock
 from stacmirror.ledger.tally import Tally

@@ -1,6 +1,6 @@
 """The program, with a hook at each step of its cycle: a child process that dies where it is told, or logs its promises.
 
-    python -m tests.faults.child [--kill POINT:N] [--promises FILE] [--hang N] -- mirror SOURCE DEST …
+    python -m tests.faults.child [--kill POINT:N] [--promises FILE] [--flight FILE] [--hang N] -- mirror SOURCE DEST …
 
 The hooks are wrapped around the product's own classes here, so that the product knows nothing of them. A promise is
 what the ledger's `write` returned from: it is written with its time to FILE, which lies on another disk than DEST.
@@ -21,7 +21,9 @@ from stacmirror.ledger.pages import Pages
 from stacmirror.ledger.rows import ItemRows
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import ItemOutcome, LedgerEntry, Reveal, Unit
+from stacmirror.pipeline.bundle import Bundle
 from stacmirror.pipeline.commit import Committer
+from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.sinks import directory, handles
 from stacmirror.sinks.directory import DirectorySink
 
@@ -148,6 +150,47 @@ def log_promises(path: str) -> None:
     LedgerStore.write = writing  # type: ignore[method-assign]
 
 
+TAKEN, LET_GO, HANDED_OVER, HAS_ROWS = b"tlhr"
+
+
+def log_flight(path: str) -> None:
+    """Write a byte to `path` for each bundle that a worker takes, lets go, hands over, and that has its rows."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    take, let_go, add, write = Dispatch.take, Dispatch.let_go, Committer.add, LedgerStore.write
+
+    async def taking(self: Dispatch) -> Bundle | None:
+        bundle = await take(self)
+        os.write(log, bytes([TAKEN]) * (bundle is not None))
+        return bundle
+
+    def letting_go(self: Dispatch) -> None:
+        os.write(log, bytes([LET_GO]))
+        let_go(self)
+
+    def adding(self: Committer, entry: LedgerEntry) -> None:
+        os.write(log, bytes([HANDED_OVER]) * isinstance(entry, ItemOutcome))
+        add(self, entry)
+
+    def writing(self: LedgerStore, entries: Sequence[LedgerEntry], in_place: Sequence[Unit]) -> list[Reveal]:
+        reveals = write(self, entries, in_place)
+        os.write(log, bytes([HAS_ROWS]) * sum(isinstance(entry, ItemOutcome) for entry in entries))
+        return reveals
+
+    Dispatch.take, Dispatch.let_go = taking, letting_go  # type: ignore[method-assign]
+    Committer.add, LedgerStore.write = adding, writing  # type: ignore[method-assign]
+
+
+def in_flight(path: str) -> int:
+    """Return how many bundles had been begun and had no rows when the child died, by its log."""
+    try:
+        with open(path, "rb") as file:
+            log = file.read()
+    except FileNotFoundError:
+        return 0
+    # One that is handed over is let go a moment later: counted in hand and over for that moment.
+    return log.count(TAKEN) - log.count(LET_GO) + log.count(HANDED_OVER) - log.count(HAS_ROWS)
+
+
 def hang(n: int) -> None:
     """Let the `n`-th sync, and all after it, not return: a disk that does not answer."""
     left = n
@@ -168,9 +211,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kill", default="")
     parser.add_argument("--promises", default="")
+    parser.add_argument("--flight", default="")
     parser.add_argument("--hang", type=int, default=0)
     parser.add_argument("words", nargs="+")
     wanted = parser.parse_args()
+    if wanted.flight:
+        log_flight(wanted.flight)  # before the hooks: what a hook ends at `write` has its rows, and is logged so
     if wanted.kill:
         point, _, n = wanted.kill.partition(":")
         if point not in POINTS:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import shutil
 import signal
@@ -22,7 +23,7 @@ from pathlib import Path
 from stacmirror.simulator import Simulator
 from tests.conftest import simulated
 from tests.faults import mirrors
-from tests.faults.child import POINTS
+from tests.faults.child import POINTS, in_flight
 from tests.faults.mirrors import CHILD, Broken, Digests
 
 _PASSINGS = {
@@ -31,6 +32,8 @@ _PASSINGS = {
 }  # fmt: skip
 """The kill comes at a random passing of its point, up to this one."""
 _STOPPED_S = 120.0
+_FILES = 13
+"""Of a bundle: a label and twelve bands."""
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Tally:
         again = sorted(self.again) or [0]
         return (
             f"{self.kills} kills over {self.mirrors} finished mirrors; asked for again after a kill: "
-            f"median {again[len(again) // 2]}, most {again[-1]} files; "
+            f"median {again[len(again) // 2]}, most {again[-1]} files, never more than the bundles in flight have; "
             "0 lost, 0 wrong, 0 with a row asked for again"
         )
 
@@ -59,6 +62,7 @@ class Series:
     def __init__(self, simulator: Simulator, place: Path, expected: Digests, items: int, dice: random.Random) -> None:
         self._simulator = simulator
         self._place = place
+        self._log = str(place / "flight")
         self._expected = expected
         self._items = items
         self._dice = dice
@@ -76,7 +80,15 @@ class Series:
         A mirror that comes to its end before that is checked as finished, and the kill is tried on a fresh one.
         """
         for last in (self._dice.randint(1, _PASSINGS[point]), 1, 1):
-            command = [*CHILD, "--kill", f"{point}:{last}", "--", *mirrors.words(self._simulator, self._target)]
+            command = [
+                *CHILD,
+                "--flight",
+                self._log,
+                "--kill",
+                f"{point}:{last}",
+                "--",
+                *mirrors.words(self._simulator, self._target),
+            ]
             if await self._killed(await mirrors.start(self._simulator, command), None):
                 return
         raise Broken(f"no run came to the point {point}")
@@ -84,7 +96,7 @@ class Series:
     async def kill_after(self, seconds: float) -> None:
         """Kill one child `seconds` after the server heard its first new request, check, go on next time."""
         while True:
-            command = [*CHILD, "--", *mirrors.words(self._simulator, self._target)]
+            command = [*CHILD, "--flight", self._log, "--", *self._words()]
             if await self._killed(await mirrors.start(self._simulator, command), seconds):
                 return
 
@@ -105,6 +117,7 @@ class Series:
             raise Broken(f"exit code {code}: {said}")
         self.tally.kills += 1
         self._had = set(await asyncio.to_thread(mirrors.check, self._target, self._expected))
+        self._hold_against_flight()
         return True
 
     async def _kill(self, process: asyncio.subprocess.Process, after_s: float) -> None:
@@ -123,6 +136,17 @@ class Series:
         if self._asked:
             self.tally.again.append(len(asked & self._asked))
         self._asked |= asked
+
+    def _hold_against_flight(self) -> None:
+        """What the killed run was given in vain, and must be fetched again, is of the bundles that it had in flight."""
+        files = {mirrors.file_of(name): os.path.dirname(name) for name in self._expected}
+        in_vain = {file for file in mirrors.asked(self._simulator) if file in files and files[file] not in self._had}
+        bundles = in_flight(self._log)
+        if len(in_vain) > bundles * _FILES:
+            raise Broken(f"{len(in_vain)} files must be fetched again, and {bundles} bundles were in flight")
+
+    def _words(self) -> list[str]:
+        return mirrors.words(self._simulator, self._target)
 
     async def _end(self) -> None:
         await asyncio.to_thread(mirrors.check_end, self._target, self._expected, self._items)

@@ -111,6 +111,23 @@ def test_row_15_one_bad_object_is_no_outage(tmp_path: Path, workers: int) -> Non
 
 
 @WORKERS
+def test_row_15_many_bad_objects_are_no_outage(tmp_path: Path, workers: int) -> None:
+    """A quarter of all objects answers 503 for good: they fail after their attempts, and do not pass for an outage of
+    their host over and over, with a second of waiting for each three of them."""
+
+    def rule(at_s: float, url: str) -> int:
+        return 503 if int(url.split("/i")[1].split("/")[0]) % 4 == 0 else 200
+
+    ran = run(tmp_path, rule, workers=workers)
+    assert ran.error is None
+    assert [(f.kind, f.count) for f in ran.failures] == [("5xx", 100)]
+    assert ran.counts.items.complete == 300
+    assert len(ran.notes.lines) <= 2 * 16
+    # 100 objects, six attempts each: with one worker they wait one after another.
+    assert ran.world.asked[-1][0] < (1_200 if workers == 1 else 120)
+
+
+@WORKERS
 def test_row_17_a_stray_429_waits_alone(tmp_path: Path, workers: int) -> None:
     """0.2 % of 429 with Retry-After: 20 hold up the assets that they are for, and nothing else."""
     refused: set[str] = set()

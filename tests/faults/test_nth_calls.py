@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import simulated
-from tests.faults.nth_calls import ERRORS, Bench
+from tests.faults import mirrors
+from tests.faults.nth_calls import ERRORS, Bench, Calls, failing
 
 
 @pytest.mark.slow
@@ -26,3 +28,19 @@ async def test_a_call_fails(tmp_path: Path, kind: str) -> None:
             for for_ever in (False, True):
                 failed += await bench.fail(kind, n, dice.choice(ERRORS[kind]), for_ever=for_ever)
         assert failed >= 2, seed
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+async def test_no_more_open_files_is_no_failure(tmp_path: Path, code: int) -> None:
+    """Wherever a file cannot be opened for once, the run waits and is complete: by syncfs and by fsync of each file."""
+    async with simulated(items=1) as simulator:
+        for by_fsync in (False, True):
+            bench = Bench(simulator, tmp_path / str(by_fsync), 1)
+            opens = (await bench.count(by_fsync=by_fsync))["open"]
+            for n in random.sample(range(4, opens), 4):  # the first three are made before anything begins
+                target = tmp_path / f"{by_fsync}-{n}"
+                calls = Calls("open", n, code)
+                with failing(calls, by_fsync=by_fsync):
+                    ended = await bench.run(target)
+                assert (ended, calls.failed_at_s > 0) == ((0, ""), True), n
+                mirrors.check_end(target, bench.expected, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import resource
 import sys
 from pathlib import Path
@@ -29,3 +31,23 @@ async def test_a_run_fits_into_few_open_files(tmp_path: Path) -> None:
     assert code == 0, said
     assert "only 40 files and connections may be open at once" in said
     assert len(mirrors.digests(tmp_path / "mirror")) == 20 * 13
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux lowers another process's limit")
+@pytest.mark.parametrize("client", ["wire", "aiohttp"])
+async def test_a_limit_that_falls_in_mid_run_slows_it_down(tmp_path: Path, client: str) -> None:
+    """With some 100 connections open, the limit falls below: files and connections wait, and the mirror is whole."""
+    async with simulated(items=25, latency_s=0.03) as simulator:
+        target = tmp_path / "mirror"
+        more = ("--workers", "256", "--fixed-pace", "--per-host", "100", "--http-client", client)
+        command = [sys.executable, "-m", "stacmirror", *mirrors.words(simulator, target, *more)]
+        process = await mirrors.start(simulator, command)
+        while len(mirrors.asked(simulator)) < 60:
+            await asyncio.sleep(0.01)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (_FEW, _FEW))
+        code, out, said = await mirrors.ended(process, 120)
+    assert code == 0, said
+    assert json.loads(out)["verdict"] == "complete"
+    assert said.count("too many open files") == 1, said
+    assert len(mirrors.digests(target)) == 25 * 13

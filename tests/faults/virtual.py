@@ -34,6 +34,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         def skip(timeout: float | None = None) -> object:
             if not timeout:
+                self._now_s += 1e-9  # as a real clock does: a timer a rounding error away would be set again for ever
                 return select(timeout)
             found = select(0.0005)  # threads of ours (the ledger's) get a moment of real time
             if not found:

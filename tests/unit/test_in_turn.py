@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pytest
 
@@ -58,7 +58,7 @@ class Server:
             if isinstance(reply, TransferError) and not came:
                 raise reply
             came.append(reply)
-            if isinstance(reply, TransferError) or not heard(reply):
+            if isinstance(reply, TransferError) or reply.stream is not None or not heard(reply):
                 break
         return came
 
@@ -241,12 +241,18 @@ async def test_the_pace_hears_of_each_answer() -> None:
     assert heard == [(1, 1.0, 0), (1, 1.0, 0), (1, 1.0, REFUSED)]
 
 
-@pytest.mark.parametrize("location", ["", "https://api/loop", "ftp://host/x", "http://blobs/a"])
-async def test_redirects_that_lead_nowhere(location: str) -> None:
-    """No Location, a loop, another scheme, down to http: nothing, for the worker to find out and say."""
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [("", "redirect"), ("https://api/loop", "redirect"), ("ftp://host/x", "scheme"), ("http://blobs/a", "redirect")],
+)
+async def test_redirects_that_lead_nowhere(location: str, kind: str) -> None:
+    """No Location, a loop, another scheme, down to http: the error that asking by itself would have, nobody asked."""
     way = Way(Server(lambda url: a_reply(url, 302, {"location": location} if location else {}, b"")))
-    assert await way.open("a", "b") == [None, None]
+    for error in await way.open("a", "b"):
+        assert isinstance(error, TransferError)
+        assert error.kind == kind
     assert not [url for url in way.server.asked if not url.startswith("https://api/")]
+    assert way.in_flight()[0] == 0
 
 
 async def test_down_to_http_where_it_is_allowed() -> None:
@@ -260,3 +266,46 @@ async def test_down_to_http_where_it_is_allowed() -> None:
     way = Way(Server(answer))
     way.router.allow_http = True
     assert bodies(await way.open("a")) == [b"body of http://blobs/a"]
+
+
+class Large:
+    """A large body that counts how often it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield b"x"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_large_body_ends_it_and_keeps_its_place() -> None:
+    """It comes as a stream, nothing more is asked, and its place is free once it is closed, whatever else is."""
+    large = Large()
+    way = Way(Server(blobs("b", a_reply("https://blobs/b", 200, {}, None, large))))
+    came = await way.open("a", "b", "c")
+    assert bodies(came) == [body("a"), None, None]
+    assert (way.in_flight(), large.closed) == ([0, 1], 0)
+    assert isinstance(came[1], Reply)
+    assert came[1].stream is not None
+    came[1].stream.close()
+    came[1].stream.close()
+    assert way.in_flight() == [0, 0]
+    assert large.closed >= 1
+
+
+@pytest.mark.parametrize("status", [302, 503])
+async def test_a_large_body_nobody_wants_is_closed(status: int) -> None:
+    """That of a redirect, or of an answer that says "later"."""
+    large = Large()
+    location = {"location": "https://blobs/other"}
+    way = Way(Server(blobs("b", a_reply("https://blobs/b", status, location, None, large))))
+    came = await way.open("a", "b", "c")
+    assert (large.closed, way.in_flight()) == (1, [0, 0])
+    if status == 302:
+        assert bodies(came)[:2] == [body("a"), body("other")]
+    else:
+        assert isinstance(came[1], TransferError)
+        assert came[1].status == 503

@@ -257,3 +257,19 @@ def test_the_reserve_is_small_on_a_small_disk_and_gone_after(tmp_path: Path) -> 
         with opened(place):
             assert 0 < (place / "reserve").stat().st_size <= 16 << 14
         assert not (place / "reserve").exists()
+
+
+# -- a ledger that goes away -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_ledger_that_goes_away_ends_the_run(tmp_path: Path, how: str) -> None:
+    """Removed, or another put in its place, while it is open: what would be written now nobody could read later."""
+    with opened(tmp_path) as store:
+        commit(store, a_page(0, 1), outcome(record("a")))
+        path = tmp_path / "ledger.sqlite"
+        path.unlink()
+        if how == "replaced":
+            path.write_bytes(b"")
+        with pytest.raises(TargetInUse, match="was removed or replaced"):
+            store.write([outcome(record("b"))], [])

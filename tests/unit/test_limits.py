@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from stacmirror.budget import HostBudget
+from stacmirror.errors import TransferError
 from stacmirror.limits import HostLimits
 from stacmirror.pace import REFUSED, START, Fixed
+from stacmirror.shortage import KIND
 
 
 class FakeTime:
@@ -199,3 +201,24 @@ def test_hosts_are_paced_apart() -> None:
     for _ in range(3):
         one.answered(10, 0.0, REFUSED)
     assert (one.limit, other.limit) == (8, START)
+
+
+async def test_no_more_open_files_is_no_outage() -> None:
+    """It is nobody's attempt and no host's fault; those in use are asked for less at once, once an instant."""
+    time, heard = FakeTime(), []
+    limits = HostLimits(100, None, time.now, time.sleep, busy=lambda: 0.0, on_shortage=lambda: heard.append(time.now_s))
+    host, other = limits.of("https://a"), limits.of("https://b")
+    for _ in range(32):
+        await host.acquire()
+    for n in range(20):
+        error = TransferError(KIND, "Too many open files")
+        host.broke(time.now_s, f"https://a/{n}", error)
+        assert error.by_host
+    assert (host.health.down, host.health.doubted, host.health.bad_in_a_row) == (False, False, 0)
+    assert 8 <= host.allowance.limit < 16
+    assert other.allowance.limit == 32
+    assert len(heard) == 1
+    time.now_s += 1.0
+    host.broke(time.now_s, "https://a/x", TransferError(KIND, "Too many open files"))
+    assert len(heard) == 2
+    assert host.allowance.limit == 8

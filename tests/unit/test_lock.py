@@ -177,3 +177,15 @@ def test_a_disk_that_cannot_lock_is_not_another_run(tmp_path: Path, monkeypatch:
             lock.take()
     lock.take()
     lock.release()
+
+
+def test_a_lock_that_was_removed_is_said_so(tmp_path: Path) -> None:
+    """Someone removed the file: another run could begin, so this one ends, and blames nobody who is not there."""
+    lock = RunLock(str(tmp_path))
+    lock.take()
+    try:
+        (tmp_path / "lock").unlink()
+        with pytest.raises(TargetInUse, match="lock was removed while this run worked"):
+            lock.check()
+    finally:
+        lock.release()

@@ -1,12 +1,14 @@
 """When to ask again: the policy, what Retry-After says, and the loop."""
 
 import asyncio
-from email.utils import formatdate
+import subprocess
+import sys
+from email.utils import formatdate, mktime_tz, parsedate_tz
 
 import pytest
 
 from stacmirror.errors import TransferError
-from stacmirror.retry import RetryPolicy, error_for_status, parse_retry_after, with_retries
+from stacmirror.retry import RetryPolicy, error_for_status, parse_date, parse_retry_after, with_retries
 
 NOW_S = 1_700_000_000.0
 
@@ -64,6 +66,43 @@ def test_the_servers_wait_is_kept_and_jittered_above() -> None:
 def test_retry_after_is_a_number_or_a_date(value: str | None, expected: float | None) -> None:
     """Both forms of RFC 9110; anything else is no wait."""
     assert parse_retry_after(value, NOW_S) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(formatdate(second, usegmt=True) for second in range(0, 4_000_000_000, 98_765_432)),
+        "Thu, 29 Feb 2024 23:59:59 GMT",
+        "Sat, 31 Dec 2016 23:59:60 GMT",  # a leap second, which there was
+        "Sun, 31 Nov 2021 08:49:37 GMT",
+        "Sun, 30 Nov 2021 25:49:37 GMT",
+        "Sun, 30 Nov 0050 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 +0100",
+        "Sun, 06 Nov 1994 08:49:37 GMT ",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+    ],
+)
+def test_a_date_is_what_email_utils_takes_it_for(value: str) -> None:
+    """The usual form of RFC 9110 is read by hand, and means what it meant; all others go to email.utils."""
+    parsed = parsedate_tz(value)
+    assert parsed is not None
+    assert parse_date(value) == float(mktime_tz(parsed))
+
+
+@pytest.mark.parametrize("value", ["", "soon", "Sun, 06 Nov", "1994-11-06T08:49:37Z"])
+def test_what_is_no_date_is_none(value: str) -> None:
+    """Nothing raises, whatever a server sends."""
+    assert parse_date(value) is None
+
+
+def test_the_usual_date_needs_no_email_package() -> None:
+    """A run that meets ordinary `Date` headers does not load what reads the others: 5 ms."""
+    script = (
+        "import sys; from stacmirror.retry import parse_date; parse_date('Sun, 06 Nov 1994 08:49:37 GMT')\n"
+        "sys.exit('email.utils' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

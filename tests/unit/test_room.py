@@ -90,7 +90,6 @@ def test_a_mirror_that_cannot_fit_is_refused(space: Space, amount: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda bench: setattr(bench.progress, "items_total", None),  # nobody knows how many
         lambda bench: bench.items(19),  # too few to tell
         lambda bench: setattr(bench.progress, "items_there", 90),  # the same: the others were there before
         lambda bench: setattr(bench.progress, "items_wanted", 200),  # --max-items
@@ -123,6 +122,44 @@ def test_what_may_not_fit_is_a_warning_once(change: Callable[[Bench], None]) -> 
     bench.room.check()
     assert len(bench.notes.lines) == 1
     assert "may not fit into /mnt/data" in bench.notes.lines[0]
+
+
+def test_without_a_total_what_is_free_is_said_once() -> None:
+    """Nobody can say whether it fits: how many items like those so far there is room for, and what happens then."""
+    bench = Bench(disk(free_bytes=GB + 162_700_000_000, inodes=5_000 + 14 * 2_000_000), total=None)
+    bench.items(19)
+    bench.room.check()
+    assert bench.notes.lines == [], "too few to tell"
+    bench.items(100)
+    bench.room.check()
+    bench.room.check()
+    assert bench.notes.lines == [
+        "the server names no total, so nobody can say whether the mirror fits into /mnt/data: 162.7 GB are free, room"
+        " for about 1,000,000 items like those so far; short of that the run stops, resumable"
+    ]
+    few = Bench(disk(free_bytes=GB + 162_700_000_000, inodes=5_000 + 14 * 2_000), total=None)
+    few.room.check()
+    assert "162.7 GB and 28,000 inodes are free, room for about 2,000 items" in few.notes.lines[0]
+
+
+@pytest.mark.parametrize("keep_bytes", [0, GB])
+def test_without_a_preflight_nothing_is_said_of_totals(keep_bytes: int) -> None:
+    """--no-preflight: the mark alone counts."""
+    bench = Bench(disk(), foretells=False, total=None)
+    bench.room.check()
+    assert bench.notes.lines == []
+
+
+@pytest.mark.parametrize("how", ["listing read to its end", "expected by who started it"])
+def test_a_total_from_elsewhere_counts(how: str) -> None:
+    """A listing that was read to its end names its total by itself, and a demo knows what it serves."""
+    bench = Bench(disk(free_bytes=GB + 130_000_000), total=None)
+    if how == "expected by who started it":
+        bench.progress.items_expected = 1_100
+    else:
+        bench.progress.items_listed, bench.progress.listing_ended = 1_100, True
+    with pytest.raises(TargetUnwritable, match="does not fit"):
+        bench.room.check()
 
 
 def test_what_an_earlier_run_brought_is_not_wanted_again() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -74,8 +73,7 @@ class Caps(NamedTuple):
 CAPS = Caps()
 
 
-@dataclass(frozen=True)
-class ParsedPage:
+class ParsedPage(msgspec.Struct, frozen=True):
     """A page as read. `next_href` is "" at the end; `next_method` is how it wants to be asked.
 
     `next_token` is what the API of 2019 gave in place of a link.
@@ -88,8 +86,7 @@ class ParsedPage:
     total: int | None
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a body does not say of itself: its name in errors (redacted), its collection, when it came, and URLs.
 
     Units: `read_at_s` seconds since the epoch.

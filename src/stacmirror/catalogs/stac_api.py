@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urljoin, urlsplit
+
+from msgspec import Struct
 
 from stacmirror.errors import TransferError, UsageError
 from stacmirror.interfaces import Reply
@@ -46,8 +47,7 @@ class Asker(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ApiRoot:
+class ApiRoot(Struct, frozen=True):
     """The API's root URL, and what belongs to it: the only origin that ever sees the key."""
 
     url: str

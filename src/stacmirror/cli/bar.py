@@ -1,4 +1,4 @@
-"""How far a mirror is, as a bar and in words: for a run seen from within (`gauge`) and from beside (`watch`)."""
+"""How far a mirror is, as a bar and in words: for a run seen from within (`drawing`) and from beside (`watch`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from stacmirror.cli.gauge import items
 from stacmirror.cli.screen import safe
-from stacmirror.units import format_count, format_duration
+from stacmirror.units import format_duration
 
 
 def bar(settled: int, total: int | None, listed: int, eta_s: float | None) -> RenderableType:
@@ -25,13 +26,6 @@ def bar(settled: int, total: int | None, listed: int, eta_s: float | None) -> Re
     drawn = ProgressBar(total=max(total, 1), completed=settled)
     row.add_row(drawn, Text(f"{percent:.0f}%  {words}"), Text(left, style="cyan"))
     return row
-
-
-def items(settled: int, total: int | None, listed: int) -> str:
-    """Return how many items are settled, of how many."""
-    if total is None:
-        return f"{format_count(settled)} items of {format_count(listed)} listed so far"
-    return f"{format_count(settled)} of {format_count(total)} items"
 
 
 def line(text: str, style: str = "") -> Text:

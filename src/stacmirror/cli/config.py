@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
+
+from msgspec import Struct, field
 
 from stacmirror.cli import trust
 from stacmirror.errors import UsageError
@@ -26,8 +26,7 @@ PROJECT_FILE = "stacmirror.toml"
 SAVED_FILE = Path(".stacmirror", "settings.toml")
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(Struct, frozen=True):
     """A value as typed, and where it was typed, in words."""
 
     value: object
@@ -37,8 +36,7 @@ class Given:
 Layer = Mapping[str, Given]
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(Struct, frozen=True):
     """What all layers together say. A key that no layer gives has its default."""
 
     given: Mapping[str, Given]
@@ -53,16 +51,14 @@ class Resolved:
         return self.given[key].origin if key in self.given else "default"
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """What a mirror remembers of itself: its source and its settings."""
 
     source: str
     layer: Layer
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(Struct, frozen=True):
     """The files that are looked at. `explicit` is --config: it must exist."""
 
     project: Path = field(default_factory=lambda: Path(PROJECT_FILE))
@@ -210,7 +206,10 @@ def _file(path: Path) -> Layer:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        import tomllib  # here: mostly there is no file, and it takes 4 ms to load
+
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise
     except NotADirectoryError as error:
@@ -219,7 +218,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}", hint="mend its rights, or name another file with --config"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, or no UTF-8
         raise UsageError(
             f"{path} is no valid TOML: {error}",
             hint="`stacmirror config show` prints settings as a file should have them",

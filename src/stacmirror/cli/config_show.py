@@ -14,7 +14,11 @@ from stacmirror.cli.session import emit, emit_json, warn
 from stacmirror.typed import options
 
 config_app = typer.Typer(
-    rich_markup_mode="rich", no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
+    name="config",
+    add_completion=False,
+    rich_markup_mode="rich",
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

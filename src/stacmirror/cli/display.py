@@ -9,38 +9,80 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, Protocol
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-
-from stacmirror.cli.gauge import Meter, panel, plain_line
+from stacmirror.cli.gauge import Meter, Snapshot, plain_line
 from stacmirror.cli.log import Log
-from stacmirror.cli.screen import safe
+from stacmirror.cli.session import say
 from stacmirror.pipeline.progress import Progress
 
 TICK_S = 0.25
 PLAIN_EVERY_S = 10.0
 
 Mode = Literal["bar", "plain", "none"]
+_TERMINALS = {"FORCE_COLOR", "TTY_COMPATIBLE"}
+"""Variables by which rich takes a pipe for a terminal; what they mean is left to it."""
 
 
-def choose_mode(wanted: str, console: Console) -> Mode:
+class Screen(Protocol):
+    """Where words go, and pictures if it can draw. Any call may raise OSError."""
+
+    @property
+    def can_redraw(self) -> bool:
+        """Whether a bar is of use."""
+
+    @property
+    def width(self) -> int | None:
+        """The terminal's columns; None where there is none."""
+
+    def note(self, text: str) -> None:
+        """Say one line, above the picture."""
+
+    def draw(self, now: Snapshot, title: str) -> None:
+        """Draw the picture, in place of the one before."""
+
+    def end(self) -> None:
+        """Take the picture away."""
+
+
+class Lines:
+    """A Screen that is no terminal: a line a note, and nothing is drawn."""
+
+    can_redraw = False
+    width = None
+
+    def note(self, text: str) -> None:
+        """Say one line, however long."""
+        say(text)
+
+    def draw(self, now: Snapshot, title: str) -> None:
+        """Draw nothing."""
+
+    def end(self) -> None:
+        """There is no picture."""
+
+
+def stderr_screen(wanted: str) -> Screen:
+    """Return the screen for words. A bar that was asked for by name is drawn even where no terminal is seen."""
+    if wanted == "bar" or sys.stderr.isatty() or not _TERMINALS.isdisjoint(os.environ):
+        from stacmirror.cli.drawing import Drawing, stderr_console  # here: rich takes 25 ms to load
+
+        return Drawing(stderr_console(wanted))
+    return Lines()
+
+
+def choose_mode(wanted: str, screen: Screen) -> Mode:
     """Return how to show progress: `auto` is a bar on a terminal that can redraw, else plain lines."""
     if wanted == "auto":
-        return "bar" if console.is_terminal and not console.is_dumb_terminal else "plain"
+        return "bar" if screen.can_redraw else "plain"
     if wanted == "bar":
         return "bar"
     return "plain" if wanted == "plain" else "none"
-
-
-def stderr_console(wanted: str) -> Console:
-    """Return the console for words. A bar that was asked for by name is drawn even where no terminal is seen."""
-    return Console(stderr=True, highlight=False, force_terminal=True if wanted == "bar" else None)
 
 
 class Display:
@@ -48,7 +90,7 @@ class Display:
 
     def __init__(
         self,
-        console: Console,
+        screen: Screen,
         mode: Mode,
         *,
         title: str = "",
@@ -59,7 +101,7 @@ class Display:
         hide: Callable[[str], str] = str,
     ) -> None:
         """`hide` takes secrets out of a note."""
-        self._console = console
+        self._screen = screen
         self._mode: Mode = "none" if quiet else mode
         self._title = title
         self._expected_items = expected_items
@@ -69,7 +111,6 @@ class Display:
         self._hide = hide
         self._notes: list[str] = []
         self._running = False
-        self._live: Live | None = None
         self._plain_at_s = 0.0
 
     def note(self, message: str) -> None:
@@ -117,35 +158,23 @@ class Display:
         snapshot = meter.read(progress, now_s)
         notes = self._taken_notes()
         if self._mode == "bar":
-            return thread.submit(self._draw, notes, panel(snapshot, self._title))
+            return thread.submit(self._draw, notes, snapshot)
         if self._mode == "plain" and now_s >= self._plain_at_s:
             self._plain_at_s += PLAIN_EVERY_S
             notes.append(plain_line(snapshot))
         return thread.submit(self._draw, notes, None) if notes else None
 
-    def _draw(self, notes: list[str], picture: object) -> None:
+    def _draw(self, notes: list[str], picture: Snapshot | None) -> None:
         self._print_notes(notes)
         if picture is None:
             return
         # A terminal that is gone (closed window, ssh cut) is no reason to end a run of many hours.
         with contextlib.suppress(OSError):
-            if self._live is None:
-                self._live = Live(
-                    console=self._console,
-                    auto_refresh=False,
-                    transient=True,
-                    redirect_stdout=False,
-                    redirect_stderr=False,
-                    vertical_overflow="crop",
-                )
-                self._live.start()
-            self._live.update(picture, refresh=True)  # type: ignore[arg-type]
+            self._screen.draw(picture, self._title)
 
     def _end(self) -> None:
         with contextlib.suppress(OSError):
-            if self._live is not None:
-                self._live.stop()
-        self._live = None
+            self._screen.end()
         self._print_notes(self._taken_notes())
 
     def _taken_notes(self) -> list[str]:
@@ -155,5 +184,4 @@ class Display:
     def _print_notes(self, notes: list[str]) -> None:
         with contextlib.suppress(OSError):
             for note in notes:
-                # In a file a note stays one line, however long.
-                self._console.print(Text(safe(note)), soft_wrap=not self._console.is_terminal)
+                self._screen.note(note)

@@ -1,25 +1,20 @@
-"""What a person sees of a running mirror: a snapshot of the counters, as a few lines or as one.
+"""What a person sees of a running mirror: a snapshot of the counters, and its words.
 
-Called by display.py. Pure: it knows neither terminal nor time; both are handed in.
+Called by display.py, and by drawing.py, which draws a snapshot. Pure: it knows neither terminal nor time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
-from rich.text import Text
+from msgspec import Struct
 
-from stacmirror.cli.bar import bar, items, line
 from stacmirror.pipeline.progress import Progress
 from stacmirror.units import format_count, format_duration, format_size
 
 WINDOW_S = 10.0
 """Rates are of the last so many seconds: long enough to be calm, short enough to show a stall."""
-SLOW_S = 1.0
-"""A transfer younger than this is not worth a line."""
-_PHASES = {
+PHASES = {
     "starting": "reading the listing",
     "fetching": "fetching",
     "sweeping": "asking again for what failed",
@@ -28,8 +23,7 @@ _PHASES = {
 }
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The counters at one moment, with rates over the last seconds."""
 
     phase: str
@@ -111,27 +105,21 @@ def plain_line(now: Snapshot) -> str:
         f"{now.files_per_s:.0f} files/s",
         f"{now.in_flight} in flight",
     ]
-    parts += _troubles(now)
+    parts += troubles(now)
     if now.eta_s is not None:
         parts.append(f"{format_duration(now.eta_s)} left")
-    return f"[{format_duration(now.elapsed_s)}] {_PHASES[now.phase]}: " + ", ".join(parts)
+    return f"[{format_duration(now.elapsed_s)}] {PHASES[now.phase]}: " + ", ".join(parts)
 
 
-def panel(now: Snapshot, title: str) -> RenderableType:
-    """Return the snapshot as a few lines that are redrawn in place; nothing in it wraps."""
-    return Group(
-        line(f"{_PHASES[now.phase]} {title}", "bold"),
-        bar(now.settled, now.total, now.listed, now.eta_s),
-        line(
-            f"{format_count(now.files)} files · {format_size(now.size_bytes)} · "
-            f"{now.files_per_s:.0f} files/s · {format_size(now.bytes_per_s)}/s · {format_duration(now.elapsed_s)}"
-        ),
-        line(" · ".join([f"{now.in_flight} in flight", f"{format_count(now.queued)} queued", *_troubles(now)])),
-        _slowest(now),
-    )
+def items(settled: int, total: int | None, listed: int) -> str:
+    """Return how many items are settled, of how many."""
+    if total is None:
+        return f"{format_count(settled)} items of {format_count(listed)} listed so far"
+    return f"{format_count(settled)} of {format_count(total)} items"
 
 
-def _troubles(now: Snapshot) -> list[str]:
+def troubles(now: Snapshot) -> list[str]:
+    """Return what a calm run has none of, but for what was there before."""
     counts = {
         "there before": now.there,
         "waiting": now.parked,
@@ -140,10 +128,3 @@ def _troubles(now: Snapshot) -> list[str]:
         "failed": now.failures,
     }
     return [f"{format_count(count)} {word}" for word, count in counts.items() if count]
-
-
-def _slowest(now: Snapshot) -> Text:
-    if now.slowest is None or now.slowest[1] < SLOW_S:
-        return Text("")
-    label, age_s = now.slowest
-    return line(f"slowest {format_duration(age_s)}: {label}", "dim")

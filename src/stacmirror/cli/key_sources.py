@@ -6,7 +6,6 @@ shows it, nor anything that could be it.
 
 from __future__ import annotations
 
-import configparser
 import shlex
 import stat
 import subprocess
@@ -31,6 +30,8 @@ def from_profiles(environ: Mapping[str, str], warn: Callable[[str], None]) -> st
     home = environ.get("MLHUB_HOME", "")
     path = (Path(home) if home else Path("~/.mlhub").expanduser()) / "profiles"
     named = environ.get("MLHUB_PROFILE", "")
+    import configparser  # here: most have the key in MLHUB_API_KEY
+
     # The official client's files: plain INI, where `%` is a character like any other.
     profiles = configparser.ConfigParser(interpolation=None)
     try:

@@ -89,15 +89,25 @@ def resume(
 
 
 def go(
-    session: Session, resolved: Resolved, settings: Settings, look: Look, title: str = "", task: Task | None = None
+    session: Session,
+    resolved: Resolved,
+    settings: Settings,
+    look: Look,
+    title: str = "",
+    task: Task | None = None,
+    *,
+    asks: bool = True,
 ) -> None:
-    """Check what can be checked before anyone is asked, say `title`, run, and end with the run's exit code."""
+    """Check what can be checked before anyone is asked, say `title`, run, and end with the run's exit code.
+
+    `asks`: whether the source is asked anything, so that a key is needed.
+    """
     warnings = Warnings()
     for warning in resolved.warnings:
         warnings(warning)
     check_settings(settings)
     access.check_urls(settings)
-    api_key = access.need_key(resolved, os.environ, warnings)
+    api_key = access.need_key(resolved, os.environ, warnings) if asks else ""
     title = title or f"mirroring {settings.source} from {settings.catalog.api_url} to {settings.target}"
     open_run(title, settings, resolved, look, warnings)
     from stacmirror.cli.run import Job, run_mirror

@@ -9,19 +9,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, get_origin
 
 import typer
-from rich.markup import escape
+from msgspec import Struct
 
 from stacmirror.errors import UsageError
 from stacmirror.typed import Option, options
 from stacmirror.units import typed_size
 
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(Struct, frozen=True):
     """How one setting looks on the command line."""
 
     key: str
@@ -31,8 +29,7 @@ class Flag:
     """For settings that are yes, no or not asked for: what the `--no-` flag says."""
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """A panel of the help page."""
 
     panel: str
@@ -236,7 +233,8 @@ def _default(option: Option) -> str:
     value = f"{option.default:g}s" if isinstance(option.default, float) else str(option.default)
     if option.field_name.endswith("_bytes") and isinstance(option.default, int):
         value = typed_size(option.default)
-    return " [dim]" + escape(f"[default: {value}]") + "[/dim]"
+    # In typer's markup, where a backslash makes a bracket a bracket: rich.markup.escape, which takes 20 ms to load.
+    return rf" [dim]\[default: {value}][/dim]"
 
 
 def _given(typed: Mapping[str, Any]) -> dict[str, object]:

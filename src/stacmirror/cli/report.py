@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -35,8 +34,7 @@ _FIRST = {4: "log in, then: ", 6: "make the target writable (room, inodes, right
 """By exit code: what to do before the next command can help."""
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """What a verdict needs besides the summary."""
 
     summary: Summary

@@ -11,7 +11,7 @@ from stacmirror.cli import config
 from stacmirror.cli.mirror import Dest, go
 from stacmirror.cli.options import ACCESS, LOOK, PLACE, TUNING, ConfigFile, Json, Quiet, Verbose, takes
 from stacmirror.cli.session import Look, session_of
-from stacmirror.errors import KINDS, UsageError
+from stacmirror.errors import KINDS, StacmirrorError, UsageError
 from stacmirror.pipeline.task import Retry
 
 Only = Annotated[
@@ -47,7 +47,21 @@ def retry(
     refuse_unknown(kinds, dest)
     resolved = config.resolve(flags, os.environ, config.places(config_file), saved=saved)
     title = f"trying again in {dest}: " + (f"what failed with {', '.join(kinds)}" if kinds else "all that failed")
-    go(session_of(ctx), resolved, resolved.settings(saved.source, dest), look, title, Retry(frozenset(kinds)))
+    task = Retry(frozenset(kinds))
+    go(
+        session_of(ctx), resolved, resolved.settings(saved.source, dest), look, title, task,
+        asks=_has_any(dest, task),
+    )  # fmt: skip
+
+
+def _has_any(dest: str, task: Retry) -> bool:
+    """Return whether anything has failed that is meant. What cannot be read is the run's to judge."""
+    from stacmirror.status import read_kinds
+
+    try:
+        return any(map(task.means, read_kinds(dest)))
+    except StacmirrorError:
+        return True
 
 
 def refuse_unknown(kinds: list[str], dest: str) -> None:

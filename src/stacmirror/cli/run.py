@@ -7,9 +7,12 @@ import gc
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 
-from stacmirror.cli.display import Display, choose_mode, stderr_console
+import typer
+from msgspec import Struct
+
+from stacmirror.cli.display import Display, choose_mode, stderr_screen
 from stacmirror.cli.log import Log
 from stacmirror.cli.report import Ending, summary_json, verdict_lines
 from stacmirror.cli.session import Look, Session, emit_json, say
@@ -19,9 +22,8 @@ from stacmirror.pipeline.task import Task
 from stacmirror.settings import Settings
 
 
-@dataclass(frozen=True)
-class Job:
-    """What one run is, apart from its settings. `expected_items` is for a display whose server names no total."""
+class Job(Struct, frozen=True):
+    """What one run is, apart from its settings. `expected_items` is for a server that names no total."""
 
     api_key: str
     resume_command: str = ""
@@ -40,19 +42,22 @@ def run_mirror(session: Session, settings: Settings, job: Job, look: Look) -> in
 
 
 def _run(session: Session, settings: Settings, job: Job, look: Look, log: Log | None) -> int:
-    console = stderr_console(settings.look.progress)
+    screen = stderr_screen(settings.look.progress)
     display = Display(
-        console,
-        choose_mode(settings.look.progress, console),
+        screen,
+        choose_mode(settings.look.progress, screen),
         title=f"{settings.source} to {settings.target}",
         expected_items=job.expected_items,
         quiet=look.quiet,
         log=log,
         hide=session.hide,
     )
-    _quiet_collector()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=loop_factory())
+    try:
         summary, citation = runner.run(_drive(settings, job, display))
+    finally:
+        with suppress(OSError, RuntimeError):  # it takes files, and there may be none to be had: the verdict is known
+            runner.close()
     target = shlex.quote(settings.target)
     ending = Ending(
         summary=summary,
@@ -61,26 +66,22 @@ def _run(session: Session, settings: Settings, job: Job, look: Look, log: Log | 
         status_command=f"stacmirror status {target}",
         citation=citation,
     )
-    for line in verdict_lines(ending, console.width if console.is_terminal else None):
+    for line in verdict_lines(ending, screen.width):
         say(line)
         if log is not None:
             log.write(line)
     if look.json:
-        emit_json(summary_json(ending.summary))
+        with suppress(typer.Exit):  # the exit code is about the mirror
+            emit_json(summary_json(ending.summary))
     return ending.summary.exit_code
-
-
-def _quiet_collector() -> None:
-    """Let the cycle collector look less often: an item path makes next to no cycles, and looking took 5 % of a run."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def _drive(settings: Settings, job: Job, display: Display) -> tuple[Summary, list[str]]:
     from stacmirror.mirror import Mirror
 
+    gc.freeze()  # what is there by now stays: neither a run's collections nor the process's end need look at it
     mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task)
+    mirror.progress.items_expected = job.expected_items
     with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()
     return summary, list(mirror.citation)

@@ -5,23 +5,26 @@ Made by app.main, handed to the commands as typer's `ctx.obj`, read by app.main 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import typer
 
 from stacmirror.cli.screen import json_line, safe, without_secrets
-from stacmirror.errors import UsageError
+from stacmirror.errors import TargetUnwritable, UsageError
+
+_NOBODY_READS = 141
+"""What a shell says of a program that SIGPIPE ended."""
 
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SECRET_LENGTH_MIN = 6
 """Shorter ones are words, and would be taken out of everything."""
 
 
-@dataclass
-class Session:
+class Session(msgspec.Struct):
     """One call of the program. The commands fill in what they learn."""
 
     json: bool = False
@@ -43,8 +46,7 @@ class Session:
         return cls(json="--json" in typed, verbose="-v" in typed or "--verbose" in typed)
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """How much one run says. Raises: UsageError for quiet and verbose together."""
 
     json: bool
@@ -63,9 +65,10 @@ def session_of(ctx: typer.Context) -> Session:
 
 
 def say(line: str) -> None:
-    """Write one line of words to stderr."""
-    sys.stderr.write(safe(line) + "\n")
-    sys.stderr.flush()
+    """Write one line of words to stderr; where they cannot go anywhere, they are not worth a run."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(safe(line) + "\n")
+        sys.stderr.flush()
 
 
 def warn(line: str) -> None:
@@ -75,17 +78,29 @@ def warn(line: str) -> None:
 
 def emit(line: str) -> None:
     """Write one line of data to stdout; control characters cannot pass."""
-    sys.stdout.write(safe(line) + "\n")
-    sys.stdout.flush()
+    _write(safe(line) + "\n")
 
 
 def emit_row(*cells: str) -> None:
     """Write one row of data to stdout, its cells separated by tabs; no cell can hold one."""
-    sys.stdout.write("\t".join(map(safe, cells)) + "\n")
-    sys.stdout.flush()
+    _write("\t".join(map(safe, cells)) + "\n")
 
 
 def emit_json(value: object) -> None:
     """Write one value as one line of JSON to stdout; control characters cannot pass."""
-    sys.stdout.write(json_line(value) + "\n")
-    sys.stdout.flush()
+    _write(json_line(value) + "\n")
+
+
+def _write(text: str) -> None:
+    """Write data. Raises: TargetUnwritable; typer.Exit when nobody reads any more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # else Python tries again as it ends, with a traceback
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(_NOBODY_READS) from error
+        raise TargetUnwritable(
+            f"cannot write to stdout: {error.strerror}", hint="make room where the output goes"
+        ) from error

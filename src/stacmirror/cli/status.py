@@ -13,6 +13,8 @@ from stacmirror.cli.mirror import Dest
 from stacmirror.cli.options import Json
 from stacmirror.cli.report import absent_rows, aligned, counts_json, counts_rows, failed_rows
 from stacmirror.cli.session import emit, emit_json, emit_row
+from stacmirror.cli.watch_flag import StatusCommand as StatusCommand
+from stacmirror.cli.watch_flag import seconds
 from stacmirror.errors import UsageError
 from stacmirror.units import format_count, format_size
 
@@ -50,9 +52,10 @@ def status(
     if watch:
         if failed:
             raise UsageError("--watch and --failed contradict each other", hint="give one of the two")
-        from stacmirror.cli import watch as watching
+        every_s = seconds(watch)
+        from stacmirror.cli.watch import watch as watch_run  # here: it loads rich
 
-        if not watching.watch(dest, watching.seconds(watch), json=json):
+        if not watch_run(dest, every_s, json=json):
             return
     if failed:
         for asset in read_failed(dest):

@@ -60,6 +60,8 @@ def verify(
     know them; nothing is ever deleted) and unrevealed ones (a run was cut short,
     `resume` finishes it) are said, and are damage only with --strict. Prints
     kind, path and detail, separated by tabs. Works beside a running mirror.
+    Not checked: collection.json, CITATION.txt and LICENSE.txt, which every run
+    writes anew; what --incomplete hide holds back is checked by size only.
 
     stacmirror verify ben
     stacmirror verify ben --deep --report damage.ndjson
@@ -166,7 +168,7 @@ def _verdict(result: Verification, shown: int, report: str) -> list[str]:
         rows.append(("foreign", f"{format_count(foreign)} that the ledger does not know; they are left alone"))
     if unrevealed:
         rows.append(
-            ("staged", f"{format_count(unrevealed)} unrevealed, left by a run that was cut short; `resume` finishes it")
+            ("staged", f"{format_count(unrevealed)} unrevealed: under way when a run ended, or held; `resume` goes on")
         )
     if result.lacking:
         lacking = f"{format_count(result.lacking)} assets never arrived: stacmirror status {dest} --failed"

@@ -7,60 +7,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import to_builtins
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from typer.core import TyperCommand
 
-from stacmirror.cli.bar import bar, items, line
+from stacmirror.cli.bar import bar, line
+from stacmirror.cli.gauge import items
 from stacmirror.cli.session import emit, emit_json
-from stacmirror.errors import UsageError
-from stacmirror.units import format_count, format_duration, format_size, parse_duration
+from stacmirror.units import format_count, format_duration, format_size
 from stacmirror.watch import Look, Watch
 
-EVERY = "2s"
-_EVERY_MIN_S = 0.2
 _KINDS_MAX = 6
-
-
-class StatusCommand(TyperCommand):
-    """Lets `--watch` stand alone: click has no options whose value may be left out."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See click."""
-        return super().parse_args(ctx, with_seconds(args))
-
-
-def with_seconds(args: Sequence[str]) -> list[str]:
-    """Return the words of a command line with the default after each `--watch` that no time follows."""
-    words: list[str] = []
-    for number, word in enumerate(args):
-        words.append(word)
-        if word == "--watch" and not (number + 1 < len(args) and _is_time(args[number + 1])):
-            words.append(EVERY)
-    return words
-
-
-def _is_time(word: str) -> bool:
-    try:
-        parse_duration(word)
-    except ValueError:
-        return False
-    return True
-
-
-def seconds(typed: str) -> float:
-    """Return the seconds between two looks. Raises: UsageError."""
-    try:
-        every_s = parse_duration(typed)
-    except ValueError as error:
-        raise UsageError(f"--watch {typed}: {error}", hint="such as --watch 5s, or --watch alone") from None
-    if every_s < _EVERY_MIN_S:
-        raise UsageError(f"--watch {typed}: at least {_EVERY_MIN_S:g}s between two looks", hint="such as --watch 1s")
-    return every_s
 
 
 def watch(dest: str, every_s: float, *, json: bool, sleep: Callable[[float], None] = time.sleep) -> bool:

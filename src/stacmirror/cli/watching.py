@@ -14,14 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
-from stacmirror.cli.display import PLAIN_EVERY_S, TICK_S, choose_mode, stderr_console
-from stacmirror.cli.screen import safe
+from stacmirror.cli.display import PLAIN_EVERY_S, TICK_S, choose_mode, stderr_screen
 from stacmirror.cli.session import say
 from stacmirror.errors import UsageError
 from stacmirror.findings import Checking
@@ -40,14 +33,19 @@ def watching(checking: Checking, title: str, wanted: str) -> Iterator[None]:
     """Show `checking` until the block ends. Raises: UsageError for a mode that is not there."""
     if wanted not in _MODES:
         raise UsageError(f"--progress must be one of {', '.join(_MODES)}, not {wanted}", hint="leave it out for auto")
-    console = stderr_console(wanted)
-    mode = choose_mode(wanted, console)
+    mode = choose_mode(wanted, stderr_screen(wanted))
     if mode == "none":
         yield
         return
     ended = threading.Event()
-    draw = _draw_bar if mode == "bar" else _say_lines
-    thread = threading.Thread(target=draw, args=(console, checking, title, ended), name="display", daemon=True)
+    thread = threading.Thread(target=_say_lines, args=(checking, ended), name="display", daemon=True)
+    if mode == "bar":
+        # here: they load rich
+        from stacmirror.cli.drawing import stderr_console
+        from stacmirror.cli.drawing_checks import draw_checks
+
+        drawn = (stderr_console(wanted), checking, title, ended, TICK_S)
+        thread = threading.Thread(target=draw_checks, args=drawn, name="display", daemon=True)
     thread.start()
     try:
         yield
@@ -77,56 +75,35 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say_lines(console: Console, checking: Checking, title: str, ended: threading.Event) -> None:
-    meter = _Meter(checking)
+def _say_lines(checking: Checking, ended: threading.Event) -> None:
+    meter = Meter(checking)
     while not ended.wait(PLAIN_EVERY_S):
         with contextlib.suppress(OSError):
-            say(f"[{format_duration(meter.elapsed_s())}] {_words(checking)}, {meter.rate()}")
+            say(f"[{format_duration(meter.elapsed_s())}] {words(checking)}, {meter.rate()}")
 
 
-def _draw_bar(console: Console, checking: Checking, title: str, ended: threading.Event) -> None:
-    meter = _Meter(checking)
-    with contextlib.suppress(OSError), Live(console=console, auto_refresh=False, transient=True) as live:
-        while not ended.wait(TICK_S):
-            live.update(_picture(checking, title, meter), refresh=True)
+class Meter:
+    """Counts since it was made, a second."""
 
-
-class _Meter:
     def __init__(self, checking: Checking, clock: Callable[[], float] = time.monotonic) -> None:
         self._checking = checking
         self._clock = clock
         self._started_s = clock()
 
     def elapsed_s(self) -> float:
+        """Return how long it has taken so far."""
         return self._clock() - self._started_s
 
     def rate(self) -> str:
+        """Return how fast it goes, in words."""
         spent_s = max(self.elapsed_s(), 1e-9)
         return f"{self._checking.files / spent_s:,.0f} files/s, {format_size(self._checking.bytes / spent_s)}/s"
 
 
-def _words(now: Checking) -> str:
+def words(now: Checking) -> str:
+    """Return the counters as one line."""
     words = f"{now.phase}: {format_count(now.items)} of {format_count(now.items_total)} items"
     words += f", {format_count(now.files)} files, {format_size(now.bytes)}"
     if now.elsewhere:
         words += f", {format_count(now.elsewhere)} names elsewhere"
     return words + (f", {format_count(now.damage)} damaged" if now.damage else "")
-
-
-def _picture(now: Checking, title: str, meter: _Meter) -> Table:
-    picture = Table.grid(expand=True)
-    picture.add_row(_line(title, "bold"))
-    row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True)
-    percent = 100 * now.items / now.items_total if now.items_total else 0
-    bar = ProgressBar(total=max(now.items_total, 1), completed=now.items)
-    row.add_row(bar, Text(f"{percent:.0f}%"))
-    picture.add_row(row)
-    picture.add_row(_line(_words(now)))
-    picture.add_row(_line(f"{meter.rate()} · {format_duration(meter.elapsed_s())}"))
-    return picture
-
-
-def _line(text: str, style: str = "") -> Text:
-    return Text(safe(text), style=style, no_wrap=True, overflow="ellipsis")

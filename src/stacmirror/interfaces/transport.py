@@ -83,10 +83,11 @@ class SeveralTransport(Transport, Protocol):
     ) -> Sequence[Reply | TransferError | None]:
         """GET URLs of one origin, each with its headers; return the first so many answers, their bodies whole.
 
-        With `heard` each goes out once it has been told of the answer to the one before, and has returned True. Without
-        it all go out in one write (HTTP pipelining). Answers end early where the server ends them, or with a body over
-        `small_max_bytes`, or with more than that in all. What is missing, or None, is to be asked for by `fetch`; the
-        last may be the error that took the place of an answer. Raises and Cancel: as `fetch`, for the first of them.
+        With `heard` each goes out once it has been told of the answer to the one before, and has returned True; a body
+        over `small_max_bytes` is the last, a stream, of which it is not told. Without it all go out in one write (HTTP
+        pipelining), and such a body is missing. Answers end early where the server ends them, or their bodies exceed
+        `small_max_bytes` together. What is missing, or None, is to be asked for by `fetch`; the last may be the error
+        that took the place of an answer. Raises and Cancel: as `fetch`, for the first of them.
         """
         ...
 

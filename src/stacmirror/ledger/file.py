@@ -32,11 +32,7 @@ class LedgerFile:
         self._lock = threading.Lock()
         self.run = 0
         """The number of the run that reads; 0 where none does."""
-        if not os.path.exists(path):
-            raise TargetInUse(
-                f"there is no ledger {path}",
-                hint="no run came so far, or someone removed it: `stacmirror resume` begins a new one",
-            )
+        refuse_none(path)
         refuse_cut_short(path)
         try:
             self._read = sqlite3.connect(
@@ -80,6 +76,15 @@ class LedgerFile:
     def close(self) -> None:
         """Close the reading connection. May be called twice."""
         self._read.close()
+
+
+def refuse_none(path: str) -> None:
+    """Refuse to go on without a ledger. Raises: TargetInUse."""
+    if not os.path.exists(path):
+        raise TargetInUse(
+            f"there is no ledger {path}",
+            hint="no run came so far, or someone removed it: `stacmirror resume` begins a new one",
+        )
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from stacmirror.errors import TargetInUse, TargetUnwritable
 from stacmirror.ledger.network import is_surely_local
+from stacmirror.shortage import patiently
 
 BEAT_EVERY_S = 10.0
 EXPIRES_S = 60.0
@@ -44,6 +45,7 @@ class RunLock:
     def __init__(self, state_folder: str) -> None:
         self._path = os.path.join(state_folder, "lock")
         self._fd = -1
+        self._is_local = False
         self._text = b""
         self._ended = threading.Event()
         self._beating: threading.Thread | None = None
@@ -79,7 +81,7 @@ class RunLock:
             raise TargetUnwritable(
                 f"cannot lock {self._path}: {error.strerror}", hint="mend the target, or choose another folder"
             ) from error
-        self._fd = fd
+        self._fd, self._is_local = fd, is_surely_local(self._path)
         self._ended.clear()
         self._beating = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._beating.start()
@@ -87,10 +89,12 @@ class RunLock:
     def check(self) -> None:
         """Make sure that nobody has taken the mirror over. Raises: TargetInUse naming who has; TargetUnwritable."""
         try:
-            with open(self._path, "rb") as file:
-                text = file.read()
+            text = self._read()
         except FileNotFoundError:
-            text = b""
+            raise TargetInUse(
+                f"{self._path} was removed while this run worked",
+                hint="`stacmirror resume`; leave its folder alone",
+            ) from None
         except OSError as error:  # a disk that has failed says nothing of other runs
             raise TargetUnwritable(
                 f"cannot read {self._path}: {error.strerror}", hint="mend the target, then `stacmirror resume`"
@@ -100,6 +104,16 @@ class RunLock:
                 f"another run has taken this mirror over: {_describe(_parse(text))}",
                 hint="this one had not been heard of for a minute; let the other one end",
             )
+
+    def _read(self) -> bytes:
+        """Return what the lock says now. Here by our own descriptor, as there may be no other to be had.
+
+        On a network file system only a file that is opened anew is surely as the server has it.
+        """
+        if self._is_local and os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+            return os.pread(self._fd, _TEXT_BYTES, 0)
+        with patiently(open, self._path, "rb") as file:
+            return file.read()
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_EVERY_S):

@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from stacmirror.ledger import schema
+from stacmirror.ledger.file import refuse_none
 from stacmirror.ledger.schema import COMMITTED, INCOMPLETE, source_pairs
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Failed, ItemKey, ItemRecord, Unit
 
 
 class RepairStore(LedgerStore):
-    """A ledger that marks damage. Raises: as `LedgerStore`."""
+    """A ledger that marks damage. Raises: as `LedgerStore`; TargetInUse where there is none, which would be made."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, still_ours: Callable[[], None] = lambda: None) -> None:
+        refuse_none(path)
+        super().__init__(path, still_ours)
         self._db.text_factory = schema.text
 
     def reindex(self) -> None:

@@ -58,6 +58,7 @@ class LedgerStore(LedgerReader):
         try:
             self._prepare(path)
             super().__init__(path)
+            self._file = os.stat(path)
             self.run = int(self.meta("run") or 0) + 1
             self._set_meta("run", str(self.run))
             self._items = ItemRows(self._db, self.run)
@@ -243,6 +244,7 @@ class LedgerStore(LedgerReader):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._still_ours()
+        self._refuse_gone()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -256,6 +258,20 @@ class LedgerStore(LedgerReader):
                 raise
         except sqlite3.Error as error:
             raise _unusable(error, self.path) from error
+
+    def _refuse_gone(self) -> None:
+        """Refuse to write into a file that has no name any more: it would be lost, and the run would say `complete`."""
+        try:
+            is_there = os.path.samestat(self._file, os.stat(self.path))
+        except FileNotFoundError:
+            is_there = False
+        except OSError:
+            return  # a disk that has failed: what is written next says so
+        if not is_there:
+            raise TargetInUse(
+                f"the ledger {self.path} was removed or replaced while this run used it",
+                hint="put it back, or `stacmirror resume`, which begins a new one and fetches all of it again",
+            )
 
     def close(self) -> None:
         """Fold the WAL into the file and close. May be called twice."""

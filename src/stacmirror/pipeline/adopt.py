@@ -21,8 +21,8 @@ from stacmirror.layout import Layout
 from stacmirror.model import Adopted, Asset, AssetKey, Item, ItemKey, PartState, Receipt, Transfer, Unit, Version
 from stacmirror.names import extension
 from stacmirror.pipeline.bundle import Bundle, Job
-from stacmirror.pipeline.form import fault_of
-from stacmirror.pipeline.large import Fetched
+from stacmirror.pipeline.form import fault_of, shows_its_end
+from stacmirror.pipeline.large import Fetched, opened
 from stacmirror.pipeline.task import Adopt
 from stacmirror.pipeline.transfer import Fetcher
 
@@ -34,13 +34,17 @@ _NOTED_MAX = 5
 
 
 class Candidate(NamedTuple):
-    """A file that may be an asset. `body` is None above the small-file limit; `fault` is what speaks against it."""
+    """A file that may be an asset. `body` is None above the small-file limit; `fault` is what speaks against it.
+
+    `vouched`: its form was looked at, and shows that it is whole.
+    """
 
     path: str
     size_bytes: int
     body: bytes | None
     digest: bytes
     fault: str
+    vouched: bool = False
 
 
 class _Key:
@@ -130,7 +134,8 @@ class Adopter:
         except OSError as error:
             return Candidate(path, size_bytes, None, b"", f"it cannot be read: {error.strerror}")
         fault = fault_of(path, bytes(held)) if small else ""
-        return Candidate(path, size_bytes, bytes(held) if small else None, digest.digest(), fault)
+        vouched = small and not fault and shows_its_end(path)
+        return Candidate(path, size_bytes, bytes(held) if small else None, digest.digest(), fault, vouched)
 
     # -- taking --------------------------------------------------------------------------------------------
 
@@ -206,7 +211,9 @@ class Adopter:
         self, item: ItemKey, transfer: Transfer, unit: Unit, name_for: Callable[[str], str], candidate: Candidate
     ) -> Fetched:
         name = transfer.name or name_for(f"s3://shelf/{candidate.path.rpartition('/')[2]}")
-        receipt = Receipt(transfer.asset.key, name, candidate.size_bytes, "xxh3", candidate.digest)
+        receipt = Receipt(
+            transfer.asset.key, name, candidate.size_bytes, "xxh3", candidate.digest, verified=candidate.vouched
+        )
         linked = self._task.link and self._sink.link(unit, name, self._shelf.path(candidate.path))
         if not linked and candidate.body is None:
             await self._copy(AssetKey(item, transfer.asset.key), unit, name, candidate)
@@ -217,7 +224,7 @@ class Adopter:
     async def _copy(self, asset: AssetKey, unit: Unit, name: str, candidate: Candidate) -> None:
         chunks = self._shelf.read(candidate.path)
         async with self._sink.part(asset) as part:
-            await part.begin(PartState(asset, Version(), name, "xxh3"), xxhash.xxh3_128())
+            await opened(part.begin(PartState(asset, Version(), name, "xxh3"), xxhash.xxh3_128()))
             while True:
                 try:
                     chunk = await asyncio.to_thread(next, chunks, b"")

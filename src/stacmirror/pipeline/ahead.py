@@ -74,3 +74,18 @@ def _answered(guess: Guess | None, came: Reply | TransferError | None) -> Answer
     if isinstance(came, TransferError):
         return Answered(None, None, None if guess else came)  # a guess that failed is no attempt: the link is asked
     return Answered(guess, came)
+
+
+def large_among(ahead: Mapping[str, Answered], key: str) -> Reply | None:
+    """Return the answer of the asset's own link, where it is found and its body is large."""
+    answered = ahead.get(key)
+    if answered is None or answered.guess is not None or answered.reply is None:
+        return None
+    return answered.reply if answered.reply.stream is not None and answered.reply.status == 200 else None
+
+
+def close_streams(ahead: Mapping[str, Answered]) -> None:
+    """Close large bodies, whether somebody has read them or not."""
+    for answered in ahead.values():
+        if answered.reply is not None and answered.reply.stream is not None:
+            answered.reply.stream.close()

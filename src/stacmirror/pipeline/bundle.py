@@ -49,6 +49,10 @@ class Job:
     """Held while its links are renewed, from the first time on."""
     held_up_by: str = ""
     """The host behind the links that let the last request down: its pause holds for all of the item's assets."""
+    unstaged_since_s: float = math.inf
+    """Since when no file can be opened for what is held; infinite where it can."""
+    completed: bool = False
+    """Whether nothing is to be added, and only staging is left."""
     done: bool = False
 
     def lacked(self, key: str) -> bool:

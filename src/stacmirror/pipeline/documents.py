@@ -5,6 +5,7 @@ Called once a run, at its end, for every collection that has items in the mirror
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from stacmirror.errors import SourceError
@@ -30,11 +31,13 @@ async def describe_all(
             continue
         found.append(info)
         folder = safe_name(collection)
-        sink.put_document(f"{folder}/collection.json", redactor.document(info.document))
+        collection_json, citation = redactor.document(info.document), redactor.text(citation_text(info))
+        await asyncio.to_thread(sink.put_document, f"{folder}/collection.json", collection_json)
         if info.citation or info.doi:
-            sink.put_document(f"{folder}/CITATION.txt", redactor.text(citation_text(info)).encode())
+            await asyncio.to_thread(sink.put_document, f"{folder}/CITATION.txt", citation.encode())
         if info.license:
-            sink.put_document(f"{folder}/LICENSE.txt", redactor.text(license_text(info)).encode())
+            text = redactor.text(license_text(info))
+            await asyncio.to_thread(sink.put_document, f"{folder}/LICENSE.txt", text.encode())
     return found
 
 

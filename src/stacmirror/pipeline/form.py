@@ -35,6 +35,11 @@ def fault_of(name: str, body: bytes) -> str:
     return "" if body.strip(b"\0") else "it is zeros only"
 
 
+def shows_its_end(name: str) -> bool:
+    """Return whether a file of this name has a form that a cut one lacks."""
+    return name.lower().endswith((*_TIFF_SUFFIXES, *_JSON_SUFFIXES, ".png", ".jpg", ".jpeg"))
+
+
 def _json_fault(body: bytes) -> str:
     try:
         msgspec.json.decode(body)

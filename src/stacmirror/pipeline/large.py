@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from stacmirror.errors import TransferError
+from stacmirror import shortage
+from stacmirror.errors import NoOpenFile, TransferError
 from stacmirror.interfaces import Body, Clock, Opener, Part, Reply, Sink
 from stacmirror.limits import origin_of
 from stacmirror.model import AssetKey, ItemKey, PartState, Receipt, Transfer, Unit
@@ -106,7 +107,7 @@ class LargeBodies:
             redirected = reply.url != transfer.asset.href
             async with self._sink.part(errand.asset) as part:
                 state = PartState(errand.asset, version, name, expected.kind, redirected, verified=reply.framed)
-                await part.begin(state, expected.hasher())
+                await opened(part.begin(state, expected.hasher()))
                 self._began(errand, 0)
                 await self._pour(errand, stream, part)
                 return await self._finish(errand, part, name, expected)
@@ -124,7 +125,7 @@ class LargeBodies:
             if state is None or not is_resumable(state.version):
                 part.drop()
             else:
-                await part.go_on(hasher_of(state.kind))
+                await opened(part.go_on(hasher_of(state.kind)))
                 if state.offset == state.version.length:
                     expected = self._expected("", state, state.offset)
                     return await self._finish(errand, part, state.name, expected)
@@ -222,6 +223,19 @@ class LargeBodies:
         await part.keep(errand.unit, name, digest)
         self._progress.large_ended(errand.asset)
         return Fetched(receipt, None)
+
+
+async def opened(opening: Awaitable[None]) -> None:
+    """Wait for a part to be opened. Where no file can be, the connection is not to be held for it, either: asked later.
+
+    Raises: TransferError, which is nobody's attempt; TargetUnwritable.
+    """
+    try:
+        await opening
+    except NoOpenFile as error:
+        later = TransferError(shortage.KIND, error.message)
+        later.by_host = True
+        raise later from error
 
 
 def _close(reply: Reply) -> None:

@@ -26,6 +26,10 @@ class Progress:
         self.items_filtered = 0
         self.items_total: int | None = None
         """How many items the server says there are, or None."""
+        self.items_expected: int | None = None
+        """How many there are by who started the run, where the server does not say; or None."""
+        self.listing_ended = False
+        """Whether all pages were seen, so that `items_listed` is all there is."""
         self.items_wanted: int | None = None
         """`--max-items`, or None."""
         self.pages = 0

@@ -47,6 +47,7 @@ class Room:
         self._keep_bytes = keep_bytes
         self._keep_inodes = keep_inodes
         self._judged = not foretells
+        self._said_free = not foretells
         self._before = 0
 
     def check(self, start: ResumePoint | None = None) -> None:
@@ -68,7 +69,7 @@ class Room:
 
     def _next_s(self, before: Space | None, space: Space | None, waited_s: float) -> float:
         """Return when to look again: in a second, or after a quarter of the time that the disk lasts at this pace."""
-        wait_s = _EVERY_S if self._judged else _EVERY_UNJUDGED_S
+        wait_s = _EVERY_S if self._judged or self._said_free else _EVERY_UNJUDGED_S
         if before is None or space is None or before.free_bytes <= space.free_bytes:
             return wait_s
         lasts_s = waited_s * (space.free_bytes - self._keep_bytes) / (before.free_bytes - space.free_bytes)
@@ -97,6 +98,24 @@ class Room:
         if not self._judged and (wanted := self._wanted(space)) is not None:
             self._judged = True
             self._judge(space, wanted)
+        elif not self._said_free and self._left() is None and (one := self._an_item(space)) is not None:
+            self._said_free = True
+            self._say_free(space, one)
+
+    def _say_free(self, space: Space, one: Space) -> None:
+        """Say for how many items there is room, where nobody knows how many there are."""
+        free = Space(space.place, max(0, space.free_bytes - self._keep_bytes), None, space.block_bytes)
+        items = free.free_bytes // one.free_bytes
+        if space.free_inodes is not None and one.free_inodes:
+            inodes = max(0, space.free_inodes - self._keep_inodes)
+            if inodes // one.free_inodes < items:
+                items = inodes // one.free_inodes
+                free = Space(space.place, free.free_bytes, inodes, space.block_bytes)
+        self._note(
+            f"the server names no total, so nobody can say whether the mirror fits into {space.place}:"
+            f" {_shown(free, free)} are free, room for about {format_count(_rounded(items))} items like those so far;"
+            " short of that the run stops, resumable"
+        )
 
     def _judge(self, space: Space, wanted: Space) -> None:
         free_bytes = max(1, space.free_bytes - self._keep_bytes)
@@ -119,20 +138,38 @@ class Room:
 
     def _wanted(self, space: Space) -> Space | None:
         """Return what the rest of the mirror takes by the items of this run, or None where nobody can know yet."""
+        left, one = self._left(), self._an_item(space)
+        if left is None or one is None or one.free_inodes is None:
+            return None
+        return Space(space.place, int(left * one.free_bytes), int(left * one.free_inodes), space.block_bytes)
+
+    def _left(self) -> float | None:
+        """Return how many items are still to come, or None where nobody knows."""
+        progress = self._progress
+        passed = 1 - progress.items_filtered / max(1, progress.items_listed)
+        total = progress.items_total if progress.items_total is not None else progress.items_expected
+        ends: list[float] = [] if total is None else [total * passed]
+        if progress.listing_ended:
+            ends.append(self._before + progress.items_listed - progress.items_filtered)
+        if progress.items_wanted is not None:
+            ends.append(progress.items_wanted)
+        return max(0.0, min(ends) - self._before - progress.items_done) if ends else None
+
+    def _an_item(self, space: Space) -> Space | None:
+        """Return what an item takes, by those that this run has fetched; None where they are too few to tell."""
         progress = self._progress
         fetched = progress.items_done - progress.items_there
-        if progress.items_total is None and progress.items_wanted is None:
-            return None
         if fetched < _SAMPLE_ITEMS or not progress.files_stored:
             return None
-        passed = 1 - progress.items_filtered / max(1, progress.items_listed)
-        matching = None if progress.items_total is None else progress.items_total * passed
-        ends = [end for end in (matching, progress.items_wanted) if end is not None]
-        left = max(0.0, min(ends) - self._before - progress.items_done)
         # Each file fills its last block by half, each item has a folder at least, and all of it stands in the ledger.
         files = progress.files_stored / fetched
         bytes_ = progress.bytes_stored / fetched + files * space.block_bytes / 2 + space.block_bytes + _LEDGER_BYTES
-        return Space(space.place, int(left * bytes_), int(left * (files + 1)), space.block_bytes)
+        return Space(space.place, max(1, round(bytes_)), round(files + 1), space.block_bytes)
+
+
+def _rounded(count: int) -> int:
+    """Return `count` with two digits that mean something: more would pretend to know."""
+    return round(count, 2 - len(str(count)))
 
 
 def _shown(amount: Space, asked: Space) -> str:

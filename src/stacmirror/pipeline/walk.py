@@ -162,7 +162,7 @@ class Walk:
         self._progress.items_listed -= self.listed
         self._progress.items_filtered -= self.filtered
         self.listed = self.filtered = self.duplicate = self.queued = 0
-        self.ended = False
+        self.ended = self._progress.listing_ended = False
         self.error = None
         start = self._start
         return ResumePoint(
@@ -258,7 +258,7 @@ class Walk:
         record.known, record.known_linked = tuple(there), tuple(linked_there)
         record.queued = len(bundles)
         if page.next is None and not record.partial:
-            self.ended = True
+            self.ended = self._progress.listing_ended = True
         if self._items_max is not None and matched >= self._items_max and page.next is not None:
             self.limited = True
         self._pages_lined_up = number - self._start.number + 1

@@ -6,16 +6,17 @@ until its next attempt is due; it never sleeps through a server's pause.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from stacmirror.errors import SourceError, TransferError
+from stacmirror.errors import NoOpenFile, SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
 from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.abreast import settle_abreast
-from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered
+from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered, close_streams, large_among
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.caps import Caps
 from stacmirror.pipeline.check import digest_of
@@ -32,6 +33,7 @@ from stacmirror.redact import redact_document
 from stacmirror.retry import LINK_DEAD_STATUSES, RetryPolicy
 
 _WAIT_IN_PLACE_S = 1.0
+_UNSTAGED_WAIT_S = 0.2
 _PUT_OFF_MAX = 4
 """Doublings of the wait for a host that is to blame: when it is back nobody should sleep for a minute."""
 _FOR_GOOD = frozenset({"gone", "too-large"})
@@ -100,10 +102,10 @@ class Worker:
         for job in bundle.jobs:
             if job.done:
                 continue
-            job_wait_s = await self._advance_job(bundle, job)
+            job_wait_s = None if job.completed else await self._advance_job(bundle, job)
             if job_wait_s is None:
-                self._end_job(bundle, job)
-            else:
+                job_wait_s = self._end_job(bundle, job)
+            if job_wait_s is not None:
                 wait_s = job_wait_s if wait_s is None else min(wait_s, job_wait_s)
         return wait_s
 
@@ -111,24 +113,36 @@ class Worker:
         if not job.planned and not await self._read_and_plan(bundle, job):
             return None
         ahead = await self._ask_ahead(job) if self._crew.ahead is not None else NOTHING
-        later: list[Transfer] = []
-        for number, transfer in enumerate(job.todo):
-            if ahead and self._take_ahead(job, transfer, ahead):
-                continue
-            if job.large:
-                later += await self._settle_large(bundle, job, number, ahead)
-                break
-            try:
-                if not await self._settle(bundle, job, transfer, ahead):
-                    later.append(transfer)
-            except LargeMet as met:
-                job.large = True
-                later += await self._settle_large(bundle, job, number, ahead, met.reply)
-                break
+        try:
+            later = await self._settle_all(bundle, job, ahead)
+        finally:
+            close_streams(ahead)
         job.todo = later
         if not later:
             return None
         return max(0.0, min(transfer.not_before_s for transfer in later) - self._crew.clock.monotonic())
+
+    async def _settle_all(self, bundle: Bundle, job: Job, ahead: Mapping[str, Answered]) -> list[Transfer]:
+        """Bring every transfer of the job as far as can be now; return those that are left."""
+        later: list[Transfer] = []
+        for number, transfer in enumerate(job.todo):
+            if ahead and self._take_ahead(job, transfer, ahead):
+                continue
+            met = large_among(ahead, transfer.asset.key)
+            if met is not None:
+                transfer.attempts += 1
+                job.large = True
+            if job.large:
+                later += await self._settle_large(bundle, job, number, ahead, met)
+                break
+            try:
+                if not await self._settle(bundle, job, transfer, ahead):
+                    later.append(transfer)
+            except LargeMet as large:
+                job.large = True
+                later += await self._settle_large(bundle, job, number, ahead, large.reply)
+                break
+        return later
 
     async def _settle_large(
         self, bundle: Bundle, job: Job, number: int, ahead: Mapping[str, Answered], met: Reply | None = None
@@ -175,16 +189,23 @@ class Worker:
             # Tried again in this run, as far as that went; they failed when they failed.
             job.failed = [msgspec.structs.replace(failed, run=0) for failed in kept] + job.failed
 
-    def _end_job(self, bundle: Bundle, job: Job) -> None:
-        """Stage what is held, with the files derived from it."""
+    def _end_job(self, bundle: Bundle, job: Job) -> float | None:
+        """Stage what is held, with the files derived from it; return seconds to wait where no file can be opened."""
+        if not job.completed:
+            self._complete(bundle, job)
+        if not self._stage(job):
+            return _UNSTAGED_WAIT_S * (1 + self._crew.random())
+        job.label_bodies.clear()
+        job.done = True
+        return None
+
+    def _complete(self, bundle: Bundle, job: Job) -> None:
         if self._crew.planner.derives and _is_mended(job) and not job.failed:
             self._recall(job)
         if job.item is not None and job.key == bundle.walked and not job.failed:
             derived = self._crew.planner.derive(job)
             self._count_files(job, len(derived), sum(receipt.size_bytes for receipt in derived))
-        self._stage(job)
-        job.label_bodies.clear()
-        job.done = True
+        job.completed = True
 
     def _recall(self, job: Job) -> None:
         """Read the small files that an earlier run stored: what is derived from an item needs all of them, whole."""
@@ -198,11 +219,22 @@ class Worker:
             job.stored.remove(receipt)
             job.failed.append(Failed(receipt.key, "damaged", "its file is not what was stored", 0))
 
-    def _stage(self, job: Job) -> None:
+    def _stage(self, job: Job) -> bool:
+        """Stage what is held; False where it stays held, since no file can be opened now. Raises: TargetUnwritable."""
+        crew = self._crew
         if job.bodies and job.unit is not None:
-            self._crew.sink.stage(job.unit, job.bodies)
+            try:
+                crew.sink.stage(job.unit, job.bodies)
+            except NoOpenFile:
+                now_s = crew.clock.monotonic()
+                job.unstaged_since_s = min(job.unstaged_since_s, now_s)
+                if now_s - job.unstaged_since_s > crew.policy.outage_max_s:
+                    raise
+                return False
+            job.unstaged_since_s = math.inf
         job.bodies = []
         job.held_bytes = 0
+        return True
 
     async def _finish(self, bundle: Bundle) -> None:
         await self._crew.committer.room()
@@ -361,8 +393,7 @@ class Worker:
             job.bodies.append((fetched.receipt.name, fetched.body))
             job.label_bodies[fetched.receipt.key] = fetched.body
             job.held_bytes += len(fetched.body)
-            if job.held_bytes > self._crew.held_max_bytes:
-                self._stage(job)
+            if job.held_bytes > self._crew.held_max_bytes and self._stage(job):
                 job.label_bodies.clear()
 
     async def _failed(self, job: Job, transfer: Transfer, href: str, error: TransferError) -> bool:

@@ -17,11 +17,12 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from stacmirror.errors import TargetUnwritable
+from stacmirror.errors import NoOpenFile, TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Space, Unit
+from stacmirror.shortage import is_shortage, patiently
 from stacmirror.sinks.durable import fsync_path, make_syncer
 from stacmirror.sinks.handles import FOLDER, NEW_FILE, LeadsOut, below, is_file, is_there, leads_out, write_file
 from stacmirror.sinks.part_file import DirectoryPart
@@ -48,10 +49,14 @@ class DirectorySink:
             self._staging_fd = self._fds.enter_context(below(self._target_fd, f"{STATE_FOLDER}/staging"))
             self._parts_fd = self._fds.enter_context(below(self._target_fd, f"{STATE_FOLDER}/parts"))
             self._syncer = make_syncer(self._target)
-            self._large = PartStore(self._parts, self._staging, self._staging_fd, unwritable, self._placed)
+            self._large = PartStore(
+                self._parts, self._staging, self._staging_fd, unwritable, self._placed, self._met_shortage
+            )
         except OSError as error:
             self._fds.close()
             raise unwritable(error, self._target) from error
+        self.on_shortage: Callable[[], object] = _nothing
+        """Called on the event loop when no more files may be open."""
         self._folders: set[str] = set()
 
     # -- staging ------------------------------------------------------------------------------------------
@@ -78,7 +83,12 @@ class DirectorySink:
             finally:
                 os.close(folder_fd)
         except OSError as error:
+            if is_shortage(error):
+                self._met_shortage()
             raise unwritable(error, folder) from error
+
+    def _met_shortage(self) -> None:
+        self.on_shortage()
 
     def _wrote_file(self, folder: str, name: str) -> None:
         path = os.path.join(folder, name)
@@ -142,9 +152,13 @@ class DirectorySink:
 
     def _is_staged(self, path: str) -> bool:
         folder, _, base = path.rpartition("/")
-        try:
+
+        def looked() -> bool:
             with below(self._staging_fd, folder, make=False) as fd:
                 return is_file(base, fd)
+
+        try:
+            return patiently(looked)
         except OSError:
             return False
 
@@ -191,8 +205,8 @@ class DirectorySink:
         try:
             if leads_out(f"{unit.folder}/{unit.id}" if unit.folder else unit.id) or "/" in unit.id:
                 raise LeadsOut(f"{unit.folder} of {unit.id}")
-            if not unit.exclusive or not self._rename_folder(unit):
-                self._merge(unit, names)
+            if not unit.exclusive or not patiently(self._rename_folder, unit):
+                patiently(self._merge, unit, names)  # what was moved before a shortage is moved once
             if self._large.in_units:
                 self._large.revealed(unit.id)
         except OSError as error:
@@ -238,16 +252,19 @@ class DirectorySink:
     def put_document(self, path: str, content: bytes) -> None:
         """See `interfaces.Sink.put_document`."""
         final = os.path.join(self._target, path)
-        folder, _, base = path.rpartition("/")
-        partial = f"document-{base}"
         try:
-            with below(self._target_fd, folder) as fd:
-                os.close(write_file(partial, content, self._parts_fd))
-                fsync_path(os.path.join(self._parts, partial))
-                os.replace(partial, base, src_dir_fd=self._parts_fd, dst_dir_fd=fd)
-            fsync_path(os.path.dirname(final))
+            patiently(self._put_document, path, content)
+            patiently(fsync_path, os.path.dirname(final))
         except OSError as error:
             raise unwritable(error, final) from error
+
+    def _put_document(self, path: str, content: bytes) -> None:
+        folder, _, base = path.rpartition("/")
+        partial = f"document-{base}"
+        with below(self._target_fd, folder) as fd:
+            os.close(write_file(partial, content, self._parts_fd))
+            fsync_path(os.path.join(self._parts, partial))
+            os.replace(partial, base, src_dir_fd=self._parts_fd, dst_dir_fd=fd)
 
     def space(self) -> Space | None:
         """See `interfaces.Sink.space`."""
@@ -262,8 +279,13 @@ class DirectorySink:
 
     def close(self) -> None:
         """See `interfaces.Sink.close`."""
+        self._large.close()
         self._syncer.close()
         self._fds.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -290,6 +312,8 @@ def _share_blocks(path: str, name: str, folder_fd: int) -> bool:
 def unwritable(error: OSError, path: str) -> TargetUnwritable:
     """Return the run's error for a failed file operation, with what to do next."""
     reason = error.strerror or type(error).__name__
+    if is_shortage(error):
+        return NoOpenFile(f"cannot write to {path}: {reason}", hint="raise `ulimit -n`, then `stacmirror resume`")
     hint = (
         "make room, then `stacmirror resume`" if error.errno in _FULL else "mend the target, then `stacmirror resume`"
     )

@@ -17,6 +17,8 @@ import sys
 import threading
 from typing import Protocol
 
+from stacmirror.shortage import patiently
+
 _SYNCFS_HONOURED = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "bcachefs", "ramfs"})
 """File systems whose `syncfs` waits for data and journal and reports errors. Others get fsync, file by file."""
 _SYNCFS_REPORTS_SINCE = (5, 8)
@@ -85,7 +87,7 @@ class FsyncEach:
         for path in paths:
             # A path may have moved on: a revealed folder's files are synced under the name they had when written.
             with contextlib.suppress(FileNotFoundError):
-                fsync_path(path)
+                patiently(fsync_path, path)  # what can be tried again is to open it: no sync fails for want of files
 
     def close(self) -> None:
         pass
@@ -95,14 +97,20 @@ def fsync_path(path: str) -> None:
     """Make one file or folder durable. Raises: OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        fsync_fd(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_fd(fd: int) -> None:
+    """Make what is open as `fd` durable. Raises: OSError."""
+    try:
         if not _full_fsync(fd):
             os.fsync(fd)
     except OSError as error:
         # Some file systems (FUSE, SMB) have no fsync of folders: they have no way to do more.
         if error.errno not in _CANNOT or not stat.S_ISDIR(os.fstat(fd).st_mode):
             raise
-    finally:
-        os.close(fd)
 
 
 def _full_fsync(fd: int) -> bool:

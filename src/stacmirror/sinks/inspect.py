@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from stacmirror.shortage import patiently
 from stacmirror.units import format_count
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -28,7 +29,7 @@ class Fault(NamedTuple):
 def examine(folder: str, wanted: Mapping[str, int], *, listed: bool) -> tuple[list[Fault], list[str]]:
     """Hold the files of a folder against their sizes in bytes; with `listed`, return what else is there, too."""
     try:
-        fd = os.open(folder, _FOLDER)
+        fd = patiently(os.open, folder, _FOLDER)
     except (FileNotFoundError, NotADirectoryError):
         return [Fault(name, "missing", "its folder is not there") for name in wanted], []
     except OSError as error:

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiofiles.threadpool import wrap
 
 from stacmirror.errors import TargetUnwritable
 from stacmirror.interfaces import Hasher
 from stacmirror.model import AssetKey, PartState, Unit
 from stacmirror.ranges import is_resumable
+from stacmirror.shortage import is_shortage
 
 if TYPE_CHECKING:
     from stacmirror.sinks.parts import PartStore
@@ -29,6 +29,7 @@ PART, RECORD = ".part", ".json"
 _BUFFER_BYTES = 1 << 20
 _SAVED_EVERY_BYTES = 16 << 20
 _SAVED_EVERY_S = 2.0
+_SHORTAGE_WAIT_S, _PATIENCE_S = 0.2, 60.0
 
 
 class DirectoryPart:
@@ -75,8 +76,10 @@ class DirectoryPart:
         return self._state
 
     async def _open(self, hasher: Hasher, offset: int) -> None:
+        from aiofiles.threadpool import wrap  # here: most mirrors have no large files
+
         self._close()
-        self._raw = raw = await self._in_thread(self._open_at, hasher, offset)
+        self._raw = raw = await self._in_thread(self._open_at, hasher, offset, patience_s=0.0)
         self._file = wrap(raw)
         self._chunks, self._chunks_bytes, self._saved_bytes = [], 0, offset
         self._saved_at_s = time.monotonic()
@@ -140,6 +143,8 @@ class DirectoryPart:
             try:
                 await saving
             except OSError as error:
+                if is_shortage(error):
+                    return  # nothing new is promised, that is all
                 raise self._store.unwritable(error, self._path + PART) from error
 
     async def finish(self) -> tuple[int, bytes]:
@@ -163,11 +168,20 @@ class DirectoryPart:
         """See `interfaces.Part.drop`."""
         self._dropped = True
 
-    async def _in_thread(self, work: Callable[..., Any], *values: Any) -> Any:
-        try:
-            return await asyncio.to_thread(work, *values)
-        except OSError as error:
-            raise self._store.unwritable(error, self._path + PART) from error
+    async def _in_thread(self, work: Callable[..., Any], *values: Any, patience_s: float = _PATIENCE_S) -> Any:
+        """Do `work`, which may be done again; where no file can be opened, later: no thread waits for that."""
+        waited_s = 0.0
+        while True:
+            try:
+                return await asyncio.to_thread(work, *values)
+            except OSError as error:
+                if not is_shortage(error) or waited_s >= patience_s:
+                    if is_shortage(error):
+                        self._store.on_shortage()
+                    raise self._store.unwritable(error, self._path + PART) from error
+            self._store.on_shortage()
+            await asyncio.sleep(_SHORTAGE_WAIT_S)
+            waited_s += _SHORTAGE_WAIT_S
 
     async def __aexit__(self, *exc: object) -> None:
         error = exc[1]

@@ -23,7 +23,8 @@ import xxhash
 
 from stacmirror.errors import TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Unit
-from stacmirror.sinks.durable import fsync_path
+from stacmirror.shortage import patiently
+from stacmirror.sinks.durable import fsync_fd, fsync_path
 from stacmirror.sinks.handles import below, leads_out
 from stacmirror.sinks.part_file import PART, RECORD, DirectoryPart
 
@@ -33,7 +34,11 @@ _decoder = msgspec.json.Decoder(PartState)
 
 
 class PartStore:
-    """All large files of one target. `unwritable` maps its errors; `placed` hears of a file put into staging."""
+    """All large files of one target.
+
+    `unwritable` maps its errors; `placed` hears of a file put into staging; `on_shortage` is called on the event loop
+    when no more files may be open.
+    """
 
     def __init__(
         self,
@@ -42,8 +47,11 @@ class PartStore:
         staging_fd: int,
         unwritable: Callable[[OSError, str], TargetUnwritable],
         placed: Callable[[str, str], None],
+        on_shortage: Callable[[], object],
     ) -> None:
         self._folder = folder
+        self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.on_shortage = on_shortage
         self._staging = staging
         self._staging_fd = staging_fd
         self.unwritable = unwritable
@@ -83,13 +91,24 @@ class PartStore:
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".new", path + RECORD)
-        fsync_path(self._folder)
+        self._sync_folder()
 
     def forget(self, path: str) -> None:
         """Remove a record, durably: what it speaks of is about to change."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + RECORD)
-            fsync_path(self._folder)
+            self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        """By a descriptor that stays open: where none can be had, no name may be taken away and not synced."""
+        fsync_fd(self._folder_fd)
+
+    def close(self) -> None:
+        """Let go of the folder. May be called twice."""
+        fd, self._folder_fd = self._folder_fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # nothing was written by it
+                os.close(fd)
 
     def remove(self, path: str) -> None:
         """Remove record and bytes."""
@@ -113,10 +132,13 @@ class PartStore:
         if recorded:
             self.save(state, path)
             self.in_units.setdefault(unit.id, []).append(path)
-        folder, _, base = f"{unit.id}/{state.name}".rpartition("/")
+        patiently(self._move_into_unit, path, f"{unit.id}/{state.name}")
+        self._placed(os.path.join(self._staging, unit.id), state.name)
+
+    def _move_into_unit(self, path: str, staged: str) -> None:
+        folder, _, base = staged.rpartition("/")
         with below(self._staging_fd, folder) as fd:
             os.replace(path + PART, base, dst_dir_fd=fd)
-        self._placed(os.path.join(self._staging, unit.id), state.name)
 
     def revealed(self, unit_id: str) -> None:
         """Hear that a unit's row is durable and its files are in place: their records are needed no more."""
@@ -150,6 +172,24 @@ class PartStore:
     def _files(self) -> list[str]:
         with os.scandir(self._folder) as entries:
             return [entry.path for entry in entries]
+
+
+def look(folder: str) -> dict[str, PartState | None]:
+    """Return what rests in a folder of parts: by file name, what its record says. Reads only, beside nobody."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    states = {name.removesuffix(RECORD): _read(os.path.join(folder, name)) for name in names if name.endswith(RECORD)}
+    found: dict[str, PartState | None] = {}
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        state = states.get(stem)
+        if state is None or ending not in (PART, RECORD):
+            found[name] = None
+        elif ending == PART or f"{stem}{PART}" not in names:
+            found[name] = state
+    return found
 
 
 def _read(path: str) -> PartState | None:

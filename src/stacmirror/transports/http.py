@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from yarl import URL
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
+from stacmirror.shortage import KIND, is_shortage
 from stacmirror.transports.address import Origin, parse_origin, split
 from stacmirror.transports.guard import Admits, Anywhere
 from stacmirror.transports.tls import certificate_error
@@ -31,6 +33,7 @@ _CHUNK_BYTES = 1 << 18
 _HEAD_MAX_BYTES = 64 << 10
 _SLOW_WINDOW_S = 30.0
 _LOOKED_AT_MAX = 1000
+_NONE_KEPT_S = 15.0
 
 
 class AiohttpTransport:
@@ -63,6 +66,7 @@ class AiohttpTransport:
         # No total: a large scene may take an hour. What must not happen is an answer without a byte.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=stall_timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._none_kept_until_s = 0.0
 
     def _open_session(self) -> aiohttp.ClientSession:
         # limit=0: how many requests a host gets is the host budget's business, in one place.
@@ -92,6 +96,8 @@ class AiohttpTransport:
         if origin not in self._looked_at:
             self._look_at(origin)
         proxy = self._proxy_for(url)
+        if self._none_kept_until_s and time.monotonic() < self._none_kept_until_s:
+            headers = {**headers, "Connection": "close"}
         try:
             asked = URL(f"http{'s' if origin.tls else ''}://{origin.host}{target}", encoded=True)
             response = cast(
@@ -119,6 +125,10 @@ class AiohttpTransport:
         if proxy_bypass(parts.netloc):
             return None
         return self._proxies.get(parts.scheme) or self._proxies.get("all")
+
+    def close_idle(self) -> None:
+        """Keep no connection for a while: no more files may be open here, and aiohttp takes the kept ones in turn."""
+        self._none_kept_until_s = time.monotonic() + _NONE_KEPT_S
 
     async def close(self) -> None:
         """Close all connections."""
@@ -261,6 +271,8 @@ def map_error(error: Exception) -> TransferError:
         return TransferError("proxy", f"the proxy answered {error.status}", retryable=error.status >= 500)
     if isinstance(error, ssl.SSLError):
         return TransferError("tls", "the TLS handshake failed")
+    if isinstance(error, aiohttp.ClientConnectorError) and is_shortage(error.os_error):
+        return TransferError(KIND, f"{error.os_error.strerror}: {error.host}:{error.port}")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return TransferError("dns", f"host name not found: {error.host}")
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -16,7 +16,13 @@ from stacmirror.interfaces import Reply, SeveralTransport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import GONE_STATUSES, RETRYABLE_STATUSES
-from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router, is_plain, is_secure, target_of
+from stacmirror.transports.router import (
+    ASSET_HEADERS,
+    REDIRECT_STATUSES,
+    Budgeted,
+    Router,
+    is_secure,
+)
 
 PAUSE_IN_PLACE_S = 1.0
 """A longer pause of a host is the worker's to wait out: it has other work meanwhile."""
@@ -51,15 +57,24 @@ class InTurn:
                 for number, reply in zip(numbers, came, strict=False):
                     if not isinstance(reply, Reply) or reply.status not in REDIRECT_STATUSES:
                         found[number] = reply
+                        if isinstance(reply, Reply) and reply.stream is not None:
+                            return found  # a large body is on its way: nothing must hold it up
                         continue
-                    url, target = urls[number], target_of(reply, urls[number])
-                    down = is_plain(target) and (is_secure(url) or is_secure(hrefs[number]))
-                    if target and (self._router.allow_http or not down):
-                        urls[number] = target
+                    url = urls[number]
+                    try:
+                        urls[number] = self._router.next_hop(
+                            reply, url, secure=is_secure(url) or is_secure(hrefs[number])
+                        )
+                    except TransferError as error:
+                        error.host = redact_url(origin)
+                        found[number] = error
+                    else:
                         further.append(number)
-            if not further:
-                break
             waiting = further
+            if not waiting:
+                return found
+        for number in waiting:
+            found[number] = self._router.too_many_redirects(hrefs[number])
         return found
 
     async def _ask(self, origin: str, urls: list[str], hop: int) -> Sequence[Came]:
@@ -68,38 +83,63 @@ class InTurn:
 
     async def _ask_in_turn(self, origin: str, urls: list[str], hop: int) -> Sequence[Came]:
         transport = self._transport(origin)
+        if transport is None:
+            try:
+                self._router.transport(urls[0])
+            except TransferError as error:
+                return [error] * len(urls)
+            return []
         budget = self._router.budget(urls[0])
-        place = 0 if transport is None else await take_place(budget)
-        if transport is None or not place:
+        place = await take_place(budget)
+        if not place:
             return []
         turn = _Turn(budget, place, _GOOD_BEHIND if hop else _GOOD)
+        came: list[Came] = []
         try:
             requests = [(url, ASSET_HEADERS) for url in urls]
             came = list(await transport.fetch_several(requests, self._small_max_bytes, turn.heard))
-            return self._judged(origin, urls, turn, came)
         except TransferError as error:
-            return self._judged(origin, urls, turn, [error])
-        finally:
+            came = [error]
+        except BaseException:
             budget.release()
+            raise
+        return self._judged(origin, urls, turn, came)
 
     def _judged(self, origin: str, urls: list[str], turn: _Turn, came: list[Came]) -> list[Came]:
-        """Tell the host's budget of the answer that ended the series, and return what is of use."""
+        """Tell the host's budget what ended the series, give the place back, and return what is of use."""
         self._router.requests += max(turn.answers, len(came))
-        answered = turn.answers - (turn.later is not None)
-        if answered:
-            turn.budget.witness = urls[answered - 1]
-        if turn.later is not None:
-            error = self._router.said_later(turn.later, urls[turn.answers - 1])
-            came[turn.answers - 1 :] = [error]
-        last = came[-1] if came else None
-        if isinstance(last, TransferError):
-            last.host = last.host or redact_url(origin)
-            url = urls[len(came) - 1]
+        budget, streams = turn.budget, False
+        try:
+            if came and isinstance(last := came[-1], Reply) and last.stream is not None:
+                streams = self._stream_began(turn, last)
+            answered = turn.answers - (turn.later is not None)
+            if answered:
+                budget.witness = urls[answered - 1]
             if turn.later is not None:
-                turn.budget.refused(turn.place, turn.asked_s, url, last)
-            else:
-                turn.budget.broke(turn.asked_s, url, last)
+                error = self._router.said_later(turn.later, urls[answered])
+                error.host = redact_url(origin)
+                came[answered:] = [error]
+                budget.refused(turn.place, turn.asked_s, urls[answered], error)
+            elif came and isinstance(last := came[-1], TransferError):
+                last.host = last.host or redact_url(origin)
+                budget.broke(turn.asked_s, urls[len(came) - 1], last)
+        finally:
+            if not streams:
+                budget.release()
         return came
+
+    def _stream_began(self, turn: _Turn, last: Reply) -> bool:
+        """Judge the head of a large body; True where it goes on, and with it the place at the host."""
+        if last.stream is None:
+            return False
+        if last.status not in RETRYABLE_STATUSES and last.status not in REDIRECT_STATUSES:
+            last.stream = Budgeted(last.stream, turn.budget, turn.place, turn.asked_s)
+            turn.budget.streams()
+            return True
+        last.stream.close()
+        last.stream = None
+        turn.heard(last)
+        return False
 
     def _transport(self, origin: str) -> SeveralTransport | None:
         return self._router.several.get(origin.partition("://")[0])

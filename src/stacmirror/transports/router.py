@@ -75,15 +75,25 @@ class Router:
                 return reply
             if reply.stream is not None:
                 reply.stream.close()
-            target = target_of(reply, url)
-            if not target:
-                raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
-            if secure and is_plain(target) and not self.allow_http:
-                raise TransferError("redirect", f"{redact_url(url)} leads down to http", retryable=False)
-            url, headers = target, others
-        raise TransferError(
-            "redirect", f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False
-        )
+            url, headers = self.next_hop(reply, url, secure=secure), others
+        raise self.too_many_redirects(href)
+
+    def next_hop(self, reply: Reply, url: str, *, secure: bool) -> str:
+        """Return where a redirect from `url` leads; `secure` says that the way there was https.
+
+        Raises: TransferError, kind `redirect`, where it does not say, or leads down to http.
+        """
+        target = target_of(reply, url)
+        if not target:
+            raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
+        if secure and is_plain(target) and not self.allow_http:
+            raise TransferError("redirect", f"{redact_url(url)} leads down to http", retryable=False)
+        return target
+
+    def too_many_redirects(self, href: str) -> TransferError:
+        """Return the error for a link that leads on and on."""
+        message = f"more than {self._redirects_max} redirects from {redact_url(href)}"
+        return TransferError("redirect", message, retryable=False)
 
     async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
         """See `interfaces.Opener.open_rest`."""
@@ -107,6 +117,15 @@ class Router:
             reply.body = gunzip(reply.body or b"", max_bytes, url)
         return reply
 
+    def transport(self, url: str) -> Transport:
+        """Return who asks URLs of this scheme. Raises: TransferError, kind `scheme`."""
+        scheme = url.partition("://")[0].lower()
+        transport = self._transports.get(scheme)
+        if transport is None:
+            known = ", ".join(self._transports)
+            raise TransferError("scheme", f"cannot open `{scheme[:20]}:` addresses (only {known})", retryable=False)
+        return transport
+
     def budget(self, url: str) -> HostBudget:
         """Return the budget of the URL's host."""
         return self._limits.of(origin_of(url))
@@ -122,6 +141,10 @@ class Router:
     def said_later(self, reply: Reply, url: str) -> TransferError:
         """Return the error that an answer from `url` with one of RETRYABLE_STATUSES is."""
         return error_for_status(reply.status, reply.headers, redact_url(url), self._wall())
+
+    def hold_fewer(self) -> None:
+        """Hear that no more files may be open here: hold fewer connections."""
+        self._limits.hold_fewer()
 
     async def close(self) -> None:
         """Close all transports."""
@@ -191,7 +214,7 @@ class Router:
                 budget.refused(place, asked_s, url, later)
                 raise later
             if reply.stream is not None:
-                reply.stream = _Budgeted(reply.stream, budget, place, asked_s)
+                reply.stream = Budgeted(reply.stream, budget, place, asked_s)
                 streaming = True
                 budget.streams()
             else:
@@ -208,11 +231,7 @@ class Router:
         self.requests += 1
 
     def _route(self, url: str, origin: str) -> tuple[Transport, HostBudget]:
-        scheme = url.partition("://")[0].lower()
-        transport = self._transports.get(scheme)
-        if transport is None:
-            known = ", ".join(self._transports)
-            raise TransferError("scheme", f"cannot open `{scheme[:20]}:` addresses (only {known})", retryable=False)
+        transport = self.transport(url)
         if len(self._routes) >= _ROUTES_MAX:
             self._routes.clear()
         route = self._routes[origin] = (transport, self._limits.of(origin))
@@ -239,7 +258,7 @@ def is_plain(url: str) -> bool:
     return url[:5].lower() == "http:"
 
 
-class _Budgeted:
+class Budgeted:
     """A large body that keeps its host's place until it is closed."""
 
     def __init__(self, body: Body, budget: HostBudget, place: int, asked_s: float) -> None:

@@ -128,9 +128,11 @@ class S3Transport:
                 replies.append(reply)
             elif reply.status < 300:
                 self._was_good = True
-                replies.append(Reply(url, reply.status, reply.headers, reply.body, None))
+                replies.append(Reply(url, reply.status, reply.headers, reply.body, reply.stream))
             else:  # without its body: an error's XML must not pass for an object
                 replies.append(Reply(url, 404, reply.headers, b"", None) if reply.status == 404 else None)
+                if reply.stream is not None:
+                    reply.stream.close()
         return replies
 
     async def close(self) -> None:

@@ -119,6 +119,12 @@ class WireTransport:
         asked = ask(connection)
         return _with_error(await connection.replies(asked), asked)
 
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses: no more files may be open here."""
+        for connection in list(self._connections):
+            if connection.usable and not connection.busy:
+                connection.end()
+
     async def close(self) -> None:
         """Close all connections, for good. Whoever still waits gets a TransferError. May be called twice."""
         self._closed = True

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stacmirror.errors import TransferError
+from stacmirror.shortage import KIND, is_shortage
 from stacmirror.transports.address import Origin
 from stacmirror.transports.guard import Admits
 from stacmirror.transports.tls import certificate_error
@@ -37,7 +38,7 @@ class Dialer:
     async def connect(self, origin: Origin, keeper: Keeper) -> Connection:
         """Return a new connection. It may be lost again by the time the caller uses it.
 
-        Raises: TransferError (`dns`, `host`, `connect`, `tls`).
+        Raises: TransferError (`dns`, `host`, `connect`, `tls`, `files`).
         Cancel: safe; a connection half made is dropped.
         """
         where = f"{origin.name}:{origin.port}"
@@ -49,6 +50,8 @@ class Dialer:
         except ssl.SSLError as error:
             raise TransferError("tls", f"the TLS handshake failed: {origin.name}") from error
         except OSError as error:  # a TimeoutError is one
+            if is_shortage(error):
+                raise TransferError(KIND, f"{error.strerror}: {where}") from error
             self._addresses.pop((origin.name, origin.port), None)  # the name may have moved
             late = isinstance(error, TimeoutError)
             reason = "no connection in time" if late else error.strerror or "no connection"
@@ -102,6 +105,8 @@ class Dialer:
         try:
             addresses = await asyncio.shield(asked)
         except (OSError, UnicodeError) as error:
+            if is_shortage(error):
+                raise TransferError(KIND, f"{error}: {origin.name}") from error
             raise TransferError("dns", f"host name not found: {origin.name}") from error
         # Here, where numbers have come of whatever was spelled, and once for all connections to them.
         addresses = self._guard.admit(origin.name, origin.port, addresses)

@@ -2,7 +2,7 @@
 
 Made by `wire`, fed by `wire_connection`, to which all of them look like one answer. On the wire it is what a kept
 connection always does; here a request costs neither a task's turn nor a future, since nobody is woken between two.
-What a server leaves unanswered, a body that is too large, and an error end it early: the caller asks for the rest.
+What a server leaves unanswered, a large body, and an error end it early: the caller asks for the rest.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ import httptools
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
+from stacmirror.transports.wire_body import BodyLine, WireBody
 from stacmirror.transports.wire_message import Message, too_long
 
 
-class Line(Protocol):
+class Line(BodyLine, Protocol):
     """The connection, as its requests see it."""
 
     def send_next(self, request: bytes) -> None: ...
 
 
-class _EndedError(Exception):
-    """No further answer can come on this connection: a body that is too large, or bytes that nobody asked for."""
+class _SurplusError(Exception):
+    """Bytes that nobody asked for."""
 
 
 class Turns(Message):
     """`waiter` gets the replies, as many as came, from the first on; `error` is what the one after them met.
 
-    `heard` hears of each reply, and says whether to send the next request.
+    `heard` hears of each reply, and says whether to send the next request; but for a large body, which is the last.
     """
 
     __slots__ = (
         "_heard", "_held_bytes", "_idle_bytes", "_line", "_replies", "_requests", "_started", "_urls", "_whole",
-        "begun", "error", "reading", "waiter",
+        "begun", "error", "stream", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -54,7 +55,7 @@ class Turns(Message):
         self.error: TransferError | None = None
         self.begun = False
         """Whether a byte of any answer has come."""
-        self.reading = True
+        self.stream: WireBody | None = None
         self._requests = requests
         self._urls = urls
         self._heard = heard
@@ -67,6 +68,11 @@ class Turns(Message):
         self._whole = False
         """Whether the answer under way has come to its end."""
 
+    @property
+    def reading(self) -> bool:
+        """Whether the server is expected to send: not while our own reader is behind."""
+        return self.stream is None or not self.stream.paused
+
     # -- what the connection calls -------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
@@ -76,16 +82,15 @@ class Turns(Message):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, _EndedError):
+            if not isinstance(error.__context__, _SurplusError):
                 raise error.__context__ or error from None  # ours: what a method below has raised
-            self._keep = False
-            self.complete = not self._whole
+            self._keep = False  # the answer is whole; what came after it is not ours
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self._whole:
                 short = bool(self._status)
                 message = "the body is damaged" if short else "not an HTTP answer"
                 raise TransferError("short" if short else "protocol", message) from error
-            self._keep = False  # the answer is whole; what came after it is not ours
+            self._keep = False
         if self._whole:
             self._next()
         elif self._size == size:
@@ -98,6 +103,9 @@ class Turns(Message):
 
     def _next(self) -> None:
         """Tell of the answer that is whole, and send the next request, or end."""
+        if self.stream is not None:
+            self.complete = True
+            return
         replies = self._replies
         answered = len(replies)
         goes_on = self._heard(replies[-1])
@@ -130,7 +138,9 @@ class Turns(Message):
 
     def succeed(self) -> None:
         """Hand over what has come."""
-        if not self.waiter.done():
+        if self.stream is not None:
+            self.stream.end(None)
+        elif not self.waiter.done():
             self.waiter.set_result(self._replies)
         self._let_go()
 
@@ -142,17 +152,26 @@ class Turns(Message):
                 self.waiter.set_result(self._replies)
             else:
                 self.waiter.set_exception(error)
+        if self.stream is not None:
+            self.stream.end(error)
         self._let_go()
 
     def _let_go(self) -> None:
-        self._parser = None  # it knows us: a cycle
+        self._parser = self.stream = None  # they know us: a cycle
         self._body = []
 
     # -- what the parser calls -----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._whole:
-            raise _EndedError  # another answer, which nobody asked for and which must answer nobody
+            raise _SurplusError  # another answer, which nobody asked for and which must answer nobody
+
+    def on_body(self, chunk: bytes) -> None:
+        if self.stream is not None:
+            self._size += len(chunk)
+            self.stream.feed(chunk)
+        else:
+            super().on_body(chunk)
 
     def on_message_complete(self) -> None:
         if not self._status:
@@ -163,9 +182,16 @@ class Turns(Message):
 
     def _take(self) -> None:
         self._whole = True
-        self._held_bytes += self._size
-        self._replies.append(self.reply())
+        if self.stream is None:
+            self._held_bytes += self._size
+            self._replies.append(self.reply())
 
     def too_large(self) -> None:
-        """See `Message.too_large`: it is asked for by itself."""
-        raise _EndedError
+        """See `Message.too_large`: hand over what came, with this one as a stream."""
+        self.stream = WireBody(self, self._line)
+        for chunk in self._body:
+            self.stream.feed(chunk)
+        self._body = []
+        self._replies.append(Reply(self._url, self._status, self._headers, None, self.stream))
+        if not self.waiter.done():
+            self.waiter.set_result(self._replies)
