@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: help demo test unit lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow bench-durability kills power-cuts nth-calls full-disks fault-matrix fuzz faults ci-faults clean
+.PHONY: help demo test unit peers lint types format audit test-lowest bench bench-quick bench-growth bench-resume bench-slow bench-durability kills power-cuts nth-calls full-disks fault-matrix fuzz faults ci-faults clean
 
 help:
 	@echo "make demo         install, then mirror 200 items from the built-in simulator into ./demo-mirror"
@@ -12,6 +12,7 @@ help:
 	@echo "make unit         only the quick tests: no whole runs, no command line"
 	@echo "make fault-matrix every fault of bodies, pages and redirects, both clients, 1, 16 and 256 workers; fuzz: 100,000 pages"
 	@echo "make faults       these, and kills, power cuts, full disks, failing calls: 550 kills, 200 cuts ... (an hour); ci-faults: minutes"
+	@echo "make peers        mirrors of rustac's API, pgstac (20,000 items), nginx and SeaweedFS; needs PostgreSQL and PostGIS"
 	@echo "make lint types   ruff; mypy --strict"
 	@echo "make audit        licenses and known vulnerabilities of what is installed"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
@@ -44,6 +45,14 @@ test: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow" tests/unit tests/contract tests/simulator tests/test_architecture.py
+
+$(VENV)/.installed-peers: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[peers]'
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
+
+# Other people's STAC servers: rustac, stac-fastapi-pgstac on PostgreSQL, nginx, SeaweedFS.
+peers: $(VENV)/.installed-peers
+	$(BIN)/python -m pytest -n 2 -m peers tests/peers
 
 # Every row of tests/faults/README.md that needs no disk of its own. `make test` tries the default client at 16 workers.
 fault-matrix: $(VENV)/.installed-test

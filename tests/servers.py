@@ -91,7 +91,7 @@ async def nginx(server: str, files: Mapping[str, bytes], chain_pem: bytes, key_p
     folder = Path(tempfile.mkdtemp(prefix="stacmirror-nginx-"))
     try:
         for name, content in {"chain.pem": chain_pem, "key.pem": key_pem, **files}.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         for _ in range(3):  # a port may be taken between finding and binding it
             ports = free_ports(2)
@@ -116,7 +116,7 @@ async def rclone(how: str, files: Mapping[str, bytes]) -> AsyncIterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="stacmirror-rclone-"))
     try:
         for name, content in files.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
             os.utime(folder / name, (1_600_000_000, 1_600_000_000))  # a date that names one version
         for _ in range(3):  # a port may be taken between finding and binding it

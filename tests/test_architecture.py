@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "stacmirror"
 BASE = {"model", "errors", "units"}
 SUPPORT = {
     "settings", "typed", "layout", "names", "links", "retry", "limits", "pace", "interfaces", "redact", "clock",
-    "open_files", "ramp", "budget", "health", "ranges", "findings", "shortage",
+    "open_files", "ramp", "budget", "health", "ranges", "findings", "shortage", "search", "profiles",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
 ROOTS = {
@@ -30,7 +30,9 @@ LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 
 WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("limits", "health"), ("limits", "budget"),
-    ("budget", "pace"), ("budget", "health"), ("budget", "shortage"), ("open_files", "settings"),
+    ("search", "settings"), ("typed", "profiles"), ("budget", "pace"), ("budget", "health"), ("budget", "shortage"),
+    ("open_files", "settings"),
+    ("ranges", "retry"),
     ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"), ("mirror", "building"),
     ("mirror", "summary"), ("building", "assembly"), ("summary", "building"), ("summary", "verdict"),
     ("status", "record"), ("verify", "record"), ("verify", "strays"), ("strays", "record"), ("manifest", "record"),
@@ -51,6 +53,8 @@ HOMES = {
     "rich": {"cli"},
     "platformdirs": {"cli"},
     "uvloop": {"cli"},
+    "pyarrow": {"catalogs/geoparquet.py"},
+    "cql2": {"search.py", "filters/searched.py"},
     "httptools": {"transports/wire_answer.py", "transports/wire_series.py", "transports/wire_turns.py"},
 }
 """Where each foreign library may be imported, besides the simulator."""

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import ssl
 import sys
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from stacmirror import __version__
-from stacmirror.catalogs import DIALECTS, MlhubCatalog, parse_source
+from stacmirror.catalogs import DIALECTS, AnyCatalog, FoundCatalog, source_of
 from stacmirror.catalogs.parse import Caps, label_classes
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import UsageError
@@ -30,16 +33,22 @@ from stacmirror.pipeline.task import Adopt
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.redact import redact_url
 from stacmirror.retry import RetryPolicy
+from stacmirror.search import make_search
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
 from stacmirror.transports.guard import Guard
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
+from stacmirror.transports.posting import LazyPosts, PostTransport
 from stacmirror.transports.router import Router
 from stacmirror.transports.s3 import S3Transport
 from stacmirror.transports.wire import WireTransport
 from stacmirror.units import format_duration
+
+if TYPE_CHECKING:
+    from stacmirror.transports.authorized import Logins
+    from stacmirror.transports.http import AiohttpTransport
 
 
 class _Client(Transport, Protocol):
@@ -48,6 +57,7 @@ class _Client(Transport, Protocol):
     def close_idle(self) -> None: ...
 
 
+_URL = re.compile(r"https?://[^\s,;]+")
 USER_AGENT = f"stacmirror/{__version__}"
 
 
@@ -62,13 +72,14 @@ def make_router(
     clock: SystemClock,
     make_allowance: Callable[[], Allowance] | None = None,
     note: Callable[[str], None] = lambda line: None,
+    secrets: Mapping[str, str] | None = None,
 ) -> Router:
     """Return the way to open any href, with every host's budget; `make_allowance` takes the place of the pace.
 
-    `note` hears of hosts that go down and come back.
+    `note` hears of hosts that go down and come back. `secrets` are the variables that logins may read.
     """
     limit, s3 = settings.limit, settings.s3
-    guard = Guard(urlsplit(settings.catalog.api_url).hostname or "", settings.catalog.allow_host)
+    guard = _make_guard(settings)
     http = _make_http(settings, guard)
     several = http if isinstance(http, WireTransport) else None
     objects = S3Transport(
@@ -82,11 +93,24 @@ def make_router(
         wall=clock.wall,
         vouch=guard.vouch,
     )
-    transports: dict[str, Transport] = {"https": http, "http": http, "s3": objects}
+    posts = LazyPosts(lambda: _make_aiohttp(settings, guard))
+    sends_posts: PostTransport = posts
+    dressed = None
+    if settings.catalog.auth or settings.catalog.header:
+        from stacmirror.transports.authorized import AuthorizedPosts, AuthorizedTransport  # here: few runs log in by it
+
+        logins = _make_logins(settings, clock, secrets or {}, http, posts)
+        dressed, sends_posts = AuthorizedTransport(http, several, logins), AuthorizedPosts(posts, logins)
+    web = dressed or http
+    transports: dict[str, Transport] = {"https": web, "http": web, "s3": objects}
+    if source_of(settings, needs_collection=False).dialect in ("path", "stdin"):
+        from stacmirror.transports.file import FileTransport
+
+        transports["file"] = FileTransport()  # a catalog from the net must not have files of this machine copied
     can_several: dict[str, SeveralTransport] = (
-        {} if several is None else {"https": several, "http": several, "s3": objects}
+        {} if several is None else {"https": dressed or several, "http": dressed or several, "s3": objects}
     )
-    return Router(
+    router = Router(
         transports,
         HostLimits(
             limit.per_host,
@@ -106,6 +130,19 @@ def make_router(
         several=can_several,
         allow_http=settings.catalog.allow_http,
     )
+    router.posts = sends_posts
+    return router
+
+
+def _make_logins(
+    settings: Settings, clock: SystemClock, secrets: Mapping[str, str], http: Transport, posts: LazyPosts
+) -> Logins:
+    from stacmirror.transports.authorized import Logins
+    from stacmirror.transports.logins import make_rules
+
+    catalog = settings.catalog
+    rules = make_rules(catalog.auth, catalog.header, lambda name: secrets.get(name, ""), http, posts, clock)
+    return Logins(rules, allow_http=catalog.allow_http)
 
 
 def _shortage_hearer(client: _Client, note: Callable[[str], None]) -> Callable[[], None]:
@@ -154,6 +191,21 @@ def make_several(settings: Settings, router: Router, note: Callable[[str], None]
     return InTurn(router, small_max_bytes, redirects_max)
 
 
+def _make_guard(settings: Settings) -> Guard:
+    """Return the guard of a run: the host that its SOURCE is at, and those that the user's settings name."""
+    catalog = settings.catalog
+    dialect, place = source_of(settings, needs_collection=False)
+    root = place if dialect == "web" else catalog.api_url
+    if root.startswith("s3://"):
+        root = settings.s3.s3_endpoint
+    home = "loopback" if dialect in ("path", "stdin") else ""
+    guard = Guard(urlsplit(root).hostname or "", catalog.allow_host, home=home)
+    for text in catalog.auth:
+        for url in _URL.findall(text):  # where a login gets its token
+            guard.vouch(url)
+    return guard
+
+
 def _make_http(settings: Settings, guard: Guard) -> _Client:
     limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
     if limit.http_client == "wire" and not {"http", "https", "all"} & proxies.keys():
@@ -167,10 +219,15 @@ def _make_http(settings: Settings, guard: Guard) -> _Client:
             head_max_bytes=limit.header_max_bytes,
             guard=guard,
         )
-    for proxy in proxies.values():
-        guard.vouch(proxy)
+    return _make_aiohttp(settings, guard)
+
+
+def _make_aiohttp(settings: Settings, guard: Guard) -> AiohttpTransport:
     from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
 
+    limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
+    for proxy in proxies.values():
+        guard.vouch(proxy)
     return AiohttpTransport(
         user_agent=USER_AGENT,
         connect_timeout_s=limit.connect_timeout_s,
@@ -205,13 +262,15 @@ def _proxies() -> Mapping[str, str]:
     return getproxies()
 
 
-def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock, progress: Progress) -> MlhubCatalog:
+def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock, progress: Progress) -> AnyCatalog:
     """Return the catalog that `settings.source` names. Raises: UsageError for a source of no known form."""
-    dialect, collection = parse_source(settings.source, needs_collection=False)
+    dialect, collection = source_of(settings, needs_collection=False)
 
     def on_retry(error: Exception, wait_s: float) -> None:
         progress.retries += 1
 
+    if dialect not in DIALECTS:
+        return _find_catalog(settings, router, clock, on_retry)
     return DIALECTS[dialect](
         collection,
         settings.catalog.api_url,
@@ -230,27 +289,75 @@ def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock,
     )
 
 
-async def list_collections(settings: Settings, api_key: str) -> list[CollectionInfo]:
+def _find_catalog(
+    settings: Settings, router: Router, clock: Clock, on_retry: Callable[[Exception, float], None]
+) -> FoundCatalog:
+    from stacmirror.catalogs.asking import Means  # here: a mirror of MLHub needs none of it
+    from stacmirror.catalogs.looking import Looking, Wanted
+
+    dialect, place = source_of(settings, needs_collection=False)
+    walk, catalog, search = settings.walk, settings.catalog, make_search(settings.filter)
+    if dialect == "api" and place:
+        search = replace(search, collections=(place, *(name for name in search.collections if name != place)))
+    means = Means(
+        router,
+        retry_policy(settings),
+        clock,
+        random.random,
+        on_retry,
+        walk.page_max_bytes,
+        catalog.allow_http,
+        _statuses(catalog.retry_statuses),
+        Caps(walk.json_depth_max, walk.assets_max),
+        catalog.redirects_max,
+    )
+    wanted = Wanted(search, walk.page_size, walk.page_size_floor, catalog.alternate, catalog.reroot)
+    looking = Looking(means, router, wanted)
+    if dialect == "api":
+        return FoundCatalog(lambda: looking.api(catalog.api_url), place)
+    if dialect == "web":
+        return FoundCatalog(lambda: looking.web(place))
+    if dialect == "path":
+        return FoundCatalog(lambda: looking.path(place))
+    return FoundCatalog(looking.stdin)
+
+
+def _statuses(texts: Sequence[str]) -> frozenset[int]:
+    for text in texts:
+        if not (text.isdigit() and 400 <= int(text) < 600):
+            raise UsageError(f"--retry-statuses {text!r} is no status", hint="such as 403")
+    return frozenset(map(int, texts))
+
+
+async def list_collections(
+    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None
+) -> list[CollectionInfo]:
     """Return what every collection of the source says of itself. Raises: SourceError, LoginRefused."""
     clock = SystemClock()
-    router = make_router(settings, clock)
+    router = make_router(settings, clock, secrets=secrets)
+    catalog = make_catalog(settings, api_key, router, clock, Progress())
     try:
-        return await make_catalog(settings, api_key, router, clock, Progress()).collections()
+        return await catalog.collections()
     finally:
+        catalog.close()
         await router.close()
 
 
-async def list_classes(settings: Settings, api_key: str) -> dict[str, list[str]]:
+async def list_classes(
+    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
     """Return the label classes of the source's first item, by property. Raises: SourceError, LoginRefused."""
     clock = SystemClock()
-    router = make_router(settings, clock)
+    router = make_router(settings, clock, secrets=secrets)
+    catalog = make_catalog(settings, api_key, router, clock, Progress())
     try:
-        page = await make_catalog(settings, api_key, router, clock, Progress()).page(START)
+        page = await catalog.page(START)
         found: dict[str, list[str]] = {}
         for item in page.items[:1]:
             found.update(label_classes(item))
         return found
     finally:
+        catalog.close()
         await router.close()
 
 

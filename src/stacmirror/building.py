@@ -6,20 +6,22 @@ Part of the composition root: `mirror` calls `build_run` once the ledger is open
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from stacmirror.assembly import held_max_bytes, make_adopter, make_several, retry_policy
-from stacmirror.catalogs import MlhubCatalog
-from stacmirror.filters import AssetChoice
-from stacmirror.interfaces import Filter, Observer
+from stacmirror.catalogs import AnyCatalog, FoundCatalog
+from stacmirror.filters import AssetChoice, make_filters
+from stacmirror.interfaces import Observer
 from stacmirror.layout import Layout
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import ItemOutcome, LedgerEntry
 from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.ahead import Ahead
+from stacmirror.pipeline.asset_names import AssetNames
 from stacmirror.pipeline.caps import Caps
 from stacmirror.pipeline.commit import Committer
+from stacmirror.pipeline.joining import Joiner
 from stacmirror.pipeline.learn import Learner
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
@@ -50,7 +52,6 @@ class RunContext(NamedTuple):
     settings: Settings
     task: Task | None
     layout: Layout
-    filters: Sequence[Filter]
     clock: ServerClock
     progress: Progress
     stop: Stop
@@ -67,7 +68,7 @@ class Built(NamedTuple):
 
 
 def build_run(
-    context: RunContext, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: MlhubCatalog, room: Room
+    context: RunContext, sink: DirectorySink, ledger: LedgerStore, router: Router, catalog: AnyCatalog, room: Room
 ) -> Built:
     """Return the run that `context` asks for. Raises: UsageError for a task that cannot be."""
     settings, progress, note = context.settings, context.progress, context.observer.note
@@ -86,15 +87,18 @@ def build_run(
     walk = Walk(
         catalog,
         ledger,
-        context.filters,
+        make_filters(settings.filter, catalog.sends),
         committer.add,
         progress,
         prefetch=settings.walk.page_prefetch,
         items_max=limit.max_items,
         one_to_one=context.layout.one_to_one,
-        wants=choice.chooses,
+        wants=choice.takes,
         note=note,
         redact=context.redactor.document,
+        names=AssetNames(choice.include, choice.takes),
+        joiner=Joiner(catalog if isinstance(catalog, FoundCatalog) else None, note),
+        sources=settings.filter.sources,
     )
     fetcher = Fetcher(
         router,
@@ -103,6 +107,7 @@ def build_run(
         progress,
         file_max_bytes=write.max_file_size_bytes,
         any_content=settings.catalog.any_content,
+        file_info=settings.catalog.file_info,
     )
     shortcut = None
     if limit.learn_redirects:
@@ -117,7 +122,9 @@ def build_run(
         opener=router,
         sink=sink,
         fetcher=fetcher,
-        planner=Planner(context.layout, choice.chooses, ledger.run),
+        planner=Planner(
+            context.layout, choice.chooses, ledger.run, choice.takes, only_sources=settings.filter.only_sources
+        ),
         missing=missing,
         committer=committer,
         progress=progress,

@@ -2,6 +2,7 @@
 
     StacmirrorError                     1
     ├── UsageError                      2   settings, flags, filters, templates
+    │   └── NotOffered                          what the source does not have, or does not take
     ├── LoginRefused                    4   the credential's own origin said no
     ├── SourceError                     5
     │   ├── SourceUnreachable               no answer, after all attempts
@@ -41,6 +42,10 @@ class UsageError(StacmirrorError):
     """What the user typed or configured cannot be done."""
 
     exit_code = 2
+
+
+class NotOffered(UsageError):
+    """What was asked for is not what the source has or takes: a collection, an asset's name, an order, a search."""
 
 
 class LoginRefused(StacmirrorError):
@@ -116,6 +121,7 @@ KINDS = {
     "long": "more bytes than promised",
     "slow": "too few bytes a second",
     "digest": "other bytes than promised",
+    "listed": "another size, or other bytes, than the catalog says (--no-file-info takes them)",
     "encoding": "damaged compression",
     "too-large": "above the limit",
     "protocol": "no HTTP answer",

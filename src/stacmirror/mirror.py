@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 
 from stacmirror.assembly import make_catalog, make_router
 from stacmirror.building import RunContext, build_run, make_room
-from stacmirror.catalogs import MlhubCatalog, parse_source
+from stacmirror.catalogs import AnyCatalog, FoundCatalog, source_of
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.errors import LoginRefused, NotOffered, StacmirrorError, TargetUnwritable, UsageError
 from stacmirror.filters import make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
@@ -32,7 +33,7 @@ from stacmirror.pipeline.server_clock import ServerClock
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.task import Retry, Task
 from stacmirror.pipeline.walk import Walk
-from stacmirror.record import STATE_FOLDER, refuse_other_mirror, write_record
+from stacmirror.record import STATE_FOLDER, forget_record, has_record, refuse_other_mirror, write_record
 from stacmirror.redact import Redactor
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
@@ -48,11 +49,19 @@ class Mirror:
     """
 
     def __init__(
-        self, settings: Settings, *, api_key: str = "", observer: Observer | None = None, task: Task | None = None
+        self,
+        settings: Settings,
+        *,
+        api_key: str = "",
+        observer: Observer | None = None,
+        task: Task | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
-        parse_source(settings.source)
+        """`secrets` are variables that logins (`auth`) may read, such as os.environ."""
+        source_of(settings)
         layout = make_layout(settings.place.layout, settings.place.path_template)
-        filters = make_filters(settings.filter)
+        make_filters(settings.filter)
+        self._secrets = secrets
         if os.path.exists(settings.target) and not os.path.isdir(settings.target):
             raise UsageError(f"{settings.target} is a file, not a folder", hint="name a folder as DEST")
         self._settings = settings
@@ -66,7 +75,7 @@ class Mirror:
         self.progress.items_wanted = settings.limit.max_items
         self.stop: Stop = Stop()
         self._context = RunContext(
-            settings, task, layout, filters, self._clock, self.progress, self.stop, self._observer, self._redactor
+            settings, task, layout, self._clock, self.progress, self.stop, self._observer, self._redactor
         )
         self.citation: list[str] = []
         """Lines to print at the end: whom the collections ask to cite, and under which license they are."""
@@ -74,13 +83,15 @@ class Mirror:
     async def run(self) -> Summary:
         """Mirror what is not there yet, and return what this run and the mirror amount to.
 
-        Raises: UsageError, TargetInUse, TargetUnwritable before anything is fetched. What ends the run later is in
+        Raises: UsageError, TargetInUse, TargetUnwritable before anything is fetched; NotOffered where nothing was
+                listed, and DEST is no mirror then. What ends the run later is in
                 the summary: its exit code and its reason.
         Cancel: the run ends at once; what was committed stays.
         """
         started_s, cpu_s = time.monotonic(), time.process_time()
         target = self._settings.target
         refuse_other_mirror(self._settings)
+        is_new = not has_record(target)
         state, lock = take_home(self._own_folder, self._settings.write.state_dir)
         try:
             if kind := network_file_system(state):
@@ -94,6 +105,9 @@ class Mirror:
                 try:
                     self._begin(ledger)
                     ending = await self._run_with(sink, ledger)
+                    if isinstance(ending.error, NotOffered) and is_new and not ledger.counts().items.listed:
+                        forget_record(target)  # so that the same command, put right, is no other mirror
+                        raise ending.error
                     took = time.monotonic() - started_s, time.process_time() - cpu_s
                     try:
                         return summarize(self._context, ending, ledger, *took)
@@ -124,12 +138,15 @@ class Mirror:
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> Ending:
         settings = fit_open_files(self._settings, self._observer.note)
-        router = make_router(settings, SystemClock(), note=self._observer.note)
+        router = make_router(settings, SystemClock(), note=self._observer.note, secrets=self._secrets)
         router.on_date = self._clock.heard
         sink.on_shortage = router.hold_fewer
         self.progress.count_requests(lambda: router.requests)
+        catalog: AnyCatalog | None = None
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)
+            if isinstance(catalog, FoundCatalog):
+                catalog.remember_by(lambda key: ledger.documents([key]).get(key))
             ledger.on_damaged = self._observer.note
             staged = recover(sink, ledger)
             drop_parts_of_known(sink, ledger)
@@ -169,6 +186,8 @@ class Mirror:
                     error = error or unwritable
             return Ending(error, walk, adopter, before)
         finally:
+            if catalog is not None:
+                catalog.close()
             await router.close()
 
     def _end_in_time(self) -> asyncio.TimerHandle | None:
@@ -178,7 +197,7 @@ class Mirror:
         reason = f"--max-duration {format_duration(seconds)} is over"
         return asyncio.get_running_loop().call_later(seconds, self.stop.ask, EXIT_CODE, reason)
 
-    async def _describe(self, catalog: MlhubCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
+    async def _describe(self, catalog: AnyCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
             infos = await describe_all(catalog, sink, ledger.collections(), self._observer, self._redactor)
         except LoginRefused as error:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 
 from stacmirror.model import PartState, Version
+from stacmirror.retry import parse_date
 
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]+"')
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE | re.ASCII)
@@ -79,13 +80,10 @@ def _strong_date(headers: Mapping[str, str]) -> str:
     modified, date = headers.get("last-modified", "").strip(), headers.get("date", "")
     if not modified or not date:
         return ""
-    import email.utils  # here: it takes 20 ms to load, and only large files need it
-
-    try:
-        age = email.utils.parsedate_to_datetime(date) - email.utils.parsedate_to_datetime(modified)
-    except (TypeError, ValueError):
+    asked_s, modified_s = parse_date(date), parse_date(modified)
+    if asked_s is None or modified_s is None:
         return ""
-    return modified if age.total_seconds() >= _DATE_STRONG_AFTER_S else ""
+    return modified if asked_s - modified_s >= _DATE_STRONG_AFTER_S else ""
 
 
 def _md5(value: str) -> str:

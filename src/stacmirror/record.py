@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
@@ -14,15 +15,17 @@ from msgspec import Struct
 from stacmirror.errors import TargetInUse, TargetUnwritable, UsageError
 from stacmirror.redact import redact_url
 from stacmirror.settings import Settings
-from stacmirror.typed import options
+from stacmirror.typed import SECRETS, options
 
 STATE_FOLDER = ".stacmirror"
 _FILE = "settings.toml"
 _FIXED = ("filter", "place")
 """Sections that say what a mirror is: other values make another mirror."""
-_ONCE = ("refresh", "change_filter", "state_dir", "key_command")
+_ONCE = ("refresh", "change_filter", "state_dir", "key_command", *SECRETS)
 """Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere. What a mirror
 remembers is read by whoever resumes it, so it names nothing to be run (`key_command`)."""
+_SENT = ("collection", "bbox", "datetime", "intersects", "query", "filter", "sortby")
+"""Filters that a source may judge itself: cursors that it gave are of the listing as it was asked for then."""
 
 
 class FilterChange(Struct, frozen=True):
@@ -53,6 +56,17 @@ def _unfollowed(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
+def has_record(target: str) -> bool:
+    """Return whether a mirror's settings are kept in the target."""
+    return os.path.exists(os.path.join(target, STATE_FOLDER, _FILE))
+
+
+def forget_record(target: str) -> None:
+    """Take back what `write_record` kept, of a run that listed nothing for a mistake in its settings."""
+    with suppress(OSError):
+        os.unlink(os.path.join(target, STATE_FOLDER, _FILE))
+
+
 def read_record(target: str) -> dict[str, Any]:
     """Return what `write_record` kept: `source`, and a table a section.
 
@@ -77,7 +91,7 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
 
     Raises: UsageError with each difference.
     """
-    if not os.path.exists(os.path.join(settings.target, STATE_FOLDER, _FILE)):
+    if not has_record(settings.target):
         return FilterChange()
     before = read_record(settings.target)
     differences = []
@@ -104,7 +118,7 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
             f"{settings.target} is a mirror made otherwise: {'; '.join(differences + filters)}",
             hint=f"{change}`stacmirror resume {settings.target}` goes on as it was; or choose another target",
         )
-    assets = {"asset", "exclude_asset"}
+    assets = {"asset", "exclude_asset", "sources", "only_sources"}
     return FilterChange("; ".join(changes), bool(wider - assets), bool(wider & assets))
 
 
@@ -114,6 +128,8 @@ def _said(value: object) -> str:
 
 def _is_narrower(key: str, was: object, now: object) -> bool:
     """Return whether nothing passes a filter now that did not pass before. When in doubt, something does."""
+    if key in _SENT:
+        return False
     if not isinstance(was, list) or not isinstance(now, list):
         return was is None
     if key.startswith("exclude_"):

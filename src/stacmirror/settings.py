@@ -31,6 +31,8 @@ class SourceSettings(Struct, frozen=True):
 
     api_url: str = ""
     """Root of the STAC API, such as `https://host/mlhub/v1`."""
+    profile: str = ""
+    """Name of the `[source.NAME]` table that SOURCE names, so that a mirror knows it again."""
     key_file: str = ""
     """File whose first line is the API key. The key itself is no setting: it is never written anywhere."""
     key_command: str = ""
@@ -51,6 +53,18 @@ class SourceSettings(Struct, frozen=True):
     """Hosts, addresses and networks that links may lead to, though they are private and the source is not there."""
     any_content: bool = False
     """Take an asset whatever it begins with, also where its media type says otherwise."""
+    file_info: bool = True
+    """Hold assets against the sizes and checksums that the catalog gives of them."""
+    auth: tuple[str, ...] = ()
+    """How hosts are logged in to, `HOST=SCHEME`; the secrets themselves are never in it."""
+    header: tuple[str, ...] = ()
+    """Headers for hosts, `HOST:NAME=VALUE`; secret, so never kept in a mirror."""
+    alternate: tuple[str, ...] = ()
+    """Names of alternate hrefs to take in place of an asset's own, the first that it has."""
+    reroot: bool = False
+    """Ask the root's own host for a next page that the server says is elsewhere."""
+    retry_statuses: tuple[str, ...] = ()
+    """Statuses of pages, besides 429 and 5xx, that mean: ask again."""
 
 
 class WalkSettings(Struct, frozen=True):
@@ -58,6 +72,8 @@ class WalkSettings(Struct, frozen=True):
 
     page_size: Annotated[int, Range(1, 10_000)] = 100
     """Items asked for per page."""
+    page_size_floor: Annotated[int, Range(1, 10_000)] = 1
+    """Items a page at least, where pages prove too much for the server and are halved."""
     page_prefetch: Annotated[int, Range(0, 100)] = 2
     """Pages read ahead of the queue."""
     page_max_bytes: Annotated[int, Range(1, "4GiB")] = 64 * MIB
@@ -79,10 +95,28 @@ class FilterSettings(Struct, frozen=True):
     """Keep only items with (True) or without (False) seasonal snow; a missing property is False."""
     item: tuple[str, ...] = ()
     """Keep only items with these ids."""
+    collection: tuple[str, ...] = ()
+    """Keep only items of these collections."""
+    bbox: str = ""
+    """Keep items that meet this box: west, south, east, north in degrees."""
+    datetime: str = ""
+    """Keep items of this time: an instant, a date, or an interval with `/`."""
+    intersects: str = ""
+    """Keep items that meet this geometry: GeoJSON, or a file with it."""
+    query: tuple[str, ...] = ()
+    """Keep items whose properties are so: `name<value`, or the query extension's JSON."""
+    filter: str = ""
+    """Keep items that match this CQL2, as text or JSON."""
+    sortby: tuple[str, ...] = ()
+    """The order of the listing, where the server can sort: `-datetime`."""
     asset: tuple[str, ...] = ()
-    """Globs over asset keys: fetch only these."""
+    """Globs over asset keys, or `role:GLOB`, `type:GLOB`: fetch only these."""
     exclude_asset: tuple[str, ...] = ()
-    """Globs over asset keys: do not fetch these."""
+    """The same: do not fetch these."""
+    sources: bool = True
+    """Fetch the items that labels name as their sources."""
+    only_sources: bool = False
+    """Fetch no assets of labels themselves."""
 
 
 class LimitSettings(Struct, frozen=True):

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from stacmirror.assembly import make_catalog, make_router
-from stacmirror.catalogs import MlhubCatalog, parse_source
+from stacmirror.catalogs import AnyCatalog, source_of
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import SourceError, SourceUnreachable, StacmirrorError, TransferError
 from stacmirror.filters import AssetChoice
@@ -84,9 +84,10 @@ class Tuner:
         caps: Caps | None = None,
         on_step: Callable[[Step], None] = lambda step: None,
         note: Callable[[str], None] = lambda message: None,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises: UsageError for a source that names no collection."""
-        parse_source(settings.source)
+        """`secrets` as for `Mirror`. Raises: UsageError for a source that names no collection."""
+        source_of(settings)
         settings = fit_open_files(settings, note)
         # An answer that says "later" is a measurement here, not a reason to wait for it.
         self._settings = replace(settings, limit=replace(settings.limit, retry_after_max_s=1.0))
@@ -94,9 +95,9 @@ class Tuner:
         self._on_step = on_step
         self._gauge = _Gauge()
         self._clock = SystemClock()
-        self._router: Router = make_router(self._settings, self._clock, lambda: self._gauge)
+        self._router: Router = make_router(self._settings, self._clock, lambda: self._gauge, secrets=secrets)
         self._router.requests_max = self._caps.requests_max
-        self._catalog: MlhubCatalog = make_catalog(self._settings, api_key, self._router, self._clock, Progress())
+        self._catalog: AnyCatalog = make_catalog(self._settings, api_key, self._router, self._clock, Progress())
         self._choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
         self._work: deque[_Work] = deque()
         self._reading = asyncio.Lock()
@@ -286,7 +287,7 @@ class Tuner:
         if item is None:
             return
         self._work.extend(_Work(link.href, link) for link in item.sources)
-        self._work.extend(_Work(asset.href) for asset in item.assets if asset.href and self._choice.chooses(asset.key))
+        self._work.extend(_Work(asset.href) for asset in item.assets if asset.href and self._choice.takes(asset))
 
 
 def _share(ordered: list[float], share: float) -> float:

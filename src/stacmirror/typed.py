@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 
 from stacmirror.errors import UsageError
+from stacmirror.profiles import profile_settings
 from stacmirror.settings import Range, Settings
 from stacmirror.units import parse_allowed, parse_duration, parse_rate, parse_size, typed_size
 
@@ -42,7 +43,9 @@ _CHOICES = {
     "progress": ("auto", "bar", "plain", "none"),
 }
 ALL_SETTINGS = "`stacmirror config show` lists all settings"
-_NOT_SPLIT = {"label_class"}
+SECRETS = frozenset({"header"})
+"""Settings whose values are never shown, nor kept in a mirror."""
+_NOT_SPLIT = {"label_class", "query", "header", "auth"}
 """Lists whose single text is one value: class names have commas in them ("Beaches, dunes, sands")."""
 
 
@@ -84,11 +87,13 @@ def _key(field_name: str, taken: Mapping[str, Option]) -> str:
 def build(source: str, target: str, values: Mapping[str, object]) -> Settings:
     """Return the settings for `values`, a mapping of keys to values as typed. A path template implies its layout.
 
+    Where `source` names a profile, its settings stand for what `values` leaves out.
+
     Raises: UsageError naming the key, the value and what would be accepted.
     """
     table = options()
     sections: dict[str, dict[str, object]] = {}
-    for key, value in _sync_every_apart(values).items():
+    for key, value in _sync_every_apart({**profile_settings(source), **values}).items():
         option = table.get(key)
         if option is None:
             raise UsageError(unknown_key(key, table), hint=ALL_SETTINGS)
@@ -131,6 +136,8 @@ def unknown_key(key: str, known: Mapping[str, object] | set[str]) -> str:
 
 
 def _convert(option: Option, value: object) -> object:
+    if option.key in SECRETS and not isinstance(value, (str, list, tuple)):
+        raise UsageError(f"setting `{option.key}`: must be a list of texts", hint=_default_hint(option))
     try:
         converted = _to_type(option, value)
     except (ValueError, TypeError) as error:

@@ -198,6 +198,7 @@ def test_every_setting_has_a_documented_way_to_be_set() -> None:
         value = "true" if key in ("cloud_and_shadow", "seasonal_snow") else value
         value = {
             "rate": "7/s",
+            "intersects": '{"type": "Point"}',
             "layout": "fanout",
             "incomplete": "hide",
             "progress": "none",

@@ -94,6 +94,13 @@ class MlhubCatalog:
         """The id of the collection that is walked."""
         return self._collection
 
+    def sends(self, name: str) -> bool:
+        """MLHub judges nothing by itself."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
     async def page(self, cursor: Cursor) -> Page:
         """Return the page that starts at `cursor` (START for the first). The same cursor may be asked again.
 
@@ -268,7 +275,7 @@ class MlhubCatalog:
 
     def _context(self, url: str, collection: str = "") -> Context:
         return Context(
-            redact_url(url), collection or self._collection, self._clock.wall(), self._root.item_url, self._caps
+            redact_url(url), collection or self._collection, self._clock.wall(), self._root.item_url, caps=self._caps
         )
 
     def _foreign_next(self, url: str, href: str) -> SourceError:

@@ -8,6 +8,8 @@ be 590,326 requests. Pure: it hears of answers and says a number.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from stacmirror.errors import TransferError
 
 GROWS_AFTER = 100
@@ -19,8 +21,11 @@ _TOO_SLOW = (502, 504)
 class PageSize:
     """`now` is what to ask for."""
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, wanted: int, least: int = 1, slow_statuses: Collection[int] = _TOO_SLOW) -> None:
+        """`least` is where halving ends; `slow_statuses` say that a page was not given in time."""
         self.now = wanted
+        self._least = min(least, wanted)
+        self._slow_statuses = slow_statuses
         self._wanted = wanted
         self._good = 0
         self._bad = 0
@@ -32,7 +37,7 @@ class PageSize:
         """Hear that a page was not given; return whether the next attempt asks for fewer items."""
         if error.status == _TOO_LARGE or error.kind == "too-large":
             return self._halve()
-        if error.status not in _TOO_SLOW and error.kind not in ("timeout", "slow"):
+        if error.status not in self._slow_statuses and error.kind not in ("timeout", "slow"):
             return False
         self._bad += 1
         return self._bad >= 2 and self._halve()
@@ -47,9 +52,9 @@ class PageSize:
             self.now, self._good, self._grown = min(self._wanted, 2 * self.now), 0, True
 
     def _halve(self) -> bool:
-        if self.now == 1:
+        if self.now <= self._least:
             return False
         if self._grown:
             self._patience *= 2
-        self.now, self._good, self._bad, self._grown = max(1, self.now // 2), 0, 0, False
+        self.now, self._good, self._bad, self._grown = max(self._least, self.now // 2), 0, 0, False
         return True

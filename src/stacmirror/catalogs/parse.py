@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -76,7 +76,8 @@ CAPS = Caps()
 class ParsedPage(msgspec.Struct, frozen=True):
     """A page as read. `next_href` is "" at the end; `next_method` is how it wants to be asked.
 
-    `next_token` is what the API of 2019 gave in place of a link.
+    `next_token` is what the API of 2019 gave in place of a link. `next_link` is the whole link. `lost` says which
+    features are no items, where the context asks for that.
     """
 
     items: tuple[Item, ...]
@@ -84,11 +85,17 @@ class ParsedPage(msgspec.Struct, frozen=True):
     next_method: str
     next_token: str
     total: int | None
+    next_link: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    lost: tuple[str, ...] = ()
 
 
 class Context(msgspec.Struct, frozen=True):
     """What a body does not say of itself: its name in errors (redacted), its collection, when it came, and URLs.
 
+    `alternates` are names under `alternate` whose hrefs are taken in place of an asset's own, the first that is there.
+    `base` is what relative hrefs are relative to; "": an item's `self` link, where it is absolute, else `item_url`.
+    `method` is how the page was asked for: of several next links, the one of that method counts.
+    `forgiving`: a feature that is no item is named in `lost`, and costs no other.
     Units: `read_at_s` seconds since the epoch.
     """
 
@@ -96,6 +103,10 @@ class Context(msgspec.Struct, frozen=True):
     collection: str
     read_at_s: float
     item_url: Callable[[ItemKey], str]
+    alternates: tuple[str, ...] = ()
+    base: str | None = None
+    method: str = "GET"
+    forgiving: bool = False
     caps: Caps = CAPS
 
 
@@ -106,8 +117,10 @@ def parse_page(body: bytes, context: Context) -> ParsedPage:
     """
     refuse_deep(body, context.caps.depth_max, context.what)
     page = _decode(_PAGE, body, context.what)
-    items = tuple(_read_item(bytes(feature), context) for feature in page.features or ())
-    link = next((link for link in _objects(page.links) if link.get("rel") == "next"), None)
+    lost: list[str] = []
+    items = tuple(_items(page.features or (), context, lost))
+    links = [link for link in _objects(page.links) if link.get("rel") == "next"]
+    link = next((link for link in links if _method(link) == context.method), links[0] if links else None)
     search = page.search if isinstance(page.search, dict) else {}
     token = search.get("next") if link is None else None
     matched = page.context.get("matched") if isinstance(page.context, dict) else None
@@ -115,10 +128,26 @@ def parse_page(body: bytes, context: Context) -> ParsedPage:
     return ParsedPage(
         items,
         _text(link.get("href")) if link else "",
-        _text(link.get("method")).upper() or "GET" if link else "GET",
+        _method(link) if link else "GET",
         str(token) if isinstance(token, (str, int)) and not isinstance(token, bool) else "",
         next((total for total in totals if total is not None), None),
+        link or {},
+        tuple(lost),
     )
+
+
+def _items(features: Iterable[msgspec.Raw], context: Context, lost: list[str]) -> Iterator[Item]:
+    for feature in features:
+        try:
+            yield _read_item(bytes(feature), context)
+        except SourceUnreadable as error:
+            if not context.forgiving:
+                raise
+            lost.append(error.message)
+
+
+def _method(link: Mapping[str, Any]) -> str:
+    return _text(link.get("method")).upper() or "GET"
 
 
 def parse_item(body: bytes, context: Context) -> Item:
@@ -143,10 +172,10 @@ def _read_item(body: bytes, context: Context) -> Item:
     assets = document.assets if isinstance(document.assets, dict) else {}
     if len(assets) > context.caps.assets_max:
         raise _many_assets(len(assets), context)
-    base = context.item_url(key)
+    base = context.item_url(key) if context.base is None else context.base or _self_of(document.links, context, key)
     return Item(
         key=key,
-        assets=tuple(_asset(name, asset, base) for name, asset in assets.items()),
+        assets=tuple(_asset(name, asset, base, context.alternates) for name, asset in assets.items()),
         sources=_sources(key, document.links, base),
         properties=document.properties if isinstance(document.properties, dict) else {},
         document=body,
@@ -215,17 +244,33 @@ def label_classes(item: Item) -> dict[str, list[str]]:
     return found
 
 
-def _asset(key: str, asset: Any, base: str) -> Asset:
+def _self_of(links: Any, context: Context, key: ItemKey) -> str:
+    hrefs = (_text(link.get("href")) for link in _objects(links) if link.get("rel") == "self")
+    return next((href for href in hrefs if "://" in href), "") or context.item_url(key)
+
+
+def _asset(key: str, asset: Any, base: str, alternates: tuple[str, ...] = ()) -> Asset:
     if not isinstance(asset, dict):  # listed, and nothing more is known: it stays, to be failed with a reason
         return Asset(key, "")
     roles = asset.get("roles")
     return Asset(
         key,
-        resolve(base, _text(asset.get("href"))),
+        resolve(base, (_alternate(asset, alternates) if alternates else "") or _text(asset.get("href"))),
         _text(asset.get("type")),
         _text(asset.get("title")),
         tuple(role for role in roles if isinstance(role, str)) if roles and isinstance(roles, list) else (),
+        _count(asset.get("file:size")) if "file:size" in asset else None,
+        _text(asset["file:checksum"]).lower() if "file:checksum" in asset else "",
     )
+
+
+def _alternate(asset: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """Return the first href of the alternate-assets extension that is preferred; "" where there is none."""
+    alternates = asset.get("alternate")
+    if not isinstance(alternates, dict):
+        return ""
+    found = (alternates.get(name) for name in names)
+    return next((href for one in found if isinstance(one, dict) and (href := _text(one.get("href")))), "")
 
 
 def _sources(key: ItemKey, links: Any, base: str) -> tuple[SourceLink, ...]:

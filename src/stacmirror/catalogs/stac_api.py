@@ -33,7 +33,7 @@ _ITEM_PATH = re.compile(r"/collections/([^/]+)/items/([^/]+)/?$")
 
 
 class Asker(Protocol):
-    """Asks an API: one GET, within the host's budget.
+    """Asks an API: one request, within the host's budget.
 
     Follows no redirect and retries nothing. The body comes whole in `Reply.body`, its Content-Encoding undone; a
     status of any kind is a Reply.
@@ -44,6 +44,10 @@ class Asker(Protocol):
 
     async def ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Reply:
         """GET `url`."""
+        ...
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, max_bytes: int) -> Reply:
+        """POST `body` to `url`."""
         ...
 
 
@@ -125,8 +129,12 @@ def resolve(base: str, href: str) -> str:
     """Return `href` absolute; an empty one stays empty, an absolute one stays byte for byte (it may be signed)."""
     if not href or _ABSOLUTE.match(href):
         return href
+    scheme, _, rest = base.partition("://")
     try:
-        return urljoin(base, href)
+        if scheme in ("http", "https", "file"):
+            return urljoin(base, href)
+        # urljoin joins no s3:// addresses.
+        return f"{scheme}:{urljoin(f'http://{rest}', href).partition(':')[2]}" if rest else urljoin(base, href)
     except ValueError:
         return href
 
@@ -170,10 +178,11 @@ async def ask_by_hand(
     max_bytes: int,
     *,
     allow_http: bool = False,
+    body: bytes | None = None,
     key_as: str = "query",
     redirects_max: int = REDIRECTS_MAX,
 ) -> Reply:
-    """GET `url` and follow redirects by hand, with the key for as long as they stay at the root's origin.
+    """GET `url`, or POST `body` to it, and follow redirects by hand, with the key at the root's origin only.
 
     `key_as` is how the key is given: `query` (set, as `key=`), or as one of `KEY_HEADERS` says. No hop elsewhere gets
     any header that could be a credential.
@@ -189,10 +198,15 @@ async def ask_by_hand(
         else:
             # Our key is taken out again, should the redirect have echoed it; the rest of a signed URL stays.
             asked, sent = _without(url, key), plain
-        reply = await asker.ask(asked, sent, max_bytes)
+        if body is None:
+            reply = await asker.ask(asked, sent, max_bytes)
+        else:
+            reply = await asker.post(asked, sent, body, max_bytes)
         if reply.status not in REDIRECT_STATUSES:
             return reply
         url = _redirected(url, reply, allow_http)
+        if reply.status == 303:
+            body = None
     raise TransferError("redirect", f"more than {redirects_max} redirects from {redact_url(url)}", retryable=False)
 
 

@@ -27,7 +27,7 @@ def check_urls(settings: Settings) -> None:
     if settings.source.startswith("mlhub") and not settings.catalog.api_url:
         raise UsageError(
             "MLHub is gone (2024), so `mlhub:` needs the root of an API that took its place: --api-url URL",
-            hint="try `stacmirror demo`, which brings its own; other STAC APIs come later",
+            hint="try `stacmirror demo`, which brings its own; `stacmirror sources` lists today's",
         )
     for name, url in (("api_url", settings.catalog.api_url), ("s3_endpoint", settings.s3.s3_endpoint)):
         if url:

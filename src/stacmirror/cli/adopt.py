@@ -100,7 +100,7 @@ def adopt(
         place: dict[str, object] = {"layout": dest_layout or layout}
         if not dest_layout and path_template:
             place = {"path_template": path_template}
-        resolved = config.resolve({**flags, **place}, os.environ, config.places(config_file))
+        resolved = config.resolve({**flags, **place}, os.environ, config.places(config_file), source=source)
     title = f"adopting files in {from_} into {dest}, a mirror of {source}"
     go(session_of(ctx), resolved, resolved.settings(source, dest), look, title, task)
 

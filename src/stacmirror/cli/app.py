@@ -52,6 +52,7 @@ def stacmirror(
 
     stacmirror demo                  try it: offline, 200 items, 2,600 files
     stacmirror mirror mlhub:bigearthnet_v1_labels DEST --api-url URL
+    stacmirror mirror earth-search:sentinel-2-l2a DEST    a source of `stacmirror sources`, or any STAC address
     stacmirror resume DEST           go on where it stopped
     stacmirror retry DEST            only what failed
     stacmirror adopt DEST --from DIR --layout NAME    take files that are there already

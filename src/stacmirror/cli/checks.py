@@ -26,10 +26,14 @@ def check_target(target: str) -> None:
 
 def check_settings(settings: Settings) -> None:
     """Refuse what cannot be, before anything is asked of anyone. Raises: UsageError."""
-    from stacmirror.catalogs import parse_source
+    from stacmirror.catalogs import source_of
+    from stacmirror.filters import make_filters
     from stacmirror.layout import make_layout
 
-    parse_source(settings.source)
+    source_of(settings)
+    make_filters(settings.filter)
+    if not settings.filter.sources and settings.filter.only_sources:
+        raise UsageError("--no-sources and --only-sources leave nothing", hint="give one of the two, or neither")
     check_target(settings.target)
     place, filters = settings.place, settings.filter
     make_layout(place.layout, place.path_template)

@@ -48,6 +48,7 @@ COMMANDS = {
     "manifest": Entry("manifest", "manifest", epilog("listed", 1, 2, 6, 7, 9, 130, 143)),
     "collections": Entry("listings", "collections", _LISTED),
     "classes": Entry("listings", "classes", _LISTED),
+    "sources": Entry("sources", "sources", epilog("listed", 1, 2)),
     "tune": Entry("tune", "tune", epilog("measured, or a cap was reached", 1, 2, 4, 5, 130)),
     "simulate": Entry("simulate", "simulate", epilog("ended by Ctrl-C or SIGTERM", 1, 2), "SimulateCommand"),
     "config": Entry("config_show", "config_app"),

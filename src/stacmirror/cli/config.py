@@ -1,7 +1,9 @@
 """Where settings come from: layers, the highest first, each value with its origin.
 
     flags > STACMIRROR_<KEY> > a mirror's saved settings (resume) > ./stacmirror.toml > user config > MLHUB_ROOT_URL
-    > defaults
+    > the profile that SOURCE names > defaults
+
+A profile's own root goes before all but flags and what a mirror saved: `api_url` in a file is some other source's.
 
 Called by the commands. The only reader of `STACMIRROR_*` and of TOML files; the key is not a setting (access.py).
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_origin
@@ -18,6 +21,7 @@ from msgspec import Struct, field
 
 from stacmirror.cli import trust
 from stacmirror.errors import UsageError
+from stacmirror.profiles import PROFILES
 from stacmirror.settings import Settings
 from stacmirror.typed import ALL_SETTINGS, Option, build, options, unknown_key
 
@@ -34,6 +38,7 @@ class Given(Struct, frozen=True):
 
 
 Layer = Mapping[str, Given]
+SOURCE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]+")
 
 
 class Resolved(Struct, frozen=True):
@@ -84,8 +89,9 @@ def resolve(
     where: Places,
     *,
     saved: Saved | None = None,
+    source: str = "",
 ) -> Resolved:
-    """Return all layers as one.
+    """Return all layers as one; `source` is SOURCE as typed, which may name a profile.
 
     Raises: UsageError naming the key or table that does not exist, its place and the nearest name; or the value that
             cannot be, and its place.
@@ -99,17 +105,22 @@ def resolve(
     if not where.explicit:
         trust.refuse_foreign(where.project)
     project, user = _file(where.project), _file(where.user)
-    if not where.explicit:
-        trust.refuse_command(project)
+    name = (saved.source if saved else source).partition(":")[0]
+    profile = _profile(name, _sources(where.user), _sources(where.project))
+    for layer in () if where.explicit else (project, trust.of(profile, where.project)):
+        trust.refuse_command(layer)
     if saved is not None:
         trust.refuse_command(saved.layer)
+    root = {} if saved else {key: profile[key] for key in ("api_url", "profile") if key in profile}
     layers: list[Layer] = [
         {key: Given(value, "--" + key.replace("_", "-")) for key, value in flags.items()},
+        root,
         from_env,
         saved.layer if saved else {},
         project,
         user,
-        _official_client(environ),
+        _official_client(environ) if name in ("", "mlhub") else {},
+        profile,
     ]
     merged: dict[str, Given] = {}
     ranks: dict[str, int] = {}
@@ -119,7 +130,7 @@ def resolve(
             if key not in merged:
                 merged[key], ranks[key] = given, rank
     others = trust.warnings({**user, **project}, saved.layer if saved else {}, {**_official_client(environ), **user})
-    return Resolved(_with_layout(merged, ranks), (*warnings, *others))
+    return Resolved(_with_geometry(_with_layout(merged, ranks)), (*warnings, *others))
 
 
 def only_flags(flags: Mapping[str, object]) -> Resolved:
@@ -164,6 +175,22 @@ def _with_layout(merged: dict[str, Given], ranks: Mapping[str, int]) -> dict[str
     return merged
 
 
+def _with_geometry(merged: dict[str, Given]) -> dict[str, Given]:
+    """Read the file that `intersects` names: a mirror remembers the geometry, not where it once was."""
+    given = merged.get("intersects")
+    if given is None or not isinstance(given.value, str) or not given.value.strip() or "{" in given.value:
+        return merged
+    path = Path(given.value)
+    try:
+        text = path.read_text(encoding="utf-8")
+        compact = json.dumps(json.loads(text), separators=(",", ":"))
+    except OSError as error:
+        raise UsageError(f"--intersects {path}: {error.strerror}", hint="name a file with GeoJSON") from error
+    except ValueError:
+        raise UsageError(f"--intersects {path} is no JSON", hint="name a file with GeoJSON") from None
+    return merged | {"intersects": Given(compact, given.origin)}
+
+
 def _environment(environ: Mapping[str, str]) -> tuple[Layer, tuple[str, ...]]:
     table = options()
     layer: dict[str, Given] = {}
@@ -199,9 +226,54 @@ def _official_client(environ: Mapping[str, str]) -> Layer:
 
 def _file(path: Path) -> Layer:
     try:
-        return _tables(_read(path), path)
+        document = _read(path)
     except FileNotFoundError:
         return {}
+    document.pop("source", None)  # profiles: see `_sources`
+    return _tables(document, path)
+
+
+def _sources(path: Path) -> Mapping[str, Layer]:
+    """Return the `[source.NAME]` tables of a file, by name. Raises: UsageError, as for other tables."""
+    try:
+        found = _read(path).get("source", {})
+    except FileNotFoundError:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(content, dict) for content in found.values()):
+        raise UsageError(f"{path}: `source` is a table of tables", hint="write [source.NAME], and its settings below")
+    table = options()
+    layers: dict[str, Layer] = {}
+    for name, content in found.items():
+        if not SOURCE_NAME.fullmatch(name) or name in ("mlhub", "http", "https", "s3", "file"):
+            raise UsageError(f"{path}: [source.{name}] is no name for a source", hint="letters, digits, - and _")
+        where = f"{path}: [source.{name}]"
+        layer: dict[str, Given] = {}
+        for key, value in content.items():
+            if key not in table or table[key].section in ("place", "look", "run") or key == "profile":
+                raise UsageError(f"{where} {unknown_key(key, table)}", hint=ALL_SETTINGS)
+            layer[key] = Given(_from_toml(table[key], value), f"[source.{name}] of {path}")
+        layers[name] = layer
+    return layers
+
+
+def _profile(name: str, *files: Mapping[str, Layer]) -> Layer:
+    """Return the settings of the profile called `name`: built in, and then as files have it, the last file above."""
+    built_in = PROFILES.get(name)
+    layer: dict[str, Given] = {}
+    if built_in is not None:
+        layer = {key: Given(value, f"the profile {name}") for key, value in built_in.settings.items()}
+    for tables in files:
+        if name in tables:
+            layer.update(tables[name])
+            layer["profile"] = Given(name, f"[source.{name}]")
+    return layer
+
+
+def named_sources(where: Places) -> dict[str, Layer]:
+    """Return all profiles by name: those that are built in, and those of files."""
+    files = (_sources(where.user), _sources(where.project))
+    names = [*PROFILES, *(name for tables in files for name in tables if name not in PROFILES)]
+    return {name: _profile(name, *files) for name in dict.fromkeys(names)}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from stacmirror.cli import config
 from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.options import ConfigFile, Json
 from stacmirror.cli.session import emit, emit_json, warn
-from stacmirror.typed import options
+from stacmirror.typed import SECRETS, options
 
 config_app = typer.Typer(
     name="config",
@@ -49,6 +49,7 @@ def show(
         warn(warning)
     settings = resolved.settings()
     values = {key: getattr(getattr(settings, option.section), option.field_name) for key, option in options().items()}
+    values.update({key: ["(secret)"] for key in SECRETS if values[key]})
     if json:
         shown = {key: {"value": value, "origin": resolved.origin(key)} for key, value in values.items()}
         emit_json(shown if origin else values)

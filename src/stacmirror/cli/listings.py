@@ -20,13 +20,18 @@ from stacmirror.settings import Settings
 
 Answer = TypeVar("Answer")
 Listed = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="mlhub:, or mlhub:COLLECTION for one of it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="NAME: (mlhub, or of `stacmirror sources`), NAME:COLLECTION for one of it, or an address.",
+        show_default=False,
+    ),
 ]
-Walked = Annotated[str, typer.Argument(metavar="SOURCE", help="mlhub:COLLECTION", show_default=False)]
+Walked = Annotated[str, typer.Argument(metavar="SOURCE", help="As of `mirror`.", show_default=False)]
 _NETWORK = TUNING.only("retries", "stall_timeout", "connect_timeout")
 
 
-@takes(ACCESS.only("api_url", "key_file"), _NETWORK)
+@takes(ACCESS.only("api_url", "key_file", "auth", "header", "ca_file"), _NETWORK)
 def collections(
     ctx: typer.Context, source: Listed, flags: dict[str, object], config_file: ConfigFile = "", json: Json = False
 ) -> None:
@@ -39,7 +44,7 @@ def collections(
     from stacmirror.assembly import list_collections
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=False)
-    found = _only(_ask(list_collections(settings, key)), settings)
+    found = _only(_ask(list_collections(settings, key, os.environ)), settings)
     if json:
         emit_json({"collections": [_collection_json(info) for info in found]})
         return
@@ -50,7 +55,7 @@ def collections(
         emit_row(info.id, info.license, info.citation or info.title)
 
 
-@takes(ACCESS.only("api_url", "key_file"), _NETWORK)
+@takes(ACCESS.only("api_url", "key_file", "auth", "header", "ca_file"), _NETWORK)
 def classes(
     ctx: typer.Context, source: Walked, flags: dict[str, object], config_file: ConfigFile = "", json: Json = False
 ) -> None:
@@ -61,7 +66,7 @@ def classes(
     from stacmirror.assembly import list_classes
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=True)
-    found = {name: values for name, values in _ask(list_classes(settings, key)).items() if values}
+    found = {name: values for name, values in _ask(list_classes(settings, key, os.environ)).items() if values}
     if not found:
         say(f"{source} has no label classes: its first item names none; --label-class finds them in label collections")
     if json:
@@ -77,16 +82,19 @@ def classes(
 
 def _only(found: list[CollectionInfo], settings: Settings) -> list[CollectionInfo]:
     """Return the collection that the source names, or all. Raises: UsageError with the nearest name."""
-    from stacmirror.catalogs import parse_source
+    from stacmirror.catalogs import source_of
 
-    dialect, wanted = parse_source(settings.source, needs_collection=False)
+    dialect, wanted = source_of(settings, needs_collection=False)
+    name = settings.source.partition(":")[0]
+    if dialect not in ("mlhub", "api"):
+        return found
     ids = [info.id for info in found]
     if wanted and wanted not in ids:
         near = difflib.get_close_matches(wanted, ids, n=1, cutoff=0.4)
         raise UsageError(
             f"no collection `{wanted}` at {settings.catalog.api_url}"
-            + (f"; did you mean `{dialect}:{near[0]}`?" if near else ""),
-            hint=f"`stacmirror collections {dialect}:` lists the {len(ids)} that are there",
+            + (f"; did you mean `{name}:{near[0]}`?" if near else ""),
+            hint=f"`stacmirror collections {name}:` lists the {len(ids)} that are there",
         )
     if not found:
         say(f"{settings.catalog.api_url} lists no collections")
@@ -96,16 +104,18 @@ def _only(found: list[CollectionInfo], settings: Settings) -> list[CollectionInf
 def _settle(
     ctx: typer.Context, source: str, flags: dict[str, object], config_file: str, *, key_needed: bool
 ) -> tuple[Settings, str]:
-    from stacmirror.catalogs import parse_source
+    from stacmirror.catalogs import source_of
 
-    resolved = config.resolve(flags, os.environ, config.places(config_file))
+    resolved = config.resolve(flags, os.environ, config.places(config_file), source=source)
     for warning in resolved.warnings:
         warn(warning)
     settings = resolved.settings(source, "")
-    parse_source(source, needs_collection=key_needed)
+    source_of(settings, needs_collection=key_needed)
     access.check_urls(settings)
-    find = access.need_key if key_needed else access.find_key
-    key = find(resolved, os.environ, warn)
+    key = ""
+    if source.startswith("mlhub:"):
+        find = access.need_key if key_needed else access.find_key
+        key = find(resolved, os.environ, warn)
     session_of(ctx).secret = key
     return settings, key
 

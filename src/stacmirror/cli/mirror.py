@@ -28,7 +28,14 @@ from stacmirror.cli.session import Look, Session, session_of
 from stacmirror.pipeline.task import Task
 from stacmirror.settings import Settings
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="What to mirror: mlhub:COLLECTION.", show_default=False)]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="NAME:COLLECTION (mlhub, or one that `stacmirror sources` lists), an address, a path, or -.",
+        show_default=False,
+    ),
+]
 Dest = Annotated[str, typer.Argument(metavar="DEST", help="The mirror's folder.", show_default=False)]
 
 
@@ -51,11 +58,18 @@ def mirror(
     stacmirror mirror mlhub:bigearthnet_v1_labels rice --label-class "Rice fields"
     stacmirror mirror mlhub:bigearthnet_v1_labels ben --layout bigearthnet
     stacmirror mirror mlhub:bigearthnet_v1_labels ben --workers 128 --rate 500/s
+    stacmirror mirror earth-search:sentinel-2-l2a s2 --datetime 2020-06
+    stacmirror mirror https://host/stac both -c landsat -c sentinel
+    stacmirror mirror https://host/catalog.json all
+    stac-client search ... | stacmirror mirror - found
 
     Each flag can also stand in ./stacmirror.toml or in STACMIRROR_<NAME>; see `stacmirror config show --origin`.
     """
+    from stacmirror.catalogs import absolute
+
     look = Look(json, quiet, verbose)
-    resolved = config.resolve(flags, os.environ, config.places(config_file))
+    source = absolute(source)
+    resolved = config.resolve(flags, os.environ, config.places(config_file), source=source)
     go(session_of(ctx), resolved, resolved.settings(source, dest), look)
 
 
@@ -88,6 +102,13 @@ def resume(
     go(session_of(ctx), resolved, resolved.settings(saved.source, dest), look)
 
 
+def is_profile(settings: Settings) -> bool:
+    """Return whether SOURCE names a collection of an API that is known by name."""
+    from stacmirror.catalogs import source_of
+
+    return source_of(settings).dialect == "api"
+
+
 def go(
     session: Session,
     resolved: Resolved,
@@ -107,8 +128,10 @@ def go(
         warnings(warning)
     check_settings(settings)
     access.check_urls(settings)
-    api_key = access.need_key(resolved, os.environ, warnings) if asks else ""
-    title = title or f"mirroring {settings.source} from {settings.catalog.api_url} to {settings.target}"
+    is_mlhub = settings.source.startswith("mlhub:")
+    api_key = access.need_key(resolved, os.environ, warnings) if is_mlhub and asks else ""
+    root = f" from {settings.catalog.api_url}" if is_mlhub or is_profile(settings) else ""
+    title = title or f"mirroring {settings.source}{root} to {settings.target}"
     open_run(title, settings, resolved, look, warnings)
     from stacmirror.cli.run import Job, run_mirror
 

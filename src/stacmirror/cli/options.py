@@ -25,6 +25,8 @@ class Flag(Struct, frozen=True):
     key: str
     help: str
     metavar: str = "TEXT"
+    also: str = ""
+    """Another spelling, such as `-c`."""
     negative_help: str = ""
     """For settings that are yes, no or not asked for: what the `--no-` flag says."""
 
@@ -55,9 +57,18 @@ FILTERS = Group(
             negative_help="Keep only items without (or unmarked).",
         ),
         Flag("max_items", "Stop after N matches, over all runs.", "N"),
-        Flag("asset", "Fetch only asset keys like B0*; repeat.", "GLOB"),
-        Flag("exclude_asset", "Leave out asset keys like this; repeat.", "GLOB"),
-        Flag("item", "Keep only the item with this id; repeat.", "ID"),
+        Flag("asset", "Fetch only asset keys like B0*, or role:GLOB, type:GLOB; repeat.", "GLOB"),
+        Flag("exclude_asset", "Leave out asset keys like this, or role:…, type:…; repeat.", "GLOB"),
+        Flag("item", "Keep only the item with this id; repeat.", "ID", also="--ids"),
+        Flag("collection", "Only this collection of an API or catalog; repeat.", "ID", also="-c"),
+        Flag("bbox", "Items that meet this box, in degrees.", "W,S,E,N"),
+        Flag("datetime", "Items of this time: 2020-06, or 2020-06-01/2020-09-30.", "TIME"),
+        Flag("intersects", "Items that meet the geometry in this GeoJSON file.", "FILE"),
+        Flag("query", "Items like 'eo:cloud_cover<10', or the query extension's JSON; repeat.", "WHAT"),
+        Flag("filter", "Items that match this CQL2, text or JSON.", "CQL2"),
+        Flag("sortby", "Order of the listing, such as -datetime; repeat.", "NAME"),
+        Flag("sources", "Fetch labels' source items (default).", negative_help="Do not."),
+        Flag("only_sources", "Of labels, fetch nothing but their sources."),
         Flag("change_filter", "Other filters than before: fetches what more they want; what is here stays."),
     ),
 )
@@ -86,6 +97,7 @@ TUNING = Group(
         Flag("fixed_pace", "Ask for --per-host at once always, instead of finding out how many are of use."),
         Flag("queue_size", "Items read ahead of workers.", "N"),
         Flag("page_size", "Items asked for per page.", "N"),
+        Flag("page_size_floor", "Items per page, at least.", "N"),
         Flag("page_prefetch", "Pages read ahead of the queue.", "N"),
         Flag("rate", "Requests to a host at most: 500/s, 5000/h.", "RATE"),
         Flag("retries", "Further attempts a request.", "N"),
@@ -127,6 +139,16 @@ ACCESS = Group(
         Flag("allow_http", "Follow redirects from https to http, without the key."),
         Flag("allow_host", "Let links lead to this private host, address or network; repeat.", "HOST"),
         Flag("any_content", "Take an asset even if it is no file of its media type."),
+        Flag(
+            "file_info",
+            "Check sizes and checksums that the catalog gives (default).",
+            negative_help="Do not: it is wrong.",
+        ),
+        Flag("auth", "How to log in: HOST=SCHEME, see `stacmirror sources --auth`; repeat.", "HOW"),
+        Flag("header", "Header for a host: HOST:NAME=VALUE; repeat. Never kept.", "HEADER"),
+        Flag("alternate", "Alternate hrefs to prefer, by name, such as s3; repeat.", "NAME"),
+        Flag("reroot", "Ask the root's host for pages that are said to be elsewhere."),
+        Flag("retry_statuses", "Further statuses of pages that mean: later; repeat.", "N"),
         Flag("s3_endpoint", "S3 service other than AWS, for s3:// links.", "URL"),
         Flag("s3_unsigned", "Ask S3 without credentials."),
         Flag("s3_region", "Region, where no profile names one.", "NAME"),
@@ -211,19 +233,19 @@ def _parameters(flag: Flag, group: Group, table: Mapping[str, Option]) -> list[i
         typed = list[str]  # type: ignore[assignment]
     elif isinstance(option.default, bool) or flag.negative_help:
         typed, metavar = bool, ""  # type: ignore[assignment]
-    rows = [(flag.key, name, flag.help + _default(option))]
+    rows = [(flag.key, (name, *filter(None, [flag.also])), flag.help + _default(option))]
     if flag.negative_help:
-        rows.append((f"no_{flag.key}", "--no-" + flag.key.replace("_", "-"), flag.negative_help))
+        rows.append((f"no_{flag.key}", ("--no-" + flag.key.replace("_", "-"),), flag.negative_help))
     return [
         inspect.Parameter(
             key,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                typed | None, typer.Option(word, help=help_text, metavar=metavar, rich_help_panel=group.panel)
+                typed | None, typer.Option(*words, help=help_text, metavar=metavar, rich_help_panel=group.panel)
             ],
         )
-        for key, word, help_text in rows
+        for key, words, help_text in rows
     ]
 
 

@@ -80,7 +80,7 @@ async def _drive(settings: Settings, job: Job, display: Display) -> tuple[Summar
     from stacmirror.mirror import Mirror
 
     gc.freeze()  # what is there by now stays: neither a run's collections nor the process's end need look at it
-    mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task)
+    mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task, secrets=os.environ)
     mirror.progress.items_expected = job.expected_items
     with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()

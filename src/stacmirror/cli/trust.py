@@ -34,13 +34,22 @@ def refuse_foreign(path: Path) -> None:
         )
 
 
+def of(layer: Layer, path: Path) -> Layer:
+    """Return what of a layer comes from the file `path`."""
+    return {key: given for key, given in layer.items() if given.origin.startswith(str(path))}
+
+
 def refuse_command(layer: Layer) -> None:
     """Refuse to run what a file names that lies where one happens to stand, or in a mirror. Raises: UsageError."""
-    command = layer.get("key_command")
-    if command is not None and command.value:
+    command, auth = layer.get("key_command"), layer.get("auth")
+    runs = command if command is not None and command.value else None
+    if auth is not None and "=command:" in str(auth.value):
+        runs = auth
+    if runs is not None:
+        name = "key_command" if runs is command else "auth = HOST=command:..."
         raise UsageError(
-            f"{command.origin}: `key_command` is not taken from there, since a folder must run nothing",
-            hint="put it into the user config (`stacmirror config path`), or type --key-command",
+            f"{runs.origin}: `{name}` is not taken from there, since a folder must run nothing",
+            hint="put it into the user config (`stacmirror config path`), or type it as a flag",
         )
 
 

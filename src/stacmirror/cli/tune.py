@@ -21,7 +21,7 @@ from stacmirror.units import format_count, format_duration, format_size, parse_d
 if TYPE_CHECKING:
     from stacmirror.ramp import Caps, Step, Tuning
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="mlhub:COLLECTION", show_default=False)]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="As of `mirror`.", show_default=False)]
 _PANEL = "Caps (what it may cost)"
 Requests = Annotated[
     int, typer.Option("--max-requests", help="Send no more than this.", metavar="N", rich_help_panel=_PANEL, min=1)
@@ -37,7 +37,7 @@ _BAR = 40
 
 
 @takes(
-    FILTERS.only("asset", "exclude_asset"),
+    FILTERS.only("asset", "exclude_asset", "collection", "bbox", "datetime"),
     TUNING.only("per_host", "page_size", "rate", "retries", "stall_timeout", "connect_timeout", "http_client"),
     ACCESS,
 )
@@ -60,19 +60,20 @@ def tune(
     stacmirror tune mlhub:bigearthnet_v1_labels --api-url https://host/mlhub/v1
     stacmirror tune mlhub:bigearthnet_v1_labels --max-requests 5000 --max-bytes 100MiB
     """
-    from stacmirror.catalogs import parse_source
+    from stacmirror.catalogs import source_of
     from stacmirror.ramp import Caps
     from stacmirror.tune import Tuner
 
     session = session_of(ctx)
-    resolved = config.resolve(flags, os.environ, config.places(config_file))
+    resolved = config.resolve(flags, os.environ, config.places(config_file), source=source)
     for warning in resolved.warnings:
         warn(warning)
     settings = resolved.settings(source, "")
-    parse_source(source)
+    source_of(settings)
     access.check_urls(settings)
     caps = Caps(_seconds(duration), requests_max, _size(bytes_max))
-    session.secret = access.need_key(resolved, os.environ, warn)
+    if source.startswith("mlhub:"):
+        session.secret = access.need_key(resolved, os.environ, warn)
     say(announcement(settings, caps))
 
     async def ramp() -> Tuning:
@@ -82,6 +83,7 @@ def tune(
             caps=caps,
             on_step=lambda step: say(step_line(step)),
             note=lambda line: say(session.hide(line)),
+            secrets=os.environ,
         )
         return await tuner.run()
 
@@ -118,8 +120,9 @@ def _size(text: str) -> int:
 def announcement(settings: Settings, caps: Caps) -> str:
     """Return what the ramp will ask for, in one line, before it asks."""
     paid = "; requester-pays buckets bill them to you" if settings.s3.request_payer else ""
+    root = f" at {settings.catalog.api_url}" if settings.catalog.api_url and "://" not in settings.source else ""
     return (
-        f"tuning to {settings.source} at {settings.catalog.api_url}: pages, items and assets for at most "
+        f"tuning to {settings.source}{root}: pages, items and assets for at most "
         f"{format_duration(caps.seconds)}, {format_count(caps.requests_max)} requests and "
         f"{format_size(caps.bytes_max)}, 4 to {settings.limit.per_host} at once; nothing is written{paid}"
     )

@@ -12,8 +12,18 @@ from stacmirror.filters.asset_keys import AssetChoice
 from stacmirror.filters.ids import Ids
 from stacmirror.filters.label_classes import LabelClasses
 from stacmirror.filters.properties import Flag
+from stacmirror.filters.searched import Searched
 from stacmirror.interfaces import Filter
+from stacmirror.search import make_search
 from stacmirror.settings import FilterSettings
+
+Sends = Callable[[str], bool]
+"""Says whether the source itself judges a part of the search."""
+
+
+def _judges_nothing(name: str) -> bool:
+    return False
+
 
 _FAMILIES: dict[str, Callable[[FilterSettings], Sequence[Filter]]] = {
     "item": lambda wanted: [Ids(wanted.item)] if wanted.item else [],
@@ -23,13 +33,15 @@ _FAMILIES: dict[str, Callable[[FilterSettings], Sequence[Filter]]] = {
 }
 
 
-def make_filters(wanted: FilterSettings) -> list[Filter]:
-    """Return the filters that an item must all pass; the cheapest first.
+def make_filters(wanted: FilterSettings, sends: Sends = _judges_nothing) -> list[Filter]:
+    """Return the filters that an item must all pass; the cheapest first. `sends`: what the source judges itself.
 
-    Raises: UsageError for an empty value, and for globs of assets that contradict each other.
+    Raises: UsageError for an empty value, what cannot be searched for, and globs that contradict each other.
     """
     make_asset_choice(wanted)
-    return [made for make in _FAMILIES.values() for made in make(wanted)]
+    search = make_search(wanted)
+    searched: list[Filter] = [Searched(search, sends)] if search.asked or search.collections else []
+    return [made for make in _FAMILIES.values() for made in make(wanted)] + searched
 
 
 def make_asset_choice(wanted: FilterSettings) -> AssetChoice:

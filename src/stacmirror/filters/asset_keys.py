@@ -1,4 +1,4 @@
-"""Which assets of an item are fetched, by globs over their keys. Used when an item is planned; knows no catalog."""
+"""Which assets of an item are fetched, by globs over keys, roles and media types. Used when an item is planned."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import fnmatch
 from collections.abc import Iterable
 
 from stacmirror.errors import UsageError
+from stacmirror.model import Asset
 
 _WILD = frozenset("*?[")
 _REMEMBERED_MAX = 10_000
 
 
-class AssetChoice:
-    """Chooses keys that match any of `include` (all, when empty) and none of `exclude`; case counts.
+_ROLE, _TYPE = "role:", "type:"
 
+
+class AssetChoice:
+    """Chooses assets that match any of `include` (all, when empty) and none of `exclude`; case counts.
+
+    A glob is of keys; `role:GLOB` of roles, `type:GLOB` of media types (their case does not count).
     Raises: UsageError when what is included is excluded as well.
     """
 
@@ -21,10 +26,26 @@ class AssetChoice:
         self._include = tuple(sorted(set(include)))
         self._exclude = tuple(sorted(set(exclude)))
         self._chosen: dict[str, bool] = {}
+        self._by_more = any(glob.startswith((_ROLE, _TYPE)) for glob in (*self._include, *self._exclude))
         self._refuse_contradictions()
 
+    @property
+    def include(self) -> tuple[str, ...]:
+        """The globs that were given."""
+        return self._include
+
+    def takes(self, asset: Asset) -> bool:
+        """Return True when an asset is wanted."""
+        if not self._by_more:
+            return self.chooses(asset.key)
+        return (not self._include or _fits(asset, self._include)) and not _fits(asset, self._exclude)
+
     def chooses(self, key: str) -> bool:
-        """Return True when the asset `key` is wanted."""
+        """Return True when the asset `key` is wanted, or may be: where nothing is known of it but that."""
+        if self._by_more:
+            keys = tuple(glob for glob in self._exclude if not glob.startswith((_ROLE, _TYPE)))
+            more = any(glob.startswith((_ROLE, _TYPE)) for glob in self._include)
+            return (not self._include or more or _matches(key, self._include)) and not _matches(key, keys)
         # An item's keys are those of the item before it; the bound is for catalogs where they are not.
         chosen = self._chosen.get(key)
         if chosen is None:
@@ -51,6 +72,19 @@ class AssetChoice:
                 raise UsageError(
                     f"--asset {glob!r} is excluded by --exclude-asset as well", hint="leave out one of the two"
                 )
+
+
+def _fits(asset: Asset, globs: tuple[str, ...]) -> bool:
+    for glob in globs:
+        if glob.startswith(_ROLE):
+            if any(fnmatch.fnmatchcase(role, glob[len(_ROLE) :]) for role in asset.roles):
+                return True
+        elif glob.startswith(_TYPE):
+            if fnmatch.fnmatchcase(asset.media_type.lower(), glob[len(_TYPE) :].lower()):
+                return True
+        elif fnmatch.fnmatchcase(asset.key, glob):
+            return True
+    return False
 
 
 def _matches(key: str, globs: tuple[str, ...]) -> bool:

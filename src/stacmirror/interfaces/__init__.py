@@ -7,6 +7,7 @@ nothing else: `from stacmirror.interfaces import Sink`, whichever file below has
 
 from stacmirror.interfaces.catalog import Catalog as Catalog
 from stacmirror.interfaces.catalog import Filter as Filter
+from stacmirror.interfaces.catalog import Joining as Joining
 from stacmirror.interfaces.ledger import Ledger as Ledger
 from stacmirror.interfaces.sink import Hasher as Hasher
 from stacmirror.interfaces.sink import Part as Part

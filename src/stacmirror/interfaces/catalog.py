@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from stacmirror.model import CollectionInfo, Cursor, Item, ItemKey, Page
+from stacmirror.model import CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 
 
 class Catalog(Protocol):
@@ -35,6 +35,14 @@ class Catalog(Protocol):
 
     async def collections(self) -> list[CollectionInfo]:
         """Return all collections of the catalog."""
+        ...
+
+
+class Joining(Protocol):
+    """A catalog that gives several items at once. Raises and Cancel: as `Catalog`."""
+
+    async def several(self, links: Sequence[SourceLink]) -> dict[ItemKey, Item] | None:
+        """Return those of the linked items that came in one request; None where it cannot ask so."""
         ...
 
 

@@ -29,6 +29,10 @@ class Asset(Struct, frozen=True):
     media_type: str = ""
     title: str = ""
     roles: tuple[str, ...] = ()
+    size_bytes: int | None = None
+    """What the catalog says of its size (`file:size`)."""
+    checksum: str = ""
+    """What the catalog says of its digest (`file:checksum`): a multihash in lower-case hex."""
 
 
 class SourceLink(Struct, frozen=True):
@@ -70,6 +74,8 @@ class Page(Struct, frozen=True):
     items: tuple[Item, ...]
     next: Cursor | None
     total: int | None = None
+    lost: tuple[str, ...] = ()
+    """What belongs on it and could not be read, in words: such a page never settles, so a later run reads it again."""
 
 
 class CollectionInfo(Struct, frozen=True):

@@ -76,6 +76,14 @@ def _answered(guess: Guess | None, came: Reply | TransferError | None) -> Answer
     return Answered(guess, came)
 
 
+def streaming(ahead: Mapping[str, Answered]) -> str | None:
+    """Return the key of the asset whose large body is on its way. It holds a place at its host until it is read."""
+    for key, answered in ahead.items():
+        if answered.reply is not None and answered.reply.stream is not None:
+            return key
+    return None
+
+
 def large_among(ahead: Mapping[str, Answered], key: str) -> Reply | None:
     """Return the answer of the asset's own link, where it is found and its body is large."""
     answered = ahead.get(key)

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stacmirror.interfaces import Ledger
-from stacmirror.model import Item, ItemKey
+from stacmirror.model import Asset, Item, ItemKey
 
 _CONFLICTS_MAX = 10
 """Such items that are said one by one."""
 
 
 class Conflicts:
-    """`wants` says which asset keys are fetched; `note` hears of conflicts."""
+    """`wants` says which assets are fetched; `note` hears of conflicts."""
 
-    def __init__(self, ledger: Ledger, wants: Callable[[str], bool], note: Callable[[str], None]) -> None:
+    def __init__(self, ledger: Ledger, wants: Callable[[Asset], bool], note: Callable[[str], None]) -> None:
         self._ledger = ledger
         self._wants = wants
         self._note = note
@@ -54,7 +54,7 @@ class Conflicts:
             return False
         kept = {outcome.key for outcomes in (row.stored, row.absent, row.failed) for outcome in outcomes}
         kept = {key for key in kept if not key.startswith("@")}
-        return bool(kept) and kept != {asset.key for asset in item.assets if self._wants(asset.key)}
+        return bool(kept) and kept != {asset.key for asset in item.assets if self._wants(asset)}
 
 
 def _mark(item: Item) -> int:

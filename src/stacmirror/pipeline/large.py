@@ -16,6 +16,7 @@ from stacmirror.interfaces import Body, Clock, Opener, Part, Reply, Sink
 from stacmirror.limits import origin_of
 from stacmirror.model import AssetKey, ItemKey, PartState, Receipt, Transfer, Unit
 from stacmirror.pipeline.check import Checks, Expected, hasher_of
+from stacmirror.pipeline.listed import Listed
 from stacmirror.pipeline.progress import Progress
 from stacmirror.ranges import is_resumable, range_headers, total_if_joins, version_of
 from stacmirror.retry import error_for_status
@@ -60,7 +61,15 @@ class LargeBodies:
     """One for the run. `file_max_bytes`: larger files are refused (0: none is)."""
 
     def __init__(
-        self, opener: Opener, sink: Sink, clock: Clock, checks: Checks, progress: Progress, file_max_bytes: int = 0
+        self,
+        opener: Opener,
+        sink: Sink,
+        clock: Clock,
+        checks: Checks,
+        progress: Progress,
+        file_max_bytes: int = 0,
+        *,
+        file_info: bool = True,
     ) -> None:
         self._opener = opener
         self._sink = sink
@@ -68,6 +77,7 @@ class LargeBodies:
         self._checks = checks
         self._progress = progress
         self._file_max_bytes = file_max_bytes
+        self._file_info = file_info
 
     async def receive(self, errand: Errand, reply: Reply, take: Callable[[Reply], Awaitable[Fetched]]) -> Fetched:
         """Bring a body from its first byte. `take` is asked to bring another answer from its first byte.
@@ -107,10 +117,11 @@ class LargeBodies:
             redirected = reply.url != transfer.asset.href
             async with self._sink.part(errand.asset) as part:
                 state = PartState(errand.asset, version, name, expected.kind, redirected, verified=reply.framed)
-                await opened(part.begin(state, expected.hasher()))
+                listed = self._listed(errand)
+                await opened(part.begin(state, listed.beside(expected.hasher())))
                 self._began(errand, 0)
                 await self._pour(errand, stream, part)
-                return await self._finish(errand, part, name, expected)
+                return await self._finish(errand, part, name, expected, listed)
         finally:
             stream.close()
 
@@ -125,17 +136,18 @@ class LargeBodies:
             if state is None or not is_resumable(state.version):
                 part.drop()
             else:
-                await opened(part.go_on(hasher_of(state.kind)))
+                listed = self._listed(errand)
+                await opened(part.go_on(listed.beside(hasher_of(state.kind))))
                 if state.offset == state.version.length:
                     expected = self._expected("", state, state.offset)
-                    return await self._finish(errand, part, state.name, expected)
+                    return await self._finish(errand, part, state.name, expected, listed)
                 reply = await self._ask_for_rest(errand, state)
                 if reply is None:
                     part.drop()
                 else:
                     total = total_if_joins(state, reply.headers) if reply.status == 206 else None
                     if total is not None:
-                        return await self._join(errand, part, state, reply, total)
+                        return await self._join(errand, part, state, reply, total, listed)
                     part.drop()
                     if reply.status == 200 and "content-range" not in reply.headers:
                         return reply  # the server knows no ranges, or has another version: this is all of it
@@ -159,7 +171,9 @@ class LargeBodies:
             return None
         raise error_for_status(reply.status, reply.headers, _WHAT, self._clock.wall())
 
-    async def _join(self, errand: Errand, part: Part, state: PartState, reply: Reply, total: int) -> Fetched:
+    async def _join(
+        self, errand: Errand, part: Part, state: PartState, reply: Reply, total: int, listed: Listed
+    ) -> Fetched:
         try:
             self._refuse_too_large(total)
             if reply.stream is not None:
@@ -167,7 +181,7 @@ class LargeBodies:
             else:
                 self._came(errand, len(reply.body or b""))
                 await part.write(reply.body or b"")
-            return await self._finish(errand, part, state.name, self._expected(reply.url, state, total))
+            return await self._finish(errand, part, state.name, self._expected(reply.url, state, total), listed)
         except TransferError as error:
             if error.kind == "too-large":
                 part.drop()
@@ -203,10 +217,11 @@ class LargeBodies:
         if limit and size_bytes > limit:
             raise TransferError("too-large", f"more than {format_size(limit)} (--max-file-size)", retryable=False)
 
-    async def _finish(self, errand: Errand, part: Part, name: str, expected: Expected) -> Fetched:
+    async def _finish(self, errand: Errand, part: Part, name: str, expected: Expected, listed: Listed) -> Fetched:
         size_bytes, digest = await part.finish()
         try:
             expected.check(size_bytes, digest)
+            proven = listed.check(size_bytes)
         except TransferError as error:
             if error.kind != "short":  # what came is wrong, not too little
                 part.drop()
@@ -214,8 +229,11 @@ class LargeBodies:
         state = part.state
         if state is None:
             raise RuntimeError("a finished part without a state")
-        state.verified = state.verified or expected.proven or expected.length_bytes is not None
+        state.verified = state.verified or proven or expected.proven or expected.length_bytes is not None
         return await self._keep(errand, part, state, digest, name)
+
+    def _listed(self, errand: Errand) -> Listed:
+        return Listed(errand.transfer.asset if self._file_info else None)
 
     async def _keep(self, errand: Errand, part: Part, state: PartState, digest: bytes, name: str = "") -> Fetched:
         name = name or errand.transfer.name or state.name

@@ -11,16 +11,30 @@ import xxhash
 
 from stacmirror.errors import UsageError
 from stacmirror.layout import Layout
-from stacmirror.model import Failed, Receipt, Transfer, Unit
+from stacmirror.model import Asset, Failed, Receipt, Transfer, Unit
 from stacmirror.pipeline.bundle import Bundle, Job
 
 
 class Planner:
-    """Plans jobs. `chooses` says which asset keys are wanted; `run` makes unit names unique over all runs."""
+    """Plans jobs. `run` makes unit names unique over all runs."""
 
-    def __init__(self, layout: Layout, chooses: Callable[[str], bool], run: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        chooses: Callable[[str], bool],
+        run: int,
+        takes: Callable[[Asset], bool] | None = None,
+        *,
+        only_sources: bool = False,
+    ) -> None:
+        """`takes` says which assets are wanted, `chooses` which keys are, where nothing more is known.
+
+        `only_sources`: of an item that names sources nothing is wanted itself.
+        """
         self._layout = layout
         self._chooses = chooses
+        self._takes = takes or (lambda asset: chooses(asset.key))
+        self._only_sources = only_sources
         self._run = run
         self._units = 0
 
@@ -38,12 +52,15 @@ class Planner:
                 hint="use --layout item",
             )
         self.give_unit(bundle, job)
-        wanted = [asset for asset in job.item.assets if self._chooses(asset.key)]
+        wanted = [asset for asset in job.item.assets if self._takes(asset)]
+        if self._only_sources and job.item.sources:
+            wanted = []
         names = self._layout.names(job.item, wanted)
         if job.before is not None and (job.before.widen or any(failed.key != "@item" for failed in job.before.failed)):
             job.stored, job.absent = list(job.before.stored), list(job.before.absent)
             # What filters do not want by now is no failure any more.
-            lacking = {failed.key for failed in job.before.failed if self._chooses(failed.key)}
+            unwanted = {asset.key for asset in job.item.assets} - {asset.key for asset in wanted}
+            lacking = {failed.key for failed in job.before.failed if self._chooses(failed.key)} - unwanted
             if job.before.widen:
                 has = {receipt.key for receipt in job.stored} | {absent.key for absent in job.absent}
                 lacking |= {asset.key for asset in wanted} - has

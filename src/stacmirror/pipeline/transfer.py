@@ -13,6 +13,7 @@ from stacmirror.limits import origin_of
 from stacmirror.model import AssetKey, ItemKey, Receipt, Transfer, Unit
 from stacmirror.pipeline.check import Checks, digest_of
 from stacmirror.pipeline.large import Errand, Fetched, LargeBodies
+from stacmirror.pipeline.listed import Listed
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.signatures import Form, Judged, form_of, refuse_other
 from stacmirror.pipeline.unpack import unpacked
@@ -40,14 +41,16 @@ class Fetcher:
         *,
         file_max_bytes: int = 0,
         any_content: bool = False,
+        file_info: bool = True,
     ) -> None:
-        """`any_content`: take a body whatever it begins with."""
+        """`any_content`: take a body whatever it begins with. `file_info`: check what the catalog says of sizes."""
         self._opener = opener
         self._sink = sink
         self._clock = clock
         self._checks = Checks()
         self._any_content = any_content
-        self._large = LargeBodies(opener, sink, clock, self._checks, progress, file_max_bytes)
+        self._file_info = file_info
+        self._large = LargeBodies(opener, sink, clock, self._checks, progress, file_max_bytes, file_info=file_info)
 
     def waits(self, item: ItemKey, transfer: Transfer) -> bool:
         """Return whether a part of it is there already."""
@@ -112,6 +115,9 @@ class Fetcher:
         expected.check(len(body), digest)
         refuse_other(self._form(transfer, reply), body)
         verified = reply.framed or expected.proven
+        asset = transfer.asset
+        if (asset.size_bytes is not None or asset.checksum) and self._file_info:
+            verified = Listed(asset).check(len(body), body) or verified
         return Fetched(Receipt(transfer.asset.key, name, len(body), expected.kind, digest, verified), body)
 
     def _form(self, transfer: Transfer, reply: Reply) -> Form | None:

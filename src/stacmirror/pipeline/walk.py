@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from stacmirror.errors import (
     CursorRefused,
@@ -23,6 +23,7 @@ from stacmirror.errors import (
 from stacmirror.interfaces import Catalog, Filter, Ledger
 from stacmirror.model import (
     START,
+    Asset,
     Cursor,
     Item,
     ItemKey,
@@ -35,10 +36,12 @@ from stacmirror.model import (
     WalkAgain,
 )
 from stacmirror.pipeline.again import Again
+from stacmirror.pipeline.asset_names import AssetNames
 from stacmirror.pipeline.bundle import Bundle, bundle_of
 from stacmirror.pipeline.circles import Circles
 from stacmirror.pipeline.conflicts import Conflicts
 from stacmirror.pipeline.dispatch import Dispatch
+from stacmirror.pipeline.joining import Joiner
 from stacmirror.pipeline.progress import Progress
 from stacmirror.redact import redact_document
 
@@ -68,14 +71,22 @@ class Walk:
         prefetch: int,
         items_max: int | None,
         one_to_one: bool,
-        wants: Callable[[str], bool] = lambda key: True,
+        wants: Callable[[Asset], bool] = lambda asset: True,
         note: Callable[[str], None] = lambda _: None,
         redact: Callable[[bytes], bytes] = redact_document,
+        names: AssetNames | None = None,
+        joiner: Joiner | None = None,
+        sources: bool = True,
     ) -> None:
-        """`wants` says which asset keys are fetched; `note` hears what a person should know of the listing.
+        """`wants` says which assets are fetched; `note` hears what a person should know of the listing.
 
-        `redact` takes secrets out of an item's JSON.
+        `redact` takes secrets out of an item's JSON. `sources`: linked items are fetched as well.
         """
+        self._names = names
+        self._joiner = joiner
+        self._sources = sources
+        self._lost: list[str] = []
+        """What of this walk's pages could not be read."""
         self._note = note
         self._conflicts = Conflicts(ledger, wants, note)
         self._again = Again(ledger, redact)
@@ -127,7 +138,7 @@ class Walk:
                 self.error = None  # of a page read ahead that nobody needed
             if isinstance(self.error, ListingLoop) and self._circles.first_stale is not None:
                 # What a listing in circles said last is not to be passed over by the run that finds it mended.
-                self._record(msgspec.structs.replace(self._circles.first_stale, partial=True))
+                self._record(replace(self._circles.first_stale, partial=True))
             dispatch.close()
 
     async def _walk(self, dispatch: Dispatch, start: ResumePoint) -> None:
@@ -144,6 +155,7 @@ class Walk:
                     break
             if not self.limited:
                 await reader
+                self._tell_lost()
             if self._resumed and isinstance(self.error, CursorRefused):
                 raise _StartAgain("the source no longer takes the cursor of the page to go on from")
         except SourceError as error:
@@ -159,6 +171,7 @@ class Walk:
         first = self._start.number + self._pages_lined_up + 1
         self._record(WalkAgain(first))
         self._circles.begin()
+        self._lost.clear()
         self._progress.items_listed -= self.listed
         self._progress.items_filtered -= self.filtered
         self.listed = self.filtered = self.duplicate = self.queued = 0
@@ -204,15 +217,18 @@ class Walk:
         first_of_walk = number == self._start.number
         if self._resumed and first_of_walk and not page.items and page.next is None and self._start.listed:
             raise _StartAgain("the source has nothing where this mirror is to go on")
+        items = page.items if self._sources else tuple(replace(item, sources=()) for item in page.items)
+        if self._names is not None:
+            self._names.look(items)
         if page.total is not None:
             self.server_total = self._progress.items_total = page.total
-        keys = [item.key for item in page.items]
-        linked = [link.key for item in page.items for link in item.sources]
+        keys = [item.key for item in items]
+        linked = [link.key for item in items for link in item.sources]
         # What is claimed now is in the ledger or still claimed after the query: never neither.
         claimed_before = {key for key in (*keys, *linked) if key in self._claimed}
         known = await asyncio.to_thread(self._ledger.known, [*keys, *linked]) if keys else {}
         self._refuse_start(page, known)
-        again = await asyncio.to_thread(self._again.find, page.items, known, claimed_before)
+        again = await asyncio.to_thread(self._again.find, items, known, claimed_before)
 
         record = PageRecord(
             number, cursor, listed=0, filtered=0, duplicate=0, queued=0, next=page.next, total=page.total
@@ -223,7 +239,7 @@ class Walk:
         linked_there: list[ItemKey] = []
         bundles: list[Bundle] = []
         repeated: list[Item] = []
-        for item in page.items:
+        for item in items:
             if self._items_max is not None and matched >= self._items_max:
                 record.partial = self.limited = True
                 break
@@ -259,15 +275,29 @@ class Walk:
         record.queued = len(bundles)
         if page.next is None and not record.partial:
             self.ended = self._progress.listing_ended = True
+        if page.lost:
+            self._lost += page.lost
+            record.partial = True  # a later run reads it again
         if self._items_max is not None and matched >= self._items_max and page.next is not None:
             self.limited = True
         self._pages_lined_up = number - self._start.number + 1
         self._count(record)
         self._record(record)
+        if self._joiner is not None and bundles:
+            await self._joiner.fill(bundles)
         for bundle in bundles:
             await dispatch.put(bundle)
         self._circles.refuse_stale(record, rejected, self._ordinal(number))
         return matched
+
+    def _tell_lost(self) -> None:
+        """Let the listing count as broken where parts of it could not be read; what was read is mirrored."""
+        if self._lost and self.error is None:
+            self.ended = False
+            more = f", and {len(self._lost) - 1:,} more" if len(self._lost) > 1 else ""
+            self.error = SourceUnreadable(
+                f"not all of the listing can be read: {self._lost[0]}{more}", hint="`stacmirror resume` looks again"
+            )
 
     def _refuse_start(self, page: Page, known: dict[ItemKey, KnownItem]) -> None:
         """Find out whether the source understood the cursor to go on from: else it answers with earlier pages."""

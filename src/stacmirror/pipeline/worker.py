@@ -16,7 +16,7 @@ from stacmirror.errors import NoOpenFile, SourceError, TransferError
 from stacmirror.interfaces import Catalog, Clock, Opener, Reply, Sink
 from stacmirror.model import Absent, Failed, ItemKey, ItemOutcome, ItemRecord, Transfer
 from stacmirror.pipeline.abreast import settle_abreast
-from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered, close_streams, large_among
+from stacmirror.pipeline.ahead import NOTHING, Ahead, Answered, close_streams, large_among, streaming
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.caps import Caps
 from stacmirror.pipeline.check import digest_of
@@ -125,6 +125,9 @@ class Worker:
     async def _settle_all(self, bundle: Bundle, job: Job, ahead: Mapping[str, Answered]) -> list[Transfer]:
         """Bring every transfer of the job as far as can be now; return those that are left."""
         later: list[Transfer] = []
+        if ahead and (first := streaming(ahead)) is not None:
+            # Before anything that waits for a place: it could be the one that this body holds.
+            job.todo.sort(key=lambda transfer: transfer.asset.key != first)
         for number, transfer in enumerate(job.todo):
             if ahead and self._take_ahead(job, transfer, ahead):
                 continue

@@ -71,9 +71,10 @@ class Guard:
     Raises: UsageError for a host that is none.
     """
 
-    def __init__(self, source: str, allowed: Iterable[str] = ()) -> None:
+    def __init__(self, source: str, allowed: Iterable[str] = (), *, home: str = "") -> None:
+        """`home` is where a source is that has no host: `loopback` for a file of this machine."""
         self._source = _ascii(_plain(source))
-        self._home = ""
+        self._home = home
         """Where the source was when it was first met. Before that only public addresses are let through."""
         self._networks: list[tuple[Network, int]] = []
         self._names: set[tuple[str, int]] = set()

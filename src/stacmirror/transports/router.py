@@ -19,6 +19,7 @@ from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
 from stacmirror.limits import HostLimits, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
+from stacmirror.transports.posting import Posting, PostTransport
 from stacmirror.transports.whole import HELD_MAX_BYTES, gunzip, read_whole
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -55,6 +56,8 @@ class Router:
         self._wall = wall
         self.allow_http = allow_http
         """Whether a redirect may lead from https to http."""
+        self.posts: PostTransport | None = None
+        """Who sends POST requests, for catalogs that are searched that way."""
         self._routes: dict[str, tuple[Transport, HostBudget]] = {}
         """By origin: who asks it, and its budget."""
         self.on_date: Callable[[str], None] = _ignore
@@ -111,6 +114,24 @@ class Router:
         """
         held_max_bytes = min(max_bytes, HELD_MAX_BYTES)
         reply = await self._ask_once(url, {"Accept-Encoding": "gzip", **headers}, held_max_bytes)
+        return await self._whole(reply, url, max_bytes)
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, max_bytes: int) -> Reply:
+        """As `ask`, with POST and a body."""
+        origin = origin_of(url)
+        if self.posts is None or origin.partition("://")[0] not in ("http", "https"):
+            raise TransferError("scheme", f"cannot POST to {redact_url(origin)}", retryable=False)
+        budget, transport = self._limits.of(origin), Posting(self.posts, body)
+        try:
+            place = budget.try_acquire() or await budget.acquire(math.inf)
+            sent, held_max_bytes = {"Accept-Encoding": "gzip", **headers}, min(max_bytes, HELD_MAX_BYTES)
+            reply = await self._ask_in(budget, place, transport, url, sent, held_max_bytes, is_witness=False)
+        except TransferError as error:
+            error.host = error.host or redact_url(origin)
+            raise
+        return await self._whole(reply, url, max_bytes)
+
+    async def _whole(self, reply: Reply, url: str, max_bytes: int) -> Reply:
         self.on_date(reply.headers.get("date", ""))
         await read_whole(reply, max_bytes, url)
         if reply.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
@@ -150,6 +171,8 @@ class Router:
         """Close all transports."""
         for transport in set(self._transports.values()):
             await transport.close()
+        if self.posts is not None:
+            await self.posts.close()
 
     async def _ask_once(
         self, url: str, headers: Mapping[str, str], small_max_bytes: int, pause_max_s: float = math.inf
@@ -196,6 +219,8 @@ class Router:
         url: str,
         headers: Mapping[str, str],
         small_max_bytes: int,
+        *,
+        is_witness: bool = True,
     ) -> Reply:
         """Ask in a place that the host has given, and tell its budget what came."""
         streaming = False
@@ -219,7 +244,8 @@ class Router:
                 budget.streams()
             else:
                 budget.answered(place, asked_s)
-            budget.witness = url
+            if is_witness:
+                budget.witness = url
             return reply
         finally:
             if not streaming:

@@ -1,0 +1,164 @@
+"""Requests dressed with what their host wants: headers, tokens, signatures, cookies; each host its own, and no other.
+
+Stands before an HTTP transport where the settings name hosts that want a login, and nowhere else. The router asks hop
+by hop, so what one host gets never follows a redirect to another. An answer of 401 makes a login renew itself, once.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from stacmirror.errors import LoginRefused, TransferError
+from stacmirror.interfaces import Reply, SeveralTransport, Transport
+from stacmirror.limits import origin_of
+from stacmirror.redact import redact_url
+from stacmirror.transports.posting import PostTransport
+
+_REFUSED = (401, 403)
+_COOKIES_MAX = 50
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Login(Protocol):
+    """What one kind of login does to a request."""
+
+    async def dress(self, url: str, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+        """Return the URL and headers to send. Raises: LoginRefused, TransferError where a token cannot be had."""
+        ...
+
+    def refused(self, sent: Mapping[str, str]) -> bool:
+        """Hear that `sent` was refused; return whether asking again, dressed anew, may be answered otherwise."""
+        ...
+
+    @property
+    def lacks(self) -> str:
+        """What is missing for this login, in words: then requests go out without it. "" where nothing is."""
+        ...
+
+
+class Rule(NamedTuple):
+    """Which hosts a login is for: a glob over `host` or `host:port`."""
+
+    hosts: str
+    login: Login
+    keeps_cookies: bool = False
+
+
+class Logins:
+    """All rules of a run; the first that fits a host counts, and headers of all that fit are sent."""
+
+    def __init__(self, rules: Sequence[Rule], *, allow_http: bool = False) -> None:
+        self._rules = rules
+        self._allow_http = allow_http
+        self._by_origin: dict[str, tuple[Rule, ...]] = {}
+        self._cookies: dict[str, dict[str, str]] = {}
+
+    def of(self, url: str) -> tuple[Rule, ...]:
+        """Return the rules for the host of a URL. Raises: TransferError where it would be asked without TLS."""
+        origin = origin_of(url)
+        found = self._by_origin.get(origin)
+        if found is None:
+            parts = urlsplit(origin)
+            host = (parts.hostname or "").lower()
+            names = {host, f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
+            fits = (rule for rule in self._rules if any(fnmatch.fnmatchcase(name, rule.hosts) for name in names))
+            found = self._by_origin[origin] = tuple(fits)
+            if found and parts.scheme == "http" and host not in _LOOPBACK and not self._allow_http:
+                self._by_origin[origin] = ()
+                raise TransferError("tls", f"no login is sent to {origin} without TLS (--allow-http)", retryable=False)
+        return found
+
+    async def send(
+        self, url: str, headers: Mapping[str, str], send: Callable[[str, Mapping[str, str]], Awaitable[Reply]]
+    ) -> Reply:
+        """Send one request as its host wants it; the Reply has the URL as it was asked for."""
+        rules = self.of(url)
+        if not rules:
+            return await send(url, headers)
+        origin = origin_of(url)
+        for attempt in range(2):
+            address, sent = url, dict(headers)
+            for rule in rules:
+                address, more = await rule.login.dress(address, sent)
+                sent = dict(more)
+            cookies = self._cookies.get(origin)
+            if cookies:
+                sent["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+            reply = await send(address, sent)
+            if any(rule.keeps_cookies for rule in rules):
+                self._keep(origin, reply)
+            if reply.status not in _REFUSED:
+                break
+            lacks = next((rule.login.lacks for rule in rules if rule.login.lacks), "")
+            if lacks:
+                _close(reply)
+                raise LoginRefused(f"{redact_url(origin)} wants a login ({reply.status}): {lacks}", hint=_HINT)
+            renewed = [rule.login.refused(sent) for rule in rules]
+            if attempt or not any(renewed):
+                break
+            _close(reply)
+        return Reply(url, reply.status, reply.headers, reply.body, reply.stream, framed=reply.framed)
+
+    def _keep(self, origin: str, reply: Reply) -> None:
+        # Transports join several headers of one name with commas, which dates have as well: a pair begins each cookie.
+        for part in reply.headers.get("set-cookie", "").split(","):
+            name, equals, value = part.partition(";")[0].strip().partition("=")
+            if equals and name.replace("-", "").replace("_", "").isalnum():
+                jar = self._cookies.setdefault(origin, {})
+                if len(jar) < _COOKIES_MAX:
+                    jar[name] = value
+
+
+_HINT = "`stacmirror sources --auth` says how to log in"
+
+
+class AuthorizedTransport:
+    """Implements `interfaces.SeveralTransport` before another transport."""
+
+    def __init__(self, inner: Transport, several: SeveralTransport | None, logins: Logins) -> None:
+        self._inner = inner
+        self._several = several
+        self._logins = logins
+
+    async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
+        """See `interfaces.Transport.fetch`."""
+        return await self._logins.send(url, headers, lambda at, sent: self._inner.fetch(at, sent, small_max_bytes))
+
+    async def fetch_several(
+        self,
+        requests: Sequence[tuple[str, Mapping[str, str]]],
+        small_max_bytes: int,
+        heard: Callable[[Reply], bool] | None = None,
+    ) -> Sequence[Reply | TransferError | None]:
+        """See `interfaces.SeveralTransport.fetch_several`; hosts that want a login are asked one by one."""
+        if self._several is None or self._logins.of(requests[0][0]):
+            return []
+        return await self._several.fetch_several(requests, small_max_bytes, heard)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._inner.close()
+
+
+class AuthorizedPosts:
+    """Implements `PostTransport` before another one."""
+
+    def __init__(self, inner: PostTransport, logins: Logins) -> None:
+        self._inner = inner
+        self._logins = logins
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, small_max_bytes: int) -> Reply:
+        """See `PostTransport`."""
+        return await self._logins.send(url, headers, lambda at, sent: self._inner.post(at, sent, body, small_max_bytes))
+
+    async def close(self) -> None:
+        """See `PostTransport`."""
+        await self._inner.close()
+
+
+def _close(reply: Reply) -> None:
+    if reply.stream is not None:
+        reply.stream.close()

@@ -1,0 +1,394 @@
+"""Whole mirrors of static catalogs, from a disk and over HTTP, and of files of items and tables of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from stacmirror.assembly import list_collections
+from stacmirror.catalogs.byte_sources import Stdin
+from stacmirror.catalogs.files import FileCatalog
+from stacmirror.clock import SystemClock
+from stacmirror.model import START
+from stacmirror.typed import build
+from tests.conftest import tree
+from tests.e2e.test_stac_api import mirror
+from tests.unit.fakes import Notes
+
+
+def item(id_: str, collection: str = "", number: int = 0, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": id_,
+        "geometry": {"type": "Point", "coordinates": [number, 1]},
+        "bbox": [number, 1, number, 1],
+        "properties": {"datetime": "2020-01-01T00:00:00Z", "n": number},
+        "links": [],
+        "assets": {"data": {"href": f"./{id_}.txt", "type": "text/plain"}},
+        **more,
+    }
+    if collection:
+        found["collection"] = collection
+    return found
+
+
+def write_catalog(folder: Path, collections: int = 3, items: int = 7) -> list[str]:
+    """Write a catalog with collections of items, and a cycle; return the items' ids."""
+    ids = []
+    children = []
+    for number in range(collections):
+        name = f"c{number}"
+        links: list[dict[str, str]] = [
+            {"rel": "root", "href": "../catalog.json"},
+            {"rel": "parent", "href": "../catalog.json"},
+        ]
+        for position in range(items):
+            id_ = f"{name}-i{position}"
+            ids.append(id_)
+            place = folder / name / id_
+            place.mkdir(parents=True)
+            (place / f"{id_}.json").write_text(json.dumps(item(id_, name, position)))
+            (place / f"{id_}.txt").write_text(f"content of {id_}")
+            links.append({"rel": "item", "href": f"./{id_}/{id_}.json"})
+        links.append({"rel": "child", "href": "../catalog.json"})
+        document = {
+            "type": "Collection",
+            "id": name,
+            "stac_version": "1.0.0",
+            "license": "CC0-1.0",
+            "extent": {},
+            "links": links,
+        }
+        (folder / name / "collection.json").write_text(json.dumps(document))
+        children.append({"rel": "child", "href": f"./{name}/collection.json"})
+    root = {"type": "Catalog", "id": "root", "stac_version": "1.0.0", "description": "", "links": children}
+    (folder / "catalog.json").write_text(json.dumps(root))
+    return ids
+
+
+@asynccontextmanager
+async def served(folder: Path, ranges: bool = True) -> AsyncIterator[tuple[str, list[str]]]:
+    """Serve a folder; yield its URL and the paths asked for."""
+    asked: list[str] = []
+
+    async def file(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        path = folder / request.match_info["path"]
+        if not path.is_file():
+            return web.Response(status=404)
+        if ranges:
+            return web.FileResponse(path)
+        return web.Response(body=path.read_bytes())
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", file)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
+    finally:
+        await runner.cleanup()
+
+
+# -- static catalogs -------------------------------------------------------------------------------------------
+
+
+async def test_a_catalog_on_a_disk_and_over_http(tmp_path: Path) -> None:
+    """Every item of every collection once, each document asked for once, cycles ended, descriptions kept."""
+    made = tmp_path / "made"
+    ids = write_catalog(made)
+    expected = {f"{id_.partition('-')[0]}/{id_}/data.txt": f"content of {id_}".encode() for id_ in ids}
+    for number, source in enumerate((made, made / "catalog.json")):
+        summary = await mirror(str(source), tmp_path / f"disk{number}", page_size=4)
+        assert (summary.verdict, summary.mirror.items.complete) == ("complete", 21)
+        assert tree(tmp_path / f"disk{number}") == expected
+    async with served(made) as (url, asked):
+        summary = await mirror(f"{url}/catalog.json", tmp_path / "http", page_size=4)
+        assert (summary.verdict, summary.mirror.items.complete) == ("complete", 21)
+        assert tree(tmp_path / "http") == expected
+        documents = [path for path in asked if path.endswith(".json")]
+        assert len(documents) == len(set(documents)) + 1  # the root once more, to see what it is
+    assert (tmp_path / "http" / "c1" / "LICENSE.txt").read_text().startswith("CC0-1.0")
+
+
+async def test_a_crawl_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """By the links on the way to the next item; where one of those is gone, from the start, skipping by id."""
+    made = tmp_path / "made"
+    write_catalog(made)
+    async with served(made) as (url, asked):
+        first = await mirror(f"{url}/catalog.json", tmp_path / "out", page_size=4, max_items=9)
+        assert first.mirror.items.complete == 9
+        asked.clear()
+        second = await mirror(f"{url}/catalog.json", tmp_path / "out", page_size=4)
+        assert (second.verdict, second.mirror.items.complete) == ("complete", 21)
+        assert not [path for path in asked if path.startswith("/c0/")]
+        assert len([path for path in asked if path.endswith(".txt")]) == 12
+    notes = Notes()
+    (made / "c2" / "collection.json").write_text(
+        json.dumps({"type": "Collection", "id": "c2", "extent": {}, "links": []})
+    )
+    await mirror(str(made), tmp_path / "b", page_size=4, max_items=20)
+    (made / "catalog.json").write_text(
+        json.dumps({"type": "Catalog", "id": "r", "links": [{"rel": "child", "href": "./c0/collection.json"}]})
+    )
+    third = await mirror(str(made), tmp_path / "b", notes, page_size=4)
+    assert third.mirror.items.complete >= 14
+
+
+async def test_only_some_collections_of_a_catalog(tmp_path: Path) -> None:
+    """--collection asks for no item of another; other filters are judged here."""
+    made = tmp_path / "made"
+    write_catalog(made)
+    async with served(made) as (url, asked):
+        summary = await mirror(f"{url}/catalog.json", tmp_path / "a", collection=["c1"])
+        assert (summary.verdict, summary.mirror.items.complete) == ("complete", 7)
+        assert not [path for path in asked if "c0-i" in path]
+    summary = await mirror(str(made), tmp_path / "b", bbox="2,0,3,2", filter="n <> 3")
+    assert (summary.mirror.items.complete, summary.mirror.items.filtered) == (3, 18)
+
+
+async def test_a_broken_link_costs_nothing_else_and_is_not_forgotten(tmp_path: Path) -> None:
+    """It is named, all else is mirrored, exit code 5; the next run looks there again, and finds it mended."""
+    made = tmp_path / "made"
+    write_catalog(made)
+    lost = made / "c0" / "c0-i3" / "c0-i3.json"
+    kept = lost.read_text()
+    lost.unlink()
+    async with served(made) as (url, _):
+        summary = await mirror(f"{url}/catalog.json", tmp_path / "out", page_size=5)
+        assert (summary.exit_code, summary.mirror.items.complete) == (5, 20)
+        assert "c0-i3.json" in summary.reason
+        again = await mirror(f"{url}/catalog.json", tmp_path / "out", page_size=5)
+        assert again.exit_code == 5
+        lost.write_text(kept)
+        mended = await mirror(f"{url}/catalog.json", tmp_path / "out", page_size=5)
+        assert (mended.verdict, mended.mirror.items.complete) == ("complete", 21)
+
+
+async def test_an_asset_that_failed_is_asked_for_again_without_an_index(tmp_path: Path) -> None:
+    """A static catalog has no item by its id: a later run's sweep reads what was kept of it."""
+    made = tmp_path / "made"
+    write_catalog(made, collections=1, items=5)
+    gone = made / "c0" / "c0-i2" / "c0-i2.txt"
+    content = gone.read_bytes()
+    gone.unlink()
+    async with served(made) as (url, _):
+        summary = await mirror(f"{url}/catalog.json", tmp_path / "out", sweeps=1)
+        assert (summary.exit_code, summary.mirror.items.incomplete) == (3, 1)
+        gone.write_bytes(content)
+        summary = await mirror(f"{url}/catalog.json", tmp_path / "out")
+        assert (summary.verdict, summary.mirror.items.complete) == ("complete", 5)
+
+
+async def test_a_files_item_is_asked_for_again_from_what_was_kept(tmp_path: Path) -> None:
+    """A file has no item by its id: its relative hrefs are kept absolute, so that a later run's sweep can ask."""
+    items = write_items(tmp_path / "made", 12)
+    path = tmp_path / "made" / "lines.ndjson"
+    path.write_text("\n".join(map(json.dumps, items)))
+    gone = tmp_path / "made" / "i2.txt"
+    content = gone.read_bytes()
+    gone.unlink()
+    summary = await mirror(str(path), tmp_path / "out", page_size=5)
+    assert (summary.exit_code, summary.mirror.items.incomplete) == (3, 1)
+    gone.write_bytes(content)
+    summary = await mirror(str(path), tmp_path / "out", page_size=5)
+    assert (summary.verdict, summary.mirror.items.complete) == ("complete", 12)
+
+
+async def test_the_collections_of_a_catalog_are_listed(tmp_path: Path) -> None:
+    """`stacmirror collections PATH` crawls the nodes, and no items."""
+    made = tmp_path / "made"
+    write_catalog(made)
+    found = await list_collections(build(str(made), "", {}), "")
+    assert [info.id for info in found] == ["c0", "c1", "c2"]
+
+
+async def test_files_of_this_machine_are_for_catalogs_on_it(tmp_path: Path) -> None:
+    """A catalog from the net that names file:// assets gets none of them."""
+    made = tmp_path / "made"
+    write_catalog(made, collections=1, items=1)
+    (tmp_path / "secret.txt").write_text("secret")
+    spoilt = item("c0-i0", "c0", assets={"data": {"href": (tmp_path / "secret.txt").as_uri()}})
+    (made / "c0" / "c0-i0" / "c0-i0.json").write_text(json.dumps(spoilt))
+    async with served(made) as (url, _):
+        summary = await mirror(f"{url}/catalog.json", tmp_path / "out", sweeps=0)
+        assert [failure.kind for failure in summary.failures] == ["scheme"]
+    assert not tree(tmp_path / "out")
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+def write_items(folder: Path, count: int) -> list[dict[str, Any]]:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"i{number}.txt").write_text(f"content of i{number}")
+    return [item(f"i{number}", "scenes", number) for number in range(count)]
+
+
+FORMS = {
+    "one.json": lambda items: json.dumps(items[0]),
+    "list.json": lambda items: json.dumps({"type": "FeatureCollection", "features": items}, indent=1),
+    "list.geojson": lambda items: json.dumps(
+        {"features": items, "type": "FeatureCollection", "links": [{"rel": "self"}]}
+    ),
+    "array.json": lambda items: json.dumps(items),
+    "lines.ndjson": lambda items: "\n".join(map(json.dumps, items)) + "\n",
+    "pretty.jsonl.json": lambda items: "\n".join(json.dumps(one, indent=2) for one in items),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("how", ["disk", "http"])
+async def test_files_of_items(tmp_path: Path, name: str, how: str) -> None:
+    """An Item, lists of every form and NDJSON, here or behind a URL: every item once, relative to the file."""
+    items = write_items(tmp_path / "made", 12)
+    (tmp_path / "made" / name).write_text(FORMS[name](items))
+    count = 1 if name == "one.json" else 12
+    async with served(tmp_path / "made") as (url, _):
+        source = f"{url}/{name}" if how == "http" else str(tmp_path / "made" / name)
+        first = await mirror(source, tmp_path / "out", page_size=5, max_items=7)
+        assert first.mirror.items.complete == min(count, 7)
+        summary = await mirror(source, tmp_path / "out", page_size=5)
+    assert (summary.verdict, summary.mirror.items.complete) == ("complete", count)
+    assert tree(tmp_path / "out") == {
+        f"scenes/i{number}/data.txt": f"content of i{number}".encode() for number in range(count)
+    }
+
+
+async def test_a_file_that_changed_is_walked_again(tmp_path: Path) -> None:
+    """A cursor is an offset of one version of a file; in another one it may be amid an item."""
+    items = write_items(tmp_path / "made", 12)
+    path = tmp_path / "made" / "lines.ndjson"
+    path.write_text("\n".join(map(json.dumps, items[1:])))
+    await mirror(str(path), tmp_path / "out", page_size=5, max_items=7)
+    path.write_text("\n".join(map(json.dumps, items)))
+    notes = Notes()
+    summary = await mirror(str(path), tmp_path / "out", notes, page_size=5)
+    assert (summary.verdict, summary.mirror.items.complete) == ("complete", 12)
+    assert any("from the start" in line for line in notes.lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "complete", "said"),
+    [
+        ('{"features": [ITEM, ITEM2', 5, 2, "ends in the middle"),
+        ('ITEM\n{"id": "x", "assets": {}, "pro\nITEM2\n', 5, 2, "byte"),
+        ('ITEM\n{"type": "Collection", "id": "x"}\nITEM2', 5, 2, "a Collection, not an item"),
+        ("", 5, 0, "holds no items"),
+        ("hello", 5, 0, "ends in the middle"),
+    ],
+)
+async def test_a_damaged_file_is_named_and_the_rest_mirrored(
+    tmp_path: Path, text: str, code: int, complete: int, said: str
+) -> None:
+    """A file that was cut, a broken line, something else than an item: said in one line, with what could be read."""
+    items = write_items(tmp_path / "made", 2)
+    path = tmp_path / "made" / "lines.json"
+    path.write_text(text.replace("ITEM2", json.dumps(items[1])).replace("ITEM", json.dumps(items[0])))
+    summary = await mirror(str(path), tmp_path / "out")
+    assert (summary.exit_code, summary.mirror.items.complete) == (code, complete)
+    assert said in summary.reason
+
+
+async def test_stdin_is_read_once_and_a_resume_skips_by_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` takes what is piped in; piped in again, no asset is asked for twice."""
+    items = write_items(tmp_path / "made", 12)
+    for one in items:
+        one["assets"]["data"]["href"] = str(tmp_path / "made" / f"{one['id']}.txt")
+    text = json.dumps({"type": "FeatureCollection", "features": items}).encode()
+
+    def pipe() -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+    pipe()
+    first = await mirror("-", tmp_path / "out", page_size=5, max_items=7)
+    assert first.mirror.items.complete == 7
+    pipe()
+    second = await mirror("-", tmp_path / "out", page_size=5)
+    assert (second.verdict, second.mirror.items.complete) == ("complete", 12)
+    assert second.run.assets.stored == 5
+
+
+async def test_a_stream_takes_the_memory_of_a_page() -> None:
+    """20,000 items of 2 kB, one FeatureCollection of 40 MB, are read in less than 16 MB."""
+    count, filler = 20_000, "x" * 2000
+
+    class Stream(io.RawIOBase):
+        def __init__(self) -> None:
+            self.parts = self._parts()
+
+        def _parts(self) -> Any:
+            yield b'{"type":"FeatureCollection","features":['
+            for number in range(count):
+                one = {"type": "Feature", "id": f"i{number}", "properties": {"x": filler}, "assets": {}, "links": []}
+                yield (b"," if number else b"") + json.dumps(one).encode()
+            yield b"]}"
+
+        def read1(self, size: int) -> bytes:
+            return next(self.parts, b"")
+
+    catalog = FileCatalog("stdin", Stdin(Stream()), "", SystemClock(), 100, 1 << 20)  # type: ignore[arg-type]
+    tracemalloc.start()
+    seen = 0
+    page = await catalog.page(START)
+    while True:
+        seen += len(page.items)
+        if page.next is None:
+            break
+        page = await catalog.page(page.next)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seen == count
+    assert peak < 16 << 20
+
+
+# -- stac-geoparquet -------------------------------------------------------------------------------------------
+
+
+def write_table(path: Path, items: list[dict[str, Any]]) -> None:
+    """Write items as stac-geoparquet: properties as columns, WKB, a struct of assets, two row groups."""
+    import struct
+    from datetime import UTC, datetime
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = [
+        {
+            **{name: one[name] for name in ("type", "stac_version", "id", "collection", "links")},
+            "geometry": struct.pack("<BIdd", 1, 1, *one["geometry"]["coordinates"]),
+            "bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, one["bbox"]), strict=True)),
+            "assets": {**one["assets"], "odd": {"href": "x", "type": "y"} if number == 0 else None},
+            "datetime": datetime(2020, 1, 1, tzinfo=UTC),
+            "n": one["properties"]["n"],
+        }
+        for number, one in enumerate(items)
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), path, row_group_size=7)
+
+
+@pytest.mark.parametrize("how", ["disk", "http"])
+async def test_a_table_of_items(tmp_path: Path, how: str) -> None:
+    """stac-geoparquet by record batches, here or by ranges of a URL; assets that other rows have are not an item's."""
+    pytest.importorskip("pyarrow")
+    items = write_items(tmp_path / "made", 18)
+    write_table(tmp_path / "made" / "items.parquet", items)
+    async with served(tmp_path / "made") as (url, _):
+        source = f"{url}/items.parquet" if how == "http" else str(tmp_path / "made" / "items.parquet")
+        first = await mirror(source, tmp_path / "out", page_size=5, max_items=8, asset=["data"], bbox="0,0,15,2")
+        assert first.mirror.items.complete == 8
+        summary = await mirror(source, tmp_path / "out", page_size=5, asset=["data"], bbox="0,0,15,2")
+    assert (summary.verdict, summary.mirror.items.complete, summary.mirror.items.filtered) == ("complete", 16, 2)
+    assert len(tree(tmp_path / "out")) == 16
