@@ -15,6 +15,7 @@ help:
 	@echo "make faults       these, and kills, power cuts, full disks, failing calls: 550 kills, 200 cuts ... (an hour); ci-faults: minutes"
 	@echo "make peers        mirrors of rustac's API, pgstac (20,000 items), nginx and SeaweedFS; needs PostgreSQL and PostGIS"
 	@echo "make lint types   ruff; mypy --strict"
+	@echo "make audit        licenses and known vulnerabilities of what is installed"
 	@echo "make test-lowest  all tests with the oldest dependencies that are promised to work"
 	@echo "make bench        stacmirror and its peers in turn; bench-quick: under 3 minutes; bench-growth: 1,000 to 100,000 items"
 	@echo "make bench-resume from the command to the first request, with a ledger of 590,326 items (10 minutes)"
@@ -100,6 +101,14 @@ format: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+# Licenses and known vulnerabilities of what is installed. The second asks PyPI's advisories; what they do not know fails.
+audit: $(VENV)/.installed
+	$(BIN)/python .ci/licenses.py
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install -q --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable >.venv-audit/installed.txt
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r .venv-audit/installed.txt
+
 test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install -q --disable-pip-version-check uv
@@ -127,4 +136,4 @@ bench-durability: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.durability $(ARGS)
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-bench demo-mirror build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-bench .venv-audit demo-mirror build dist .pytest_cache .mypy_cache .ruff_cache

@@ -30,9 +30,8 @@ LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 
 WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("limits", "health"), ("limits", "budget"),
-    ("search", "settings"), ("typed", "profiles"), ("budget", "pace"), ("budget", "health"), ("budget", "shortage"),
-    ("open_files", "settings"),
-    ("ranges", "retry"),
+    ("search", "settings"), ("typed", "profiles"), ("ranges", "retry"),
+    ("budget", "pace"), ("budget", "health"), ("budget", "shortage"), ("open_files", "settings"),
     ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"), ("mirror", "building"),
     ("mirror", "summary"), ("building", "assembly"), ("summary", "building"), ("summary", "verdict"),
     ("status", "record"), ("verify", "record"), ("verify", "strays"), ("strays", "record"), ("manifest", "record"),

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from stacmirror import __version__
 from stacmirror.catalogs import DIALECTS, AnyCatalog, FoundCatalog, source_of
-from stacmirror.catalogs.parse import label_classes
+from stacmirror.catalogs.parse import Caps, label_classes
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import UsageError
 from stacmirror.health import Change
@@ -35,6 +37,7 @@ from stacmirror.search import make_search
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
+from stacmirror.transports.guard import Guard
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.posting import LazyPosts, PostTransport
@@ -54,6 +57,7 @@ class _Client(Transport, Protocol):
     def close_idle(self) -> None: ...
 
 
+_URL = re.compile(r"https?://[^\s,;]+")
 USER_AGENT = f"stacmirror/{__version__}"
 
 
@@ -75,7 +79,8 @@ def make_router(
     `note` hears of hosts that go down and come back. `secrets` are the variables that logins may read.
     """
     limit, s3 = settings.limit, settings.s3
-    http = _make_http(settings)
+    guard = _make_guard(settings)
+    http = _make_http(settings, guard)
     several = http if isinstance(http, WireTransport) else None
     objects = S3Transport(
         http,
@@ -86,8 +91,9 @@ def make_router(
         request_payer=s3.request_payer,
         monotonic=clock.monotonic,
         wall=clock.wall,
+        vouch=guard.vouch,
     )
-    posts = LazyPosts(lambda: _make_aiohttp(settings))
+    posts = LazyPosts(lambda: _make_aiohttp(settings, guard))
     sends_posts: PostTransport = posts
     dressed = None
     if settings.catalog.auth or settings.catalog.header:
@@ -185,7 +191,22 @@ def make_several(settings: Settings, router: Router, note: Callable[[str], None]
     return InTurn(router, small_max_bytes, redirects_max)
 
 
-def _make_http(settings: Settings) -> _Client:
+def _make_guard(settings: Settings) -> Guard:
+    """Return the guard of a run: the host that its SOURCE is at, and those that the user's settings name."""
+    catalog = settings.catalog
+    dialect, place = source_of(settings, needs_collection=False)
+    root = place if dialect == "web" else catalog.api_url
+    if root.startswith("s3://"):
+        root = settings.s3.s3_endpoint
+    home = "loopback" if dialect in ("path", "stdin") else ""
+    guard = Guard(urlsplit(root).hostname or "", catalog.allow_host, home=home)
+    for text in catalog.auth:
+        for url in _URL.findall(text):  # where a login gets its token
+            guard.vouch(url)
+    return guard
+
+
+def _make_http(settings: Settings, guard: Guard) -> _Client:
     limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
     if limit.http_client == "wire" and not {"http", "https", "all"} & proxies.keys():
         return WireTransport(
@@ -195,14 +216,18 @@ def _make_http(settings: Settings) -> _Client:
             kept_max=limit.per_host,
             tls=tls,
             slowest_bytes_per_s=limit.lowest_speed_bytes,
+            head_max_bytes=limit.header_max_bytes,
+            guard=guard,
         )
-    return _make_aiohttp(settings)
+    return _make_aiohttp(settings, guard)
 
 
-def _make_aiohttp(settings: Settings) -> AiohttpTransport:
+def _make_aiohttp(settings: Settings, guard: Guard) -> AiohttpTransport:
     from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
 
     limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
+    for proxy in proxies.values():
+        guard.vouch(proxy)
     return AiohttpTransport(
         user_agent=USER_AGENT,
         connect_timeout_s=limit.connect_timeout_s,
@@ -210,6 +235,8 @@ def _make_aiohttp(settings: Settings) -> AiohttpTransport:
         proxies=proxies,
         tls=tls,
         slowest_bytes_per_s=limit.lowest_speed_bytes,
+        head_max_bytes=limit.header_max_bytes,
+        guard=guard,
     )
 
 
@@ -256,6 +283,9 @@ def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock,
         on_retry,
         settings.walk.page_max_bytes,
         allow_http=settings.catalog.allow_http,
+        key_as=settings.catalog.key_as,
+        redirects_max=settings.catalog.redirects_max,
+        caps=Caps(settings.walk.json_depth_max, settings.walk.assets_max),
     )
 
 
@@ -278,6 +308,8 @@ def _find_catalog(
         walk.page_max_bytes,
         catalog.allow_http,
         _statuses(catalog.retry_statuses),
+        Caps(walk.json_depth_max, walk.assets_max),
+        catalog.redirects_max,
     )
     wanted = Wanted(search, walk.page_size, walk.page_size_floor, catalog.alternate, catalog.reroot)
     looking = Looking(means, router, wanted)

@@ -36,6 +36,7 @@ from stacmirror.pipeline.task import Adopt, Task
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
 from stacmirror.pipeline.worker import Crew
+from stacmirror.redact import Redactor
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.transports.router import Router
@@ -55,6 +56,7 @@ class RunContext(NamedTuple):
     progress: Progress
     stop: Stop
     observer: Observer
+    redactor: Redactor
 
 
 class Built(NamedTuple):
@@ -93,6 +95,7 @@ def build_run(
         one_to_one=context.layout.one_to_one,
         wants=choice.takes,
         note=note,
+        redact=context.redactor.document,
         names=AssetNames(choice.include, choice.takes),
         joiner=Joiner(catalog if isinstance(catalog, FoundCatalog) else None, note),
         sources=settings.filter.sources,
@@ -134,6 +137,7 @@ def build_run(
         shortcut=shortcut,
         caps=Caps(parse_allowed(limit.max_failures), limit.max_transfer_bytes, progress, missing, context.stop),
         ahead=None if several is None else Ahead(several, missing, shortcut),
+        redact=context.redactor.document,
         shows_at_once=adopter is not None and write.incomplete == "show",
     )
     shape = Shape(

@@ -24,6 +24,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
+_MESSAGE_MAX = 1000
+
 
 class StacmirrorError(Exception):
     """A failure with one line for the user, a hint, and an exit code."""
@@ -138,6 +140,7 @@ KINDS = {
     "redirect": "redirects without an end or an address",
     "scheme": "an address of an unknown kind",
     "url": "not an address",
+    "host": "an address inside a network that the source is not in",
     "no-href": "the catalog gives no address",
     "source": "the catalog did not give the item",
     "unlisted": "the catalog no longer lists the asset",
@@ -170,7 +173,8 @@ class TransferError(StacmirrorError):
         retryable: bool = True,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(message)
+        # An address of a server's can be as long as it likes, and this is kept for every asset.
+        super().__init__(message if len(message) <= _MESSAGE_MAX else f"{message[:_MESSAGE_MAX]}...")
         self.kind = kind
         self.status = status
         self.retryable = retryable

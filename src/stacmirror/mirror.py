@@ -34,6 +34,7 @@ from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.task import Retry, Task
 from stacmirror.pipeline.walk import Walk
 from stacmirror.record import STATE_FOLDER, forget_record, has_record, refuse_other_mirror, write_record
+from stacmirror.redact import Redactor
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.summary import Ending, summarize
@@ -66,13 +67,16 @@ class Mirror:
         self._settings = settings
         self._own_folder = os.path.join(os.path.abspath(settings.target), STATE_FOLDER)
         self._api_key = api_key
+        self._redactor = Redactor([api_key])
         self._task = task
         self._observer: Observer = observer or _Silent()
         self._clock = ServerClock(SystemClock())
         self.progress = Progress()
         self.progress.items_wanted = settings.limit.max_items
         self.stop: Stop = Stop()
-        self._context = RunContext(settings, task, layout, self._clock, self.progress, self.stop, self._observer)
+        self._context = RunContext(
+            settings, task, layout, self._clock, self.progress, self.stop, self._observer, self._redactor
+        )
         self.citation: list[str] = []
         """Lines to print at the end: whom the collections ask to cite, and under which license they are."""
 
@@ -195,7 +199,7 @@ class Mirror:
 
     async def _describe(self, catalog: AnyCatalog, sink: DirectorySink, ledger: LedgerStore) -> None:
         try:
-            infos = await describe_all(catalog, sink, ledger.collections(), self._observer)
+            infos = await describe_all(catalog, sink, ledger.collections(), self._observer, self._redactor)
         except (LoginRefused, SourceLost) as error:
             self._observer.note(f"no description of the collections: {error.message}")
             return

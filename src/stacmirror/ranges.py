@@ -80,10 +80,10 @@ def _strong_date(headers: Mapping[str, str]) -> str:
     modified, date = headers.get("last-modified", "").strip(), headers.get("date", "")
     if not modified or not date:
         return ""
-    asked_s, modified_s = parse_date(date), parse_date(modified)
-    if asked_s is None or modified_s is None:
+    modified_s, date_s = parse_date(modified), parse_date(date)
+    if modified_s is None or date_s is None:
         return ""
-    return modified if asked_s - modified_s >= _DATE_STRONG_AFTER_S else ""
+    return modified if date_s - modified_s >= _DATE_STRONG_AFTER_S else ""
 
 
 def _md5(value: str) -> str:

@@ -21,8 +21,9 @@ STATE_FOLDER = ".stacmirror"
 _FILE = "settings.toml"
 _FIXED = ("filter", "place")
 """Sections that say what a mirror is: other values make another mirror."""
-_ONCE = ("refresh", "change_filter", "state_dir", *SECRETS)
-"""Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere."""
+_ONCE = ("refresh", "change_filter", "state_dir", "key_command", *SECRETS)
+"""Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere. What a mirror
+remembers is read by whoever resumes it, so it names nothing to be run (`key_command`)."""
 _SENT = ("collection", "bbox", "datetime", "intersects", "query", "filter", "sortby")
 """Filters that a source may judge itself: cursors that it gave are of the listing as it was asked for then."""
 
@@ -41,13 +42,18 @@ def write_record(settings: Settings) -> None:
     path = os.path.join(folder, _FILE)
     try:
         os.makedirs(folder, exist_ok=True)
-        with open(path + ".part", "w", encoding="utf-8") as file:
+        with open(path + ".part", "w", encoding="utf-8", opener=_unfollowed) as file:
             file.write(_to_toml(settings))
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".part", path)
     except OSError as error:
         raise TargetUnwritable(f"cannot write to {path}: {error.strerror}", hint="choose another target") from error
+
+
+def _unfollowed(path: str, flags: int) -> int:
+    """Open without following a link that someone has put there."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def has_record(target: str) -> bool:

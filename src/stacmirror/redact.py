@@ -50,6 +50,8 @@ _PAGING_VALUE = re.compile(r"(?:next|prev)(?::|%3a)", re.IGNORECASE)
 _FIELD_STEMS = (b'key"', b'token"', b'secret"', b'authorization"', b"passw")
 """Some part of each of `_SECRET_FIELDS`, as it stands in compact JSON in lower case."""
 
+_CERTAIN_LENGTH = 8
+"""Shorter secrets are words that a document may hold for other reasons."""
 _NESTED_MAX = 3
 _PARAMETER = re.compile(r"([?&#;])([^=&#;?]+)=([^&#]*)")
 _USERINFO = re.compile(r"(://)[^/?#\s\"'<>]*@")
@@ -72,6 +74,7 @@ _TEXT_PARAMETER = re.compile(
     | \b key= (?= [a-z0-9_-]{16} ) )
     (?! REDACTED ) (?! (?:bearer|basic)\s ) [^&\s"'<>#\\]+"""
 )
+_TEXT_COOKIE = re.compile(r"\b((?:set-)?cookie[\"']?\s*[=:]\s*[\"']?[^=;\s]+=)[^;\s\"']+", re.IGNORECASE)
 _TEXT_HINT = re.compile(r"[=:@]|gAAAA|/download/|bearer|basic", re.IGNORECASE)
 
 
@@ -90,6 +93,7 @@ def redact_text(text: str) -> str:
     text = _TEXT_URL.sub(lambda match: redact_url(match[0]), text)
     text = _TEXT_SCHEME.sub(rf"\1 {REDACTED}", text)
     text = _TEXT_PARAMETER.sub(rf"\1{REDACTED}", text)
+    text = _TEXT_COOKIE.sub(rf"\1{REDACTED}", text)
     return _redact_tokens(text)
 
 
@@ -124,7 +128,16 @@ class Redactor:
         forms = {form for secret in secrets if secret for form in _forms(secret)}
         # The longest first, so that no secret's tail is left when another one begins it.
         ordered = sorted(forms, key=lambda form: (-len(form), form))
+        self._known_bytes = [form.encode("utf-8", "surrogatepass") for form in ordered if len(form) >= _CERTAIN_LENGTH]
         self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def document(self, raw: bytes) -> bytes:
+        """Return a JSON document as `redact_document` does, and without the known secrets wherever they are."""
+        redacted = redact_document(raw)
+        for form in self._known_bytes:  # a few searches of bytes, a microsecond each: this runs once an item
+            if form in redacted:
+                redacted = redacted.replace(form, REDACTED.encode())
+        return redacted
 
     def text(self, text: str) -> str:
         """Return `text` without secrets."""

@@ -35,6 +35,12 @@ class SourceSettings(Struct, frozen=True):
     """Name of the `[source.NAME]` table that SOURCE names, so that a mirror knows it again."""
     key_file: str = ""
     """File whose first line is the API key. The key itself is no setting: it is never written anywhere."""
+    key_command: str = ""
+    """Command, asked without a shell, whose first line on stdout is the API key."""
+    keyring: str = ""
+    """Service of the system's keyring that holds the API key, under the host's name."""
+    key_as: str = "query"
+    """How the API is given the key: `query` (as MLHub was), `bearer` or `x-api-key`."""
     link_life_s: Annotated[float, Range("1s", "365d")] = 6 * 3600.0
     """How long an asset link lives after it was issued."""
     redirects_max: Annotated[int, Range(1, 50)] = 10
@@ -43,6 +49,8 @@ class SourceSettings(Struct, frozen=True):
     """File with certificates (PEM) to trust besides the system's."""
     allow_http: bool = False
     """Follow a redirect from https to http, where anyone on the way can read and change what comes."""
+    allow_host: tuple[str, ...] = ()
+    """Hosts, addresses and networks that links may lead to, though they are private and the source is not there."""
     any_content: bool = False
     """Take an asset whatever it begins with, also where its media type says otherwise."""
     file_info: bool = True
@@ -70,6 +78,10 @@ class WalkSettings(Struct, frozen=True):
     """Pages read ahead of the queue."""
     page_max_bytes: Annotated[int, Range(1, "4GiB")] = 64 * MIB
     """Largest page accepted, decoded."""
+    json_depth_max: Annotated[int, Range(10, 500)] = 100
+    """Deepest nesting of a page's or an item's JSON."""
+    assets_max: Annotated[int, Range(1, 1_000_000)] = 10_000
+    """Assets an item may have."""
 
 
 class FilterSettings(Struct, frozen=True):
@@ -150,6 +162,8 @@ class LimitSettings(Struct, frozen=True):
     """Once it is known where an asset's links lead, ask there, without the request for the redirect."""
     pipeline: bool = False
     """Send the requests for an item's small assets in one write (HTTP pipelining), where hosts take that."""
+    header_max_bytes: Annotated[int, Range("1KiB", "1MiB")] = 64 << 10
+    """Largest head of an answer: its status line and headers."""
     http_client: str = "wire"
     """`wire` (our own, less CPU) or `aiohttp`; where the environment names a proxy it is always aiohttp."""
     max_items: Annotated[int | None, Range(1, 1_000_000_000)] = None

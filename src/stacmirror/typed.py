@@ -39,6 +39,7 @@ _CHOICES = {
     "layout": ("item", "notebook", "bigearthnet", "fanout", "template"),
     "incomplete": ("show", "hide"),
     "http_client": ("wire", "aiohttp"),
+    "key_as": ("query", "bearer", "x-api-key"),
     "progress": ("auto", "bar", "plain", "none"),
 }
 ALL_SETTINGS = "`stacmirror config show` lists all settings"

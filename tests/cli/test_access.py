@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from stacmirror.cli import access, config
+from stacmirror.cli.opening import open_run
+from stacmirror.cli.session import Look
 from stacmirror.errors import LoginRefused, UsageError
 from stacmirror.typed import build
 
@@ -20,6 +25,7 @@ def _silent(line: str) -> None:
 def _profiles(folder: Path, text: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "profiles").write_text(text)
+    (folder / "profiles").chmod(0o600)
 
 
 def _key_file(mode: int = 0o600) -> config.Resolved:
@@ -76,6 +82,108 @@ def test_a_key_file_that_others_can_read_is_told() -> None:
     assert "chmod 600" in told[0]
 
 
+def test_profiles_that_others_can_read_are_told() -> None:
+    """~/.mlhub/profiles with mode 644 is used, and warned about."""
+    _profiles(Path("~/.mlhub").expanduser(), "[default]\napi_key = open\n")
+    Path("~/.mlhub/profiles").expanduser().chmod(0o644)
+    told: list[str] = []
+    assert access.find_key(NOTHING, {}, told.append) == "open"
+    assert "chmod 600" in told[0]
+
+
+def _typed(**flags: str) -> config.Resolved:
+    return config.resolve(flags, {}, config.places())
+
+
+def test_a_command_says_the_key() -> None:
+    """--key-command runs without a shell; its first line counts, before the environment."""
+    typed = _typed(key_command="printf '%s\\n' 'k;3y$HOME' more")
+    assert access.find_key(typed, {"MLHUB_API_KEY": "env"}, _silent) == "k;3y$HOME"
+
+
+@pytest.mark.parametrize(
+    "command", ["false s3cr3t", "no-such-program s3cr3t", "printf 's3cr3t", "true s3cr3t", "printf '\\377'"]
+)
+def test_a_command_that_fails_is_one_line_without_it(command: str) -> None:
+    """A command that is not there, fails or says nothing is told without its words: a secret may stand in them."""
+    with pytest.raises((UsageError, LoginRefused)) as caught:
+        access.find_key(_typed(key_command=command), {}, _silent)
+    assert "s3cr3t" not in caught.value.message + caught.value.hint
+    assert caught.value.__cause__ is None
+
+
+def test_a_folder_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`key_command` in ./stacmirror.toml, or in a mirror that one resumes, is refused, not run and not passed over."""
+    Path("stacmirror.toml").write_text('[catalog]\nkey_command = "touch ran"\n')
+    with pytest.raises(UsageError, match="must run nothing"):
+        config.resolve({}, {}, config.places())
+    Path("stacmirror.toml").unlink()
+    saved = config.Saved("mlhub:x", {"key_command": config.Given("touch ran", "ben/.stacmirror/settings.toml")})
+    with pytest.raises(UsageError, match="must run nothing"):
+        config.resolve({}, {}, config.places(), saved=saved)
+    assert not Path("ran").exists()
+    assert config.resolve({}, {"STACMIRROR_KEY_COMMAND": "echo k"}, config.places()).origin("key_command")
+
+
+def test_the_keyring_gives_the_key_of_the_apis_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--keyring asks for the API's host, so that another host gets another key; none is exit 4."""
+    kept = {("stacmirror", "api.example.org"): "from-ring"}
+    ring = types.SimpleNamespace(get_password=lambda service, user: kept.get((service, user)))
+    monkeypatch.setitem(sys.modules, "keyring", ring)
+    typed = _typed(keyring="stacmirror", api_url="https://api.example.org:8443/v1")
+    assert access.find_key(typed, {"MLHUB_API_KEY": "env"}, _silent) == "from-ring"
+    with pytest.raises(LoginRefused) as caught:
+        access.find_key(_typed(keyring="stacmirror", api_url="https://evil.example.org/"), {}, _silent)
+    assert "keyring set stacmirror evil.example.org" in caught.value.hint
+
+
+def test_no_keyring_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, the line names it."""
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(UsageError) as caught:
+        access.find_key(_typed(keyring="stacmirror"), {}, _silent)
+    assert "stacmirror[keyring]" in caught.value.hint
+
+
+def test_two_places_that_were_typed_contradict() -> None:
+    """--key-file and --key-command together are refused: nobody can say which was meant."""
+    with pytest.raises(UsageError, match="contradict"):
+        access.find_key(_typed(key_file="key", key_command="echo k"), {}, _silent)
+
+
+def test_a_key_on_the_command_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the key came from: among the words that were typed, `ps` shows it, and a warning says so."""
+    told: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["stacmirror", "mirror", "--key-command", "echo s3cr3t-0123"])
+    assert access.find_key(_typed(key_command="echo s3cr3t-0123"), {}, told.append) == "s3cr3t-0123"
+    assert len(told) == 1
+    assert "command line" in told[0]
+    assert "s3cr3t" not in told[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_project_file_of_another_user_is_refused() -> None:
+    """./stacmirror.toml that someone else put there could lead the key to them; --config takes it all the same."""
+    Path("stacmirror.toml").write_text('[catalog]\napi_url = "https://evil.example.org/"\n')
+    os.chown("stacmirror.toml", 12345, -1)
+    with pytest.raises(UsageError, match="another user"):
+        config.resolve({}, {}, config.places())
+    taken = config.resolve({}, {}, config.places("stacmirror.toml"))
+    assert taken.settings().catalog.api_url == "https://evil.example.org/"
+
+
+def test_settings_that_others_can_write_are_told() -> None:
+    """A file that says where the key goes, and that others can write, is warned about; one that says neither is not."""
+    Path("stacmirror.toml").write_text("[limit]\nworkers = 7\n")
+    Path("stacmirror.toml").chmod(0o666)
+    assert config.resolve({}, {}, config.places()).warnings == ()
+    Path("stacmirror.toml").write_text('[catalog]\napi_url = "https://host/"\n')
+    (told,) = config.resolve({}, {}, config.places()).warnings
+    assert "can be written by others" in told
+    Path("stacmirror.toml").chmod(0o644)
+    assert config.resolve({}, {}, config.places()).warnings == ()
+
+
 def test_a_profiles_file_that_is_none_does_not_show_its_lines() -> None:
     """The line for a broken profiles file does not quote it: it may be the key itself."""
     _profiles(Path("~/.mlhub").expanduser(), "s3cr3t-without-a-section\n")
@@ -111,3 +219,21 @@ def test_a_url_that_is_none_or_carries_a_secret_is_refused_unseen(url: str) -> N
         access.check_urls(build("mlhub:x", "d", {"api_url": url}))
     assert "=s3cr3t" not in caught.value.message
     assert ":s3cr3t" not in caught.value.message
+
+
+def test_a_mirror_that_names_another_api_is_told() -> None:
+    """Where a mirror's own settings name another host than the user does, the key's way is said before it goes."""
+    saved = config.Saved("mlhub:x", {"api_url": config.Given("https://evil.example.org/", "ben/settings.toml")})
+    environ = {"MLHUB_ROOT_URL": "https://good.example.org/"}
+    (told,) = config.resolve({}, environ, config.places(), saved=saved).warnings
+    assert "your key goes to https://evil.example.org/" in told
+    assert config.resolve({}, {}, config.places(), saved=saved).warnings == ()
+
+
+def test_a_key_command_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """What -v and the log say of settings leaves the command's words out: `echo KEY` is one, too."""
+    resolved = _typed(key_command="echo s3cr3t", log_file="run.log")
+    open_run("title", resolved.settings("mlhub:x", "d"), resolved, Look(json=False, quiet=False, verbose=True), [])
+    said = capsys.readouterr().err + Path("run.log").read_text()
+    assert "key_command = (secret)" in said
+    assert "s3cr3t" not in said

@@ -143,7 +143,7 @@ def test_an_unexpected_error_shows_no_traceback_unless_asked(
     _failing(monkeypatch, RuntimeError("bad https://h/?limit=3&key=s3cr3t&x=1"))
     assert program.run(["x"]) == 1
     said = capsys.readouterr().err
-    assert said.splitlines()[0] == "stacmirror: error: unexpected RuntimeError: bad https://h/?limit=3&key=[key]&x=1"
+    assert said.splitlines()[0] == "stacmirror: error: unexpected RuntimeError: bad https://h/?limit=3&key=REDACTED&x=1"
     assert "-v" in said.splitlines()[1]
     assert "Traceback" not in said
     assert program.run(["x", "-v"]) == 1

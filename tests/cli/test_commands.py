@@ -139,7 +139,7 @@ def test_a_bug_in_a_run_goes_to_the_log_file(fake: type[FakeMirror], capsys: pyt
     fake.work = staticmethod(work)
     assert program.run(["mirror", "mlhub:x", "ben", *API, "--log-file", "run.log"]) == 1
     said = capsys.readouterr().err
-    assert "unexpected ZeroDivisionError: with [key] inside" in said
+    assert "unexpected ZeroDivisionError: with REDACTED inside" in said
     assert "run.log" in said.splitlines()[-1]
     log = Path("run.log").read_text()
     assert "half way" in log

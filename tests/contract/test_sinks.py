@@ -392,7 +392,7 @@ def test_what_cannot_be_linked_is_left_to_be_copied(
 ) -> None:
     """Another file system, and a symbolic link: False, and nothing is staged."""
 
-    def refuse(*paths: str) -> None:
+    def refuse(*paths: str, **how: object) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     theirs = tmp_path / "theirs.tif"
@@ -401,6 +401,6 @@ def test_what_cannot_be_linked_is_left_to_be_copied(
     sink = make()
     assert not sink.link(UNIT, "A.tif", str(tmp_path / "symbolic.tif"))
     monkeypatch.setattr(directory.os, "link", refuse)
-    monkeypatch.setattr(directory, "_share_blocks", lambda path, staged: False)
+    monkeypatch.setattr(directory, "_share_blocks", lambda *where: False)
     assert not sink.link(UNIT, "A.tif", str(theirs))
     assert not sink.holds(UNIT, {"A.tif": "A.tif"})

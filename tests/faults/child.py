@@ -24,7 +24,7 @@ from stacmirror.model import ItemOutcome, LedgerEntry, Reveal, Unit
 from stacmirror.pipeline.bundle import Bundle
 from stacmirror.pipeline.commit import Committer
 from stacmirror.pipeline.dispatch import Dispatch
-from stacmirror.sinks import directory
+from stacmirror.sinks import directory, handles
 from stacmirror.sinks.directory import DirectorySink
 
 POINTS = {
@@ -88,11 +88,11 @@ def hook(killer: Killer) -> None:
         tell(self, callback, *values)
 
     Committer._tell = telling  # type: ignore[method-assign]
-    directory.os = _Os(killer)  # type: ignore[assignment]
+    handles.os = _Os(killer)  # type: ignore[assignment]
 
 
 class _Os:
-    """The module os as `directory` sees it, with two points in a staged file's way."""
+    """The module os as `handles` sees it, with two points in a staged file's way."""
 
     def __init__(self, killer: Killer) -> None:
         self._killer = killer

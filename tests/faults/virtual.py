@@ -141,11 +141,16 @@ def run(
     per_host: int = 256,
     fixed: bool = True,
     takes: int = 1_000_000,
+    world: World | None = None,
+    queue_size: int = 64,
 ) -> Ran:
-    """Mirror `items` with one asset each from one host that follows `rule`; what ended the run early is in `error`."""
+    """Mirror `items` with one asset each from one host that follows `rule`; what ended the run early is in `error`.
+
+    `world` is a host of another kind.
+    """
 
     async def work() -> Ran:
-        clock, notes, world = VirtualClock(), Notes(), World(rule, latency_s, takes)
+        clock, notes, host = VirtualClock(), Notes(), world or World(rule, latency_s, takes)
         limits = HostLimits(
             per_host,
             None,
@@ -156,13 +161,14 @@ def run(
             random=random.Random(1).random,
             on_change=lambda origin, change: notes.note(f"{origin} {'down' if change.down else 'up'} {change.reason}"),
         )
-        router = Router({"http": world}, limits, redirects_max=5, small_max_bytes=1 << 20, wall=clock.wall)
+        router = Router({"http": host}, limits, redirects_max=5, small_max_bytes=1 << 20, wall=clock.wall)
         groups = [[an_item(f"i{n}") for n in range(start, min(start + 50, items))] for start in range(0, items, 50)]
         bench = Bench(
             target,
             pages_of(groups),
             workers=workers,
-            queue_size=64,
+            queue_size=queue_size,
+            pending_max=max(100, queue_size),
             retries=retries,
             backoff_s=0.5,
             sweeps=sweeps,
@@ -174,7 +180,7 @@ def run(
             await bench.run.execute(bench.start, bench.staged)
         except Exception as ended_by:
             error = ended_by
-        return Ran(bench, world, notes, error)
+        return Ran(bench, host, notes, error)
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         ran = runner.run(work())

@@ -106,15 +106,19 @@ def test_a_write_that_takes_nothing_is_a_full_disk(sink: DirectorySink, monkeypa
 
 
 def test_a_planted_link_is_not_written_through(sink: DirectorySink, tmp_path: Path) -> None:
-    """A symlink where a file is to be staged is refused, and what it points to is left alone."""
+    """A link where a file is to be staged gives way to the file, and what it points to is left alone."""
     outside = tmp_path / "outside"
     outside.write_bytes(b"mine")
     folder = tmp_path / ".stacmirror/staging/1-1"
     folder.mkdir()
     (folder / "A.tif").symlink_to(outside)
-    with pytest.raises(TargetUnwritable):
-        sink.stage(UNIT, FILES)
+    sink.stage(UNIT, FILES)
     assert outside.read_bytes() == b"mine"
+    (folder / "A.tif").unlink()
+    (folder / "A.tif").hardlink_to(outside)
+    sink.stage(UNIT, FILES)
+    assert outside.read_bytes() == b"mine"
+    assert (folder / "A.tif").read_bytes() == dict(FILES)["A.tif"]
 
 
 def test_a_file_where_a_folder_must_be_is_an_error(sink: DirectorySink, tmp_path: Path) -> None:

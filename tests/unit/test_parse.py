@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stacmirror.catalogs.parse import (
-    ASSETS_MAX,
+    CAPS,
     Context,
     label_classes,
     parse_collection,
@@ -164,8 +164,10 @@ def test_what_is_no_page_is_refused(body: bytes, word: str) -> None:
 
 def test_too_many_assets_are_refused() -> None:
     """An item with more than 10,000 assets is a bomb."""
-    with pytest.raises(SourceUnreadable):
-        one_item(assets={str(number): {} for number in range(ASSETS_MAX + 1)})
+    for filler in ("", "x" * 100_000):  # small items are counted after they are decoded, large ones before
+        with pytest.raises(SourceUnreadable, match="more than 10,000"):
+            one_item(assets={str(number): {} for number in range(CAPS.assets_max + 1)}, filler=filler)
+    assert len(one_item(assets={str(number): {} for number in range(CAPS.assets_max)}).assets) == CAPS.assets_max
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,15 @@ def test_redaction_takes_any_input_twice(text: str, raw: bytes) -> None:
     assert redact_url(redact_url(text)) == redact_url(text)
     redact_text(text)
     redact_document(raw)
+
+
+def test_a_document_loses_a_known_secret_wherever_it_is() -> None:
+    """The run's own key goes from any text of a document, in each form; short words do not go from everything."""
+    key = "0f3a" * 16
+    raw = json.dumps(
+        {"id": "a", "note": f"x {key} y", "list": [base64.b64encode(f"a:{key}".encode()).decode()]}
+    ).encode()
+    redacted = Redactor([key]).document(raw)
+    assert json.loads(redacted)["note"] == "x REDACTED y"
+    assert base64.b64encode(key.encode())[4:-4] not in redacted
+    assert Redactor(["note"]).document(raw) == redact_document(raw)

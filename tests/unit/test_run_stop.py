@@ -53,6 +53,7 @@ class Bench:
         backoff_s: float = 0.0,
         layout: str = "item",
         queue_size: int = 8,
+        pending_max: int = 100,
         opener: Opener | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -71,7 +72,7 @@ class Bench:
             self.ledger,
             every_s=0.01,
             every_bytes=1 << 20,
-            pending_max=100,
+            pending_max=pending_max,
             on_written=lambda entries: self.walk.release(keys_of(entries)),
             on_committed=lambda units: None,
         )

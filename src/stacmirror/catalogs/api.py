@@ -250,6 +250,7 @@ class ApiCatalog:
             base="",
             method=method,
             forgiving=True,
+            caps=self._means.caps,
         )
 
 

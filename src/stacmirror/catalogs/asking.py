@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from stacmirror.catalogs.stac_api import ApiRoot, Asker, ask_by_hand
+from stacmirror.catalogs.parse import CAPS, Caps
+from stacmirror.catalogs.stac_api import REDIRECTS_MAX, ApiRoot, Asker, ask_by_hand
 from stacmirror.errors import LoginRefused, SourceUnreachable, SourceUnreadable, TransferError
 from stacmirror.interfaces import Clock, Reply
 from stacmirror.limits import origin_of
@@ -49,6 +50,8 @@ class Means:
     allow_http: bool = False
     retried_statuses: frozenset[int] = field(default_factory=frozenset)
     """Statuses besides the usual ones that mean: ask again."""
+    caps: Caps = CAPS
+    redirects_max: int = REDIRECTS_MAX
 
     async def ask(
         self,
@@ -96,6 +99,7 @@ class Means:
             self.page_max_bytes,
             allow_http=self.allow_http,
             body=question.body,
+            redirects_max=self.redirects_max,
         )
         if reply.status in (401, 403) and reply.status not in self.retried_statuses:
             raise LoginRefused(f"{redact_url(reply.url or url)} wants a login ({reply.status})", hint=_LOGIN_HINT)

@@ -11,8 +11,17 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from stacmirror.catalogs.page_size import PageSize
-from stacmirror.catalogs.parse import OWNERS, Context, parse_collection, parse_collections, parse_item, parse_page
-from stacmirror.catalogs.stac_api import ApiRoot, Asker, ask_by_hand, cursor_of, resolve, set_parameters
+from stacmirror.catalogs.parse import (
+    CAPS,
+    OWNERS,
+    Caps,
+    Context,
+    parse_collection,
+    parse_collections,
+    parse_item,
+    parse_page,
+)
+from stacmirror.catalogs.stac_api import REDIRECTS_MAX, ApiRoot, Asker, ask_by_hand, cursor_of, resolve, set_parameters
 from stacmirror.errors import (
     CursorRefused,
     LoginRefused,
@@ -58,6 +67,9 @@ class MlhubCatalog:
         page_max_bytes: int,
         *,
         allow_http: bool = False,
+        key_as: str = "query",
+        redirects_max: int = REDIRECTS_MAX,
+        caps: Caps = CAPS,
     ) -> None:
         self._collection = collection
         self._root = ApiRoot.parse(api_url)
@@ -70,6 +82,9 @@ class MlhubCatalog:
         self._on_retry = on_retry
         self._page_max_bytes = page_max_bytes
         self._allow_http = allow_http
+        self._key_as = key_as
+        self._redirects_max = redirects_max
+        self._caps = caps
         self._refusals: int | None = None
         """Refusals since the key was last good for something; None before it was."""
         self._ended: LoginRefused | None = None
@@ -158,7 +173,7 @@ class MlhubCatalog:
             if reply.status in GONE_STATUSES:
                 raise self._no_collection(collection)
             _require_ok(reply, url, self._clock)
-            return parse_collection(_body(reply), redact_url(url))
+            return parse_collection(_body(reply), redact_url(url), self._caps)
 
         return await self._ask(lambda: url, read)
 
@@ -168,7 +183,7 @@ class MlhubCatalog:
 
         def read(reply: Reply, url: str) -> list[CollectionInfo]:
             _require_ok(reply, url, self._clock)
-            return parse_collections(_body(reply), redact_url(url))
+            return parse_collections(_body(reply), redact_url(url), self._caps)
 
         return await self._ask(lambda: url, read)
 
@@ -225,6 +240,8 @@ class MlhubCatalog:
                 _HEADERS,
                 self._page_max_bytes,
                 allow_http=self._allow_http,
+                key_as=self._key_as,
+                redirects_max=self._redirects_max,
             )
             if reply.status in (401, 403) and self._root.may_see_key(reply.url or url):
                 raise self._refused(reply.status, url, one_of_many)
@@ -259,7 +276,9 @@ class MlhubCatalog:
         return cursor_of(target)
 
     def _context(self, url: str, collection: str = "") -> Context:
-        return Context(redact_url(url), collection or self._collection, self._clock.wall(), self._root.item_url)
+        return Context(
+            redact_url(url), collection or self._collection, self._clock.wall(), self._root.item_url, caps=self._caps
+        )
 
     def _foreign_next(self, url: str, href: str) -> SourceError:
         return SourceUnreadable(

@@ -10,21 +10,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from stacmirror.catalogs.nesting import is_deeper
 from stacmirror.catalogs.stac_api import item_key, resolve
 from stacmirror.errors import SourceUnreadable
 from stacmirror.model import Asset, CollectionInfo, Item, ItemKey, SourceLink
 from stacmirror.redact import redact_document
 
-ASSETS_MAX = 10_000
-"""Assets an item may have; 953 is the most seen."""
 OWNERS = "the server's documents contradict themselves: tell the catalog's owner"
 _IS_IT_THE_ROOT = "is --api-url the root of the API, and the server well?"
 
 _DIGITS_MAX = 1000
+_LARGE_ITEM_BYTES = 64 << 10
+"""From here on an item's assets are counted before any of them is decoded. 10,001 empty ones are 70,000 bytes."""
 T = TypeVar("T")
 
 
@@ -50,10 +51,26 @@ class _CollectionsDocument(msgspec.Struct):
     collections: list[msgspec.Raw] | None
 
 
+class _AssetsDocument(msgspec.Struct):
+    assets: dict[str, msgspec.Raw] | None = None
+
+
 _PAGE = msgspec.json.Decoder(_PageDocument)
 _ITEM = msgspec.json.Decoder(_ItemDocument)
 _COLLECTIONS = msgspec.json.Decoder(_CollectionsDocument)
+_ASSETS = msgspec.json.Decoder(_AssetsDocument)
 _OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+
+
+class Caps(NamedTuple):
+    """How much a document may hold before it is refused."""
+
+    depth_max: int = 100
+    assets_max: int = 10_000
+    """Of one item; 953 is the most seen."""
+
+
+CAPS = Caps()
 
 
 class ParsedPage(msgspec.Struct, frozen=True):
@@ -90,6 +107,7 @@ class Context(msgspec.Struct, frozen=True):
     base: str | None = None
     method: str = "GET"
     forgiving: bool = False
+    caps: Caps = CAPS
 
 
 def parse_page(body: bytes, context: Context) -> ParsedPage:
@@ -97,6 +115,7 @@ def parse_page(body: bytes, context: Context) -> ParsedPage:
 
     Raises: SourceUnreadable naming the page.
     """
+    refuse_deep(body, context.caps.depth_max, context.what)
     page = _decode(_PAGE, body, context.what)
     lost: list[str] = []
     items = tuple(_items(page.features or (), context, lost))
@@ -120,7 +139,7 @@ def parse_page(body: bytes, context: Context) -> ParsedPage:
 def _items(features: Iterable[msgspec.Raw], context: Context, lost: list[str]) -> Iterator[Item]:
     for feature in features:
         try:
-            yield parse_item(bytes(feature), context)
+            yield _read_item(bytes(feature), context)
         except SourceUnreadable as error:
             if not context.forgiving:
                 raise
@@ -134,8 +153,15 @@ def _method(link: Mapping[str, Any]) -> str:
 def parse_item(body: bytes, context: Context) -> Item:
     """Return one item; its `document` is `body`.
 
-    Raises: SourceUnreadable naming where it stood, when it has no id or more than 10,000 assets.
+    Raises: SourceUnreadable naming where it stood, when it has no id, is nested too deeply, or has too many assets.
     """
+    refuse_deep(body, context.caps.depth_max, context.what)
+    return _read_item(body, context)
+
+
+def _read_item(body: bytes, context: Context) -> Item:
+    if len(body) > _LARGE_ITEM_BYTES:
+        _refuse_many_assets(body, context)
     document = _decode(_ITEM, body, context.what)
     item_id = document.id
     if isinstance(item_id, int) and not isinstance(item_id, bool):
@@ -144,8 +170,8 @@ def parse_item(body: bytes, context: Context) -> Item:
         raise SourceUnreadable(f"{context.what} has an item without an id", hint=OWNERS)
     key = ItemKey(_text(document.collection) or context.collection, item_id)
     assets = document.assets if isinstance(document.assets, dict) else {}
-    if len(assets) > ASSETS_MAX:
-        raise SourceUnreadable(f"{context.what}: the item {item_id!r} has {len(assets)} assets", hint=OWNERS)
+    if len(assets) > context.caps.assets_max:
+        raise _many_assets(len(assets), context)
     base = context.item_url(key) if context.base is None else context.base or _self_of(document.links, context, key)
     return Item(
         key=key,
@@ -157,8 +183,25 @@ def parse_item(body: bytes, context: Context) -> Item:
     )
 
 
-def parse_collection(body: bytes, what: str) -> CollectionInfo:
+def _refuse_many_assets(body: bytes, context: Context) -> None:
+    try:
+        count = len(_ASSETS.decode(body).assets or ())
+    except (ValueError, RecursionError):
+        return  # for whoever decodes all of it to judge
+    if count > context.caps.assets_max:
+        raise _many_assets(count, context)
+
+
+def _many_assets(count: int, context: Context) -> SourceUnreadable:
+    return SourceUnreadable(
+        f"{context.what} has an item with {count:,} assets, more than {context.caps.assets_max:,}",
+        hint="if that is meant, set `assets_max`",
+    )
+
+
+def parse_collection(body: bytes, what: str, caps: Caps = CAPS) -> CollectionInfo:
     """Return what a collection says of itself. Raises: SourceUnreadable when it has no id."""
+    refuse_deep(body, caps.depth_max, what)
     document = _decode(_OBJECT, body, what)
     collection_id = _text(document.get("id"))
     if not collection_id:
@@ -180,10 +223,11 @@ def parse_collection(body: bytes, what: str) -> CollectionInfo:
     )
 
 
-def parse_collections(body: bytes, what: str) -> list[CollectionInfo]:
+def parse_collections(body: bytes, what: str, caps: Caps = CAPS) -> list[CollectionInfo]:
     """Return all collections of a listing, in its order. Raises: SourceUnreadable."""
+    refuse_deep(body, caps.depth_max, what)
     document = _decode(_COLLECTIONS, body, what)
-    return [parse_collection(bytes(raw), what) for raw in document.collections or ()]
+    return [parse_collection(bytes(raw), what, caps) for raw in document.collections or ()]
 
 
 def label_classes(item: Item) -> dict[str, list[str]]:
@@ -238,6 +282,12 @@ def _sources(key: ItemKey, links: Any, base: str) -> tuple[SourceLink, ...]:
             if source is not None and source != key:  # an item that names itself would wait for itself
                 found.setdefault(source, SourceLink(source, href))
     return tuple(found.values())
+
+
+def refuse_deep(body: bytes, depth_max: int, what: str) -> None:
+    """Refuse JSON that is nested deeper than `depth_max`. Raises: SourceUnreadable."""
+    if is_deeper(body, depth_max):
+        raise SourceUnreadable(f"{what} is nested too deeply (more than {depth_max})", hint=_IS_IT_THE_ROOT)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:

@@ -21,10 +21,14 @@ from stacmirror.model import Cursor, ItemKey
 from stacmirror.redact import CREDENTIAL_PARAMETERS, redact_url
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
-REDIRECTS_MAX = 5
+REDIRECTS_MAX = 10
+KEY_HEADERS = {"bearer": ("authorization", "Bearer {}"), "x-api-key": ("x-api-key", "{}")}
+"""How else than as the parameter `key` an API is given its key: name and value of a header."""
+_CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SUCH_AS = "the root alone, such as https://host/mlhub/v1"
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ITEM_PATH = re.compile(r"/collections/([^/]+)/items/([^/]+)/?$")
 
 
@@ -74,7 +78,7 @@ class ApiRoot(Struct, frozen=True):
         try:
             parts = urlsplit(url)
             same = (parts.scheme, _port(parts)) == (self.scheme, self.port)
-            upgraded = self.scheme == "http" and parts.scheme == "https" and _port(parts) in (None, self.port)
+            upgraded = self.scheme == "http" and parts.scheme == "https" and _port(parts) == self.port
         except ValueError:
             return False
         return parts.hostname == self.host and parts.username is None and (same or upgraded)
@@ -123,7 +127,7 @@ def item_key(href: str) -> ItemKey | None:
 
 def resolve(base: str, href: str) -> str:
     """Return `href` absolute; an empty one stays empty, an absolute one stays byte for byte (it may be signed)."""
-    if not href or "://" in href:
+    if not href or _ABSOLUTE.match(href):
         return href
     scheme, _, rest = base.partition("://")
     try:
@@ -175,27 +179,35 @@ async def ask_by_hand(
     *,
     allow_http: bool = False,
     body: bytes | None = None,
+    key_as: str = "query",
+    redirects_max: int = REDIRECTS_MAX,
 ) -> Reply:
-    """GET `url`, or POST `body` to it, and follow redirects by hand, with the key (set, as `key=`) at the root only.
+    """GET `url`, or POST `body` to it, and follow redirects by hand, with the key at the root's origin only.
+
+    `key_as` is how the key is given: `query` (set, as `key=`), or as one of `KEY_HEADERS` says. No hop elsewhere gets
+    any header that could be a credential.
 
     Raises: TransferError, also (kind `redirect`) for too many redirects, one without a Location, and one that leads
             to another scheme than http(s), or down from https (unless `allow_http`; the key does not go there).
     Cancel: safe at any await.
     """
-    for _ in range(REDIRECTS_MAX + 1):
-        at_root = root.may_see_key(url)
-        # Elsewhere our key is taken out again, should the redirect have echoed it; the rest of a signed URL stays.
-        asked = set_parameters(url, {"key": key or None}) if at_root else _without(url, key)
-        if body is None:
-            reply = await asker.ask(asked, headers, max_bytes)
+    plain = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
+    for _ in range(redirects_max + 1):
+        if root.may_see_key(url):
+            asked, sent = _with_key(url, plain, key, key_as)
         else:
-            reply = await asker.post(asked, headers, body, max_bytes)
+            # Our key is taken out again, should the redirect have echoed it; the rest of a signed URL stays.
+            asked, sent = _without(url, key), plain
+        if body is None:
+            reply = await asker.ask(asked, sent, max_bytes)
+        else:
+            reply = await asker.post(asked, sent, body, max_bytes)
         if reply.status not in REDIRECT_STATUSES:
             return reply
         url = _redirected(url, reply, allow_http)
         if reply.status == 303:
             body = None
-    raise TransferError("redirect", f"more than {REDIRECTS_MAX} redirects from {redact_url(url)}", retryable=False)
+    raise TransferError("redirect", f"more than {redirects_max} redirects from {redact_url(url)}", retryable=False)
 
 
 def _redirected(url: str, reply: Reply, allow_http: bool) -> str:
@@ -210,6 +222,13 @@ def _redirected(url: str, reply: Reply, allow_http: bool) -> str:
         message = f"{shown} redirects to {redact_url(target)}, which is not followed"
         raise TransferError("redirect", message, status=reply.status, retryable=False)
     return target
+
+
+def _with_key(url: str, headers: Mapping[str, str], key: str, key_as: str) -> tuple[str, Mapping[str, str]]:
+    if key_as == "query" or not key:
+        return set_parameters(url, {"key": key or None}), headers
+    name, form = KEY_HEADERS[key_as]
+    return _without(url, key), {**headers, name: form.format(key)}
 
 
 def _without(url: str, key: str) -> str:

@@ -6,19 +6,17 @@ never written anywhere.
 
 from __future__ import annotations
 
-import stat
+import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from stacmirror.cli.config import Resolved
+from stacmirror.cli.key_sources import WHERE_TO_PUT_IT, from_command, from_file, from_keyring, from_profiles, usable
 from stacmirror.errors import LoginRefused, UsageError
-from stacmirror.settings import Settings
+from stacmirror.settings import Settings, SourceSettings
 
-WHERE_TO_PUT_IT = (
-    "set MLHUB_API_KEY, or write `api_key = ...` below [default] in ~/.mlhub/profiles, or name a file with --key-file"
-)
-_KEY_FILE = "--key-file names a text file whose first line is the key"
+_NAMED = ("key_file", "key_command", "keyring")
+"""Settings that name where the key is."""
 
 
 def check_urls(settings: Settings) -> None:
@@ -57,20 +55,37 @@ def _check_url(name: str, url: str) -> None:
 def find_key(resolved: Resolved, environ: Mapping[str, str], warn: Callable[[str], None]) -> str:
     """Return the API key, or "" when nobody has put one anywhere.
 
-    Order:  --key-file when typed; MLHUB_API_KEY; the profile MLHUB_PROFILE (or `default`) in ~/.mlhub/profiles
-            (MLHUB_HOME moves the folder); the setting `key_file`.
-    Raises: LoginRefused for a profile that was named and is not there; UsageError for a file that cannot be read.
+    Order:  --key-file, --key-command or --keyring when typed; MLHUB_API_KEY; the profile MLHUB_PROFILE (or `default`)
+            in ~/.mlhub/profiles (MLHUB_HOME moves the folder); the settings `key_file`, `key_command`, `keyring`.
+    Raises: LoginRefused for a place that was named and has no key; UsageError for one that cannot be read, and for two
+            that were typed.
     """
-    key_file = resolved.settings().catalog.key_file
-    if key_file and resolved.origin("key_file") == "--key-file":
-        return _from_file(Path(key_file), warn)
-    key = environ.get("MLHUB_API_KEY", "").strip()
-    if key:
-        return _usable(key, "MLHUB_API_KEY")
-    key = _from_profiles(environ)
-    if key:
-        return key
-    return _from_file(Path(key_file), warn) if key_file else ""
+    typed = [name for name in _NAMED if resolved.origin(name).startswith("--") and getattr(_catalog(resolved), name)]
+    if len(typed) > 1:
+        words = " and ".join("--" + name.replace("_", "-") for name in typed)
+        raise UsageError(f"{words} contradict each other", hint="give one of them")
+    key = _from_setting(typed[0], resolved, warn) if typed else ""
+    if not key and (key := environ.get("MLHUB_API_KEY", "").strip()):
+        key = usable(key, "MLHUB_API_KEY")
+    key = key or from_profiles(environ, warn)
+    for name in _NAMED if not key else ():
+        key = key or (_from_setting(name, resolved, warn) if getattr(_catalog(resolved), name) else "")
+    if key and any(key in word for word in sys.argv[1:]):
+        warn("the API key stands on the command line, where `ps` and the shell's history show it; see --key-file")
+    return key
+
+
+def _from_setting(name: str, resolved: Resolved, warn: Callable[[str], None]) -> str:
+    catalog = _catalog(resolved)
+    if name == "key_file":
+        return from_file(catalog.key_file, warn)
+    if name == "key_command":
+        return from_command(catalog.key_command)
+    return from_keyring(catalog.keyring, urlsplit(catalog.api_url).hostname or "")
+
+
+def _catalog(resolved: Resolved) -> SourceSettings:
+    return resolved.settings().catalog
 
 
 def need_key(resolved: Resolved, environ: Mapping[str, str], warn: Callable[[str], None]) -> str:
@@ -78,60 +93,4 @@ def need_key(resolved: Resolved, environ: Mapping[str, str], warn: Callable[[str
     key = find_key(resolved, environ, warn)
     if not key:
         raise LoginRefused("no API key", hint=WHERE_TO_PUT_IT)
-    return key
-
-
-def _from_profiles(environ: Mapping[str, str]) -> str:
-    home = environ.get("MLHUB_HOME", "")
-    path = (Path(home) if home else Path("~/.mlhub").expanduser()) / "profiles"
-    named = environ.get("MLHUB_PROFILE", "")
-    import configparser  # here: most have the key in MLHUB_API_KEY
-
-    # The official client's files: plain INI, where `%` is a character like any other.
-    profiles = configparser.ConfigParser(interpolation=None)
-    try:
-        profiles.read_string(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if named:
-            raise LoginRefused(f"MLHUB_PROFILE names `{named}`, but there is no {path}", hint=WHERE_TO_PUT_IT) from None
-        return ""
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}", hint="mend its rights, or set MLHUB_API_KEY"
-        ) from error
-    except (configparser.Error, UnicodeDecodeError) as error:
-        # The parser's own message quotes the line, which may be the key.
-        raise UsageError(f"{path} is no INI file of profiles", hint="[default] and below it: api_key = ...") from error
-    section = named or "default"
-    key = profiles.get(section, "api_key", fallback="").strip()
-    if not key and named:
-        raise LoginRefused(f"{path} has no api_key below [{named}] (from MLHUB_PROFILE)", hint=WHERE_TO_PUT_IT)
-    return _usable(key, f"{path}") if key else ""
-
-
-def _from_file(path: Path, warn: Callable[[str], None]) -> str:
-    path = path.expanduser()
-    try:
-        with path.open(encoding="utf-8") as lines:
-            # A key is a line, so a wrong file (a disk image, /dev/zero) is not read to its end.
-            key = lines.readline(10_000).strip()
-            mode = path.stat().st_mode
-    except OSError as error:
-        raise UsageError(f"key file {path} cannot be read: {error.strerror}", hint=_KEY_FILE) from error
-    except UnicodeDecodeError:
-        raise UsageError(f"key file {path} is no text", hint=_KEY_FILE) from None
-    if not key:
-        raise UsageError(f"key file {path} has an empty first line", hint=_KEY_FILE)
-    if mode & (stat.S_IRGRP | stat.S_IROTH) and stat.S_ISREG(mode):
-        warn(f"key file {path} can be read by others; chmod 600 {path}")
-    return _usable(key, f"key file {path}")
-
-
-def _usable(key: str, where: str) -> str:
-    # It goes into a URL and a header: a line break there is another request.
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError(
-            f"the API key from {where} has characters that no key has",
-            hint="copy it anew: one word of ASCII letters and digits",
-        )
     return key

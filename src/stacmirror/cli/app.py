@@ -21,7 +21,7 @@ import typer
 from stacmirror import __version__
 from stacmirror.cli.commands import Commands
 from stacmirror.cli.exit_codes import epilog
-from stacmirror.cli.screen import without_secrets
+from stacmirror.cli.screen import safe_lines
 from stacmirror.cli.session import Session, emit, emit_json, say
 from stacmirror.errors import StacmirrorError, TargetUnwritable
 
@@ -98,7 +98,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _tell(session: Session, message: str, hint: str, exit_code: int) -> int:
     # A server's answer can reach a message: one line it stays, whatever is in it.
-    message, hint = (" ".join(without_secrets(text, (session.secret,)).split()) for text in (message, hint))
+    message, hint = (" ".join(session.hide(text).split()) for text in (message, hint))
     say(f"stacmirror: error: {message}")
     if hint:
         say(f"  hint: {hint}")
@@ -109,8 +109,7 @@ def _tell(session: Session, message: str, hint: str, exit_code: int) -> int:
 
 
 def _tell_unexpected(session: Session, error: Exception) -> int:
-    told = "".join(traceback.format_exception(error))
-    told = without_secrets(told, (session.secret,))
+    told = safe_lines(session.hide("".join(traceback.format_exception(error))))
     where = "run again with -v to see where"
     if session.log_path and _append(session.log_path, told):
         where = f"the traceback is in {session.log_path}"

@@ -19,6 +19,7 @@ from typing import Any, get_origin
 
 from msgspec import Struct, field
 
+from stacmirror.cli import trust
 from stacmirror.errors import UsageError
 from stacmirror.profiles import PROFILES
 from stacmirror.settings import Settings
@@ -101,16 +102,23 @@ def resolve(
             hint="`stacmirror config path` says what is read without --config",
         )
     from_env, warnings = _environment(environ)
+    if not where.explicit:
+        trust.refuse_foreign(where.project)
+    project, user = _file(where.project), _file(where.user)
     name = (saved.source if saved else source).partition(":")[0]
     profile = _profile(name, _sources(where.user), _sources(where.project))
+    for layer in () if where.explicit else (project, trust.of(profile, where.project)):
+        trust.refuse_command(layer)
+    if saved is not None:
+        trust.refuse_command(saved.layer)
     root = {} if saved else {key: profile[key] for key in ("api_url", "profile") if key in profile}
     layers: list[Layer] = [
         {key: Given(value, "--" + key.replace("_", "-")) for key, value in flags.items()},
         root,
         from_env,
         saved.layer if saved else {},
-        _file(where.project),
-        _file(where.user),
+        project,
+        user,
         _official_client(environ) if name in ("", "mlhub") else {},
         profile,
     ]
@@ -121,7 +129,8 @@ def resolve(
             _check(key, given)
             if key not in merged:
                 merged[key], ranks[key] = given, rank
-    return Resolved(_with_geometry(_with_layout(merged, ranks)), warnings)
+    others = trust.warnings({**user, **project}, saved.layer if saved else {}, {**_official_client(environ), **user})
+    return Resolved(_with_geometry(_with_layout(merged, ranks)), (*warnings, *others))
 
 
 def only_flags(flags: Mapping[str, object]) -> Resolved:

@@ -98,7 +98,9 @@ class Display:
         quiet: bool = False,
         log: Log | None = None,
         clock: Callable[[], float] = time.monotonic,
+        hide: Callable[[str], str] = str,
     ) -> None:
+        """`hide` takes secrets out of a note."""
         self._screen = screen
         self._mode: Mode = "none" if quiet else mode
         self._title = title
@@ -106,12 +108,14 @@ class Display:
         self._quiet = quiet
         self._log = log
         self._clock = clock
+        self._hide = hide
         self._notes: list[str] = []
         self._running = False
         self._plain_at_s = 0.0
 
     def note(self, message: str) -> None:
         """Say one line."""
+        message = self._hide(message)
         if self._log is not None:
             self._log.write(message)
         if self._quiet:

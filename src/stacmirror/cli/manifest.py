@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
-from msgspec import json as msgspec_json
 
 from stacmirror.cli.mirror import Dest
+from stacmirror.cli.screen import json_line
 from stacmirror.cli.session import say, warn
 from stacmirror.cli.verify import Processes, Progress, told
 from stacmirror.cli.watching import default_processes, terminable, watching
@@ -61,7 +61,7 @@ def manifest(
     with terminable(), watching(checking, f"listing {dest}", shows), _output(output) as write:
         if format_ == "ndjson":
             for entry in entries(dest, problems, checking):
-                write(msgspec_json.encode(entry) + b"\n")
+                write(json_line(entry).encode() + b"\n")
                 written += 1
         else:
             found = sums(dest, _KINDS[format_], processes or default_processes(), problems, checking)

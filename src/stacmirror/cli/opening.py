@@ -11,6 +11,9 @@ from stacmirror.cli.session import Look, say, warn
 from stacmirror.settings import Settings
 from stacmirror.typed import SECRETS, options
 
+_NEVER_SHOWN = frozenset({"key_command"})
+"""Settings whose words may hold a secret: `echo KEY` is a key command, too."""
+
 
 def open_run(title: str, settings: Settings, resolved: Resolved, look: Look, warnings: list[str]) -> None:
     """Say `title` and, with -v, the settings that differ. The log gets all of it, however little is said.
@@ -18,7 +21,7 @@ def open_run(title: str, settings: Settings, resolved: Resolved, look: Look, war
     `warnings` were said when they came up: they go to the log only. Raises: UsageError when there can be no log.
     """
     differing = [
-        f"  {key} = {'(secret)' if key in SECRETS else value} ({resolved.origin(key)})"
+        f"  {key} = {'(secret)' if key in SECRETS | _NEVER_SHOWN else value} ({resolved.origin(key)})"
         for key, option in options().items()
         if (value := getattr(getattr(settings, option.section), option.field_name)) != option.default
     ]

@@ -132,8 +132,12 @@ ACCESS = Group(
     (
         Flag("api_url", "Root of the API, such as https://host/mlhub/v1.", "URL"),
         Flag("key_file", "File whose first line is the API key.", "FILE"),
+        Flag("key_command", "Command that prints the API key (no shell).", "COMMAND"),
+        Flag("keyring", "Service of the system's keyring that holds the key.", "NAME"),
+        Flag("key_as", "Give the key as query, bearer or x-api-key.", "HOW"),
         Flag("ca_file", "Certificates (PEM) to trust besides the system's.", "FILE"),
         Flag("allow_http", "Follow redirects from https to http, without the key."),
+        Flag("allow_host", "Let links lead to this private host, address or network; repeat.", "HOST"),
         Flag("any_content", "Take an asset even if it is no file of its media type."),
         Flag(
             "file_info",

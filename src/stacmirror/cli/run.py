@@ -39,11 +39,11 @@ def run_mirror(session: Session, settings: Settings, job: Job, look: Look) -> in
     if settings.look.log_file:
         with Log(settings.look.log_file) as log:
             session.log_path = settings.look.log_file
-            return _run(settings, job, look, log)
-    return _run(settings, job, look, None)
+            return _run(session, settings, job, look, log)
+    return _run(session, settings, job, look, None)
 
 
-def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
+def _run(session: Session, settings: Settings, job: Job, look: Look, log: Log | None) -> int:
     screen = stderr_screen(settings.look.progress)
     display = Display(
         screen,
@@ -52,6 +52,7 @@ def _run(settings: Settings, job: Job, look: Look, log: Log | None) -> int:
         expected_items=job.expected_items,
         quiet=look.quiet,
         log=log,
+        hide=session.hide,
     )
     with failure_file(settings.look.failures, settings.target) as write_failures:
         runner = asyncio.Runner(loop_factory=loop_factory())

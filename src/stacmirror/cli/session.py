@@ -13,11 +13,15 @@ from collections.abc import Sequence
 import msgspec
 import typer
 
-from stacmirror.cli.screen import safe
+from stacmirror.cli.screen import json_line, safe, without_secrets
 from stacmirror.errors import TargetUnwritable, UsageError
 
 _NOBODY_READS = 141
 """What a shell says of a program that SIGPIPE ended."""
+
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_SECRET_LENGTH_MIN = 6
+"""Shorter ones are words, and would be taken out of everything."""
 
 
 class Session(msgspec.Struct):
@@ -27,7 +31,12 @@ class Session(msgspec.Struct):
     verbose: bool = False
     log_path: str = ""
     secret: str = ""
-    """The API key, so that an unexpected error's text can be searched for it."""
+    """The API key, so that what is said can be searched for it."""
+
+    def hide(self, text: str) -> str:
+        """Return `text` without this call's secrets: a last line of defence; they are taken out where they enter."""
+        known = (self.secret, *(os.environ.get(name, "") for name in _SECRETS))
+        return without_secrets(text, [secret for secret in known if len(secret) >= _SECRET_LENGTH_MIN])
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> Session:
@@ -78,8 +87,8 @@ def emit_row(*cells: str) -> None:
 
 
 def emit_json(value: object) -> None:
-    """Write one value as one line of JSON to stdout. JSON escapes control characters by itself."""
-    _write(msgspec.json.encode(value).decode() + "\n")
+    """Write one value as one line of JSON to stdout; control characters cannot pass."""
+    _write(json_line(value) + "\n")
 
 
 def _write(text: str) -> None:

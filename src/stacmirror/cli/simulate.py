@@ -16,8 +16,11 @@ import typer
 from typer.core import TyperCommand
 
 from stacmirror.cli.options import Json
+from stacmirror.cli.session import warn
 from stacmirror.errors import UsageError
 from stacmirror.units import parse_duration, parse_size
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def simulate(
@@ -90,6 +93,8 @@ def simulate(
         )
     except ValueError as error:
         raise UsageError(str(error), hint="see `stacmirror simulate --help`") from error
+    if host not in _LOOPBACK:
+        warn(f"listening on {host}: whoever reaches this machine reaches the simulator, and its key is no secret")
     if until_stdin_ends:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:

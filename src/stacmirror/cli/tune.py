@@ -12,6 +12,7 @@ import typer
 
 from stacmirror.cli import access, config
 from stacmirror.cli.options import ACCESS, FILTERS, TUNING, ConfigFile, Json, takes
+from stacmirror.cli.screen import safe
 from stacmirror.cli.session import emit_json, say, session_of, warn
 from stacmirror.errors import UsageError
 from stacmirror.settings import Settings
@@ -81,7 +82,7 @@ def tune(
             api_key=session.secret,
             caps=caps,
             on_step=lambda step: say(step_line(step)),
-            note=say,
+            note=lambda line: say(session.hide(line)),
             secrets=os.environ,
         )
         return await tuner.run()
@@ -163,7 +164,7 @@ def _print(found: Tuning) -> None:
     console.print("files/s against requests at once (x: refused)")
     for step in found.steps:
         console.print(f"{step.at_once:>6} {bar(step, best)} {step.files_per_s:,.0f}", soft_wrap=True)
-    console.print(f"\nended: {found.ended}", soft_wrap=True)
+    console.print(f"\nended: {safe(found.ended)}", soft_wrap=True)
     console.print(f"asked: {format_count(found.requests)} requests, {format_size(found.bytes)}", soft_wrap=True)
     console.print(f"flags: {flags_to_keep(found)}", soft_wrap=True)
     console.print(f"TOML:  [limit]\n       per_host = {found.per_host}\n       workers = {found.workers}")

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec import json as msgspec_json
 from msgspec import to_builtins
 
 from stacmirror.cli.checks import refuse_inside
 from stacmirror.cli.mirror import Dest
 from stacmirror.cli.options import Json
 from stacmirror.cli.report import aligned
+from stacmirror.cli.screen import json_line
 from stacmirror.cli.session import emit_json, emit_row, say
 from stacmirror.cli.watching import default_processes, terminable, watching
 from stacmirror.errors import TargetUnwritable
@@ -129,7 +129,7 @@ def told(name: str) -> Iterator[None]:
 
 def _write(path: str, file: IO[bytes], finding: Finding) -> None:
     with told(f"--report {path}"):
-        file.write(msgspec_json.encode(to_builtins(finding)) + b"\n")
+        file.write(json_line(to_builtins(finding)).encode() + b"\n")
 
 
 def _as_json(result: Verification) -> dict[str, Any]:

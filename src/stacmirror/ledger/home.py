@@ -73,6 +73,7 @@ def take_home(own: str, wanted: str) -> tuple[str, RunLock]:
     """
     wanted = os.path.abspath(wanted) if wanted else ""
     while True:
+        refuse_links(own)
         folder = state_folder(own)
         if wanted and not _same(wanted, folder):
             if folder != own:
@@ -81,13 +82,33 @@ def take_home(own: str, wanted: str) -> tuple[str, RunLock]:
                     hint="leave --state-dir out: DEST knows where its ledger is",
                 )
             _refuse_inside(own, wanted)
+            refuse_links(wanted, itself=False)
             _move(own, wanted)
             continue
+        refuse_links(folder, itself=folder == own)
         lock = RunLock(folder)
         lock.take()
         if state_folder(own) == folder:  # else another run has moved it in between
             return folder, lock
         lock.release()
+
+
+def refuse_links(folder: str, *, itself: bool = True) -> None:
+    """Refuse a folder with a symbolic link in it, or (`itself`) that is one: ledger, lock or bytes would go elsewhere.
+
+    Raises: TargetUnwritable naming the link.
+    """
+    links = [folder] if itself and os.path.islink(folder) else []
+    try:
+        with os.scandir(folder) as entries:
+            links += [entry.path for entry in entries if entry.is_symlink()]
+    except OSError:
+        pass  # not there yet, or not to be read: whoever writes says so
+    if links:
+        raise TargetUnwritable(
+            f"{links[0]} is a symbolic link, and nothing is written through one",
+            hint="remove it, or bring back what it stands for; --state-dir DIR keeps a ledger elsewhere",
+        )
 
 
 def _refuse_inside(own: str, wanted: str) -> None:
@@ -174,12 +195,16 @@ def _read(path: str) -> _Marked | None:
 
 
 def _write(path: str, content: dict[str, str]) -> None:
-    with open(path + ".part", "w", encoding="utf-8") as file:
+    with open(path + ".part", "w", encoding="utf-8", opener=_unfollowed) as file:
         json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(path + ".part", path)
     _sync(os.path.dirname(path))
+
+
+def _unfollowed(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def _sync(path: str) -> None:

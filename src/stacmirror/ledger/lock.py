@@ -58,7 +58,7 @@ class RunLock:
         folder = os.path.dirname(self._path)
         try:
             os.makedirs(folder, exist_ok=True)
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise TargetUnwritable(
                 f"cannot write to {self._path}: {error.strerror}", hint="choose another target folder"
@@ -181,7 +181,7 @@ def _age_s(fd: int, path: str) -> float:
     """Return how long ago the lock was touched, by the clock that the file system's times come from."""
     probe = f"{path}.{socket.gethostname()}.{os.getpid()}"
     try:
-        probe_fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        probe_fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             os.write(probe_fd, b"0")
             now_s = os.fstat(probe_fd).st_mtime

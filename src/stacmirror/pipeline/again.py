@@ -10,7 +10,7 @@ would cost as many requests as fetching them: 17 million for BigEarthNet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ import msgspec
 from stacmirror.interfaces import Ledger
 from stacmirror.model import Item, ItemKey, KnownItem, LackingItem, ResumePoint
 from stacmirror.pipeline.bundle import Bundle, Job
-from stacmirror.redact import redact_document
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,10 @@ class Fetching:
 class Again:
     """What of one walk's items is to be fetched again."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, redact: Callable[[bytes], bytes]) -> None:
+        """`redact` is what was done to the JSON that is kept."""
         self._ledger = ledger
+        self._redact = redact
         self._start: ResumePoint | None = None
 
     def begin(self, start: ResumePoint) -> None:
@@ -59,7 +60,7 @@ class Again:
             kept = self._ledger.documents([item.key for item in there])
             for item in there:
                 document = kept.get(item.key)
-                if document is not None and has_changed(document, item.document):
+                if document is not None and has_changed(document, self._redact(item.document)):
                     found[item.key] = Fetching(item, [Job(item.key, item=item)], changed=True)
         if start.widen:
             taken = set(claimed)
@@ -91,8 +92,8 @@ def _widened(row: LackingItem) -> LackingItem:
 
 
 def has_changed(kept: bytes, listed: bytes) -> bool:
-    """Return whether an item's JSON as listed is another version than the one that is kept (redacted)."""
-    before, now = _decoded(kept), _decoded(redact_document(listed))
+    """Return whether an item's JSON as listed is another version than the one that is kept; both are redacted."""
+    before, now = _decoded(kept), _decoded(listed)
     stamps = [_updated(document) for document in (before, now)]
     if all(stamps):
         return stamps[0] != stamps[1]

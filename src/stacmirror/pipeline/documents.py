@@ -12,11 +12,11 @@ from stacmirror.errors import SourceError
 from stacmirror.interfaces import Catalog, Observer, Sink
 from stacmirror.model import CollectionInfo
 from stacmirror.names import safe_name
-from stacmirror.redact import redact_url
+from stacmirror.redact import Redactor, redact_url
 
 
 async def describe_all(
-    catalog: Catalog, sink: Sink, collections: Sequence[str], observer: Observer
+    catalog: Catalog, sink: Sink, collections: Sequence[str], observer: Observer, redactor: Redactor
 ) -> list[CollectionInfo]:
     """Write the documents of `collections`; return what was learned. A collection that cannot be read is noted.
 
@@ -31,11 +31,13 @@ async def describe_all(
             continue
         found.append(info)
         folder = safe_name(collection)
-        await asyncio.to_thread(sink.put_document, f"{folder}/collection.json", info.document)
+        collection_json, citation = redactor.document(info.document), redactor.text(citation_text(info))
+        await asyncio.to_thread(sink.put_document, f"{folder}/collection.json", collection_json)
         if info.citation or info.doi:
-            await asyncio.to_thread(sink.put_document, f"{folder}/CITATION.txt", citation_text(info).encode())
+            await asyncio.to_thread(sink.put_document, f"{folder}/CITATION.txt", citation.encode())
         if info.license:
-            await asyncio.to_thread(sink.put_document, f"{folder}/LICENSE.txt", license_text(info).encode())
+            text = redactor.text(license_text(info))
+            await asyncio.to_thread(sink.put_document, f"{folder}/LICENSE.txt", text.encode())
     return found
 
 

@@ -43,6 +43,7 @@ from stacmirror.pipeline.conflicts import Conflicts
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.joining import Joiner
 from stacmirror.pipeline.progress import Progress
+from stacmirror.redact import redact_document
 
 
 class _StartAgain(Exception):
@@ -72,13 +73,14 @@ class Walk:
         one_to_one: bool,
         wants: Callable[[Asset], bool] = lambda asset: True,
         note: Callable[[str], None] = lambda _: None,
+        redact: Callable[[bytes], bytes] = redact_document,
         names: AssetNames | None = None,
         joiner: Joiner | None = None,
         sources: bool = True,
     ) -> None:
         """`wants` says which assets are fetched; `note` hears what a person should know of the listing.
 
-        `sources`: linked items are fetched as well.
+        `redact` takes secrets out of an item's JSON. `sources`: linked items are fetched as well.
         """
         self._names = names
         self._joiner = joiner
@@ -87,7 +89,7 @@ class Walk:
         """What of this walk's pages could not be read."""
         self._note = note
         self._conflicts = Conflicts(ledger, wants, note)
-        self._again = Again(ledger)
+        self._again = Again(ledger, redact)
         self._start = ResumePoint(0, START, 0)
         self._resumed = False
         """On from an earlier run's page, and no page has shown yet that the source understood its cursor."""

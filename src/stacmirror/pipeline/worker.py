@@ -65,6 +65,8 @@ class Crew(NamedTuple):
     ahead: Ahead | None = None
     """Where several requests are sent at once: the way to do it."""
 
+    redact: Callable[[bytes], bytes] = redact_document
+    """Takes secrets out of an item's JSON."""
     shows_at_once: bool = False
     """Items are revealed when they are handed over, although they may lack assets."""
 
@@ -259,7 +261,7 @@ class Worker:
                     failed=job.failed,
                     sources=_sources_of(bundle, job),
                     page=bundle.page if job.key == bundle.walked else None,
-                    document=redact_document(job.item.document) if job.item and not job.documented else b"",
+                    document=self._crew.redact(job.item.document) if job.item and not job.documented else b"",
                 )
             )
         if bundle.page is not None:

@@ -5,7 +5,8 @@
 
 Staging is on the target's own file system, so that revealing is one rename of a folder. `stage` is the one
 blocking call that runs on the event loop: 13 small files cost about 0.4 ms there, half of what a thread hop costs.
-Nothing that is already visible is deleted, moved aside or renamed over as a folder.
+Nothing that is already visible is deleted, moved aside or renamed over as a folder, and nothing is written through a
+symbolic link: folders below the target are opened by handle.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stacmirror.errors import NoOpenFile, TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Space, Unit
 from stacmirror.shortage import is_shortage, patiently
 from stacmirror.sinks.durable import fsync_path, make_syncer
+from stacmirror.sinks.handles import FOLDER, NEW_FILE, LeadsOut, below, is_file, is_there, leads_out, write_file
 from stacmirror.sinks.part_file import DirectoryPart
 from stacmirror.sinks.parts import PartStore
 
 STATE_FOLDER = ".stacmirror"
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT})
 _SHARE = 0x40049409  # FICLONE of Linux: btrfs, xfs, bcachefs
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -40,18 +41,23 @@ class DirectorySink:
         self._target = os.path.abspath(target)
         self._staging = os.path.join(self._target, STATE_FOLDER, "staging")
         self._parts = os.path.join(self._target, STATE_FOLDER, "parts")
+        self._fds = contextlib.ExitStack()
         try:
-            os.makedirs(self._staging, exist_ok=True)
-            os.makedirs(self._parts, exist_ok=True)
+            os.makedirs(self._target, exist_ok=True)
+            self._target_fd = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._fds.callback(os.close, self._target_fd)
+            self._staging_fd = self._fds.enter_context(below(self._target_fd, f"{STATE_FOLDER}/staging"))
+            self._parts_fd = self._fds.enter_context(below(self._target_fd, f"{STATE_FOLDER}/parts"))
             self._syncer = make_syncer(self._target)
-            self._large = PartStore(self._parts, self._staging, unwritable, self._placed, self._met_shortage)
+            self._large = PartStore(
+                self._parts, self._staging, self._staging_fd, unwritable, self._placed, self._met_shortage
+            )
         except OSError as error:
+            self._fds.close()
             raise unwritable(error, self._target) from error
         self.on_shortage: Callable[[], object] = _nothing
         """Called on the event loop when no more files may be open."""
         self._folders: set[str] = set()
-        self._links = False
-        """Whether a staged name may be a second name of someone's file, which must not be written through."""
 
     # -- staging ------------------------------------------------------------------------------------------
 
@@ -59,17 +65,19 @@ class DirectorySink:
         """See `interfaces.Sink.stage`."""
         folder = os.path.join(self._staging, unit.id)
         try:
+            if "/" in unit.id:
+                raise LeadsOut(unit.id)
             with contextlib.suppress(FileExistsError):
-                os.mkdir(folder)
-            folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                os.mkdir(unit.id, dir_fd=self._staging_fd)
+            folder_fd = os.open(unit.id, FOLDER, dir_fd=self._staging_fd)
             try:
                 for name, content in files:
                     if "/" in name:
-                        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
-                    if self._links:
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(name, dir_fd=folder_fd)
-                    _write_file(name, content, folder_fd)
+                        inner, _, base = name.rpartition("/")
+                        with below(folder_fd, inner) as inner_fd:
+                            os.close(write_file(base, content, inner_fd))
+                    else:
+                        os.close(write_file(name, content, folder_fd))
                     if self._syncer.listens:
                         self._wrote_file(folder, name)
             finally:
@@ -119,13 +127,13 @@ class DirectorySink:
             return False
         folder = os.path.join(self._staging, unit.id)
         staged = os.path.join(folder, name)
+        inner, _, base = f"{unit.id}/{name}".rpartition("/")
         try:
-            os.makedirs(os.path.dirname(staged), exist_ok=True)
-            self._links = True
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(staged)
-            if not _share_blocks(path, staged):
-                os.link(path, staged)
+            with below(self._staging_fd, inner) as inner_fd:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(base, dir_fd=inner_fd)
+                if not _share_blocks(path, base, inner_fd):
+                    os.link(path, base, dst_dir_fd=inner_fd, follow_symlinks=False)
         except OSError as error:
             if error.errno in _NO_LINK:
                 return False
@@ -136,11 +144,23 @@ class DirectorySink:
 
     def holds(self, unit: Unit, names: Mapping[str, str]) -> bool:
         """See `interfaces.Sink.holds`."""
-        staged, final = os.path.join(self._staging, unit.id), os.path.join(self._target, unit.folder)
+        final = os.path.join(self._target, unit.folder)
         return all(
-            os.path.isfile(os.path.join(staged, name)) or os.path.isfile(os.path.join(final, final_name))
+            self._is_staged(f"{unit.id}/{name}") or os.path.isfile(os.path.join(final, final_name))
             for name, final_name in names.items()
         )
+
+    def _is_staged(self, path: str) -> bool:
+        folder, _, base = path.rpartition("/")
+
+        def looked() -> bool:
+            with below(self._staging_fd, folder, make=False) as fd:
+                return is_file(base, fd)
+
+        try:
+            return patiently(looked)
+        except OSError:
+            return False
 
     def read(self, unit: Unit, name: str) -> bytes | None:
         """See `interfaces.Sink.read`. For small files only: it blocks."""
@@ -166,7 +186,7 @@ class DirectorySink:
                     continue
                 wanted = {os.path.join(entry.path, name) for name in units[entry.name]}
                 for path in Path(entry.path).rglob("*"):
-                    if not path.is_dir() and str(path) not in wanted:
+                    if path.is_symlink() or (not path.is_dir() and str(path) not in wanted):
                         path.unlink()
         except OSError as error:
             raise unwritable(error, self._staging) from error
@@ -182,64 +202,69 @@ class DirectorySink:
 
     def reveal(self, unit: Unit, names: Mapping[str, str]) -> None:
         """See `interfaces.Sink.reveal`."""
-        staged = os.path.join(self._staging, unit.id)
-        final = os.path.join(self._target, unit.folder) if unit.folder else self._target
         try:
-            if not unit.exclusive or not self._rename_folder(staged, final):
-                self._merge(staged, final, names)
+            if leads_out(f"{unit.folder}/{unit.id}" if unit.folder else unit.id) or "/" in unit.id:
+                raise LeadsOut(f"{unit.folder} of {unit.id}")
+            if not unit.exclusive or not patiently(self._rename_folder, unit):
+                patiently(self._merge, unit, names)  # what was moved before a shortage is moved once
             if self._large.in_units:
                 self._large.revealed(unit.id)
         except OSError as error:
-            raise unwritable(error, final) from error
+            raise unwritable(error, os.path.join(self._target, unit.folder)) from error
 
-    def _rename_folder(self, staged: str, final: str) -> bool:
-        self._make_folder(os.path.dirname(final))
-        try:
-            os.rename(staged, final)
-        except FileNotFoundError:
-            return not os.path.isdir(staged)  # revealed before a kill, or an item without files: nothing to do
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                return False
-            raise
-        self._syncer.wrote(os.path.dirname(final))
+    def _rename_folder(self, unit: Unit) -> bool:
+        folder, _, name = unit.folder.rpartition("/")
+        with self._visible(folder) as fd:
+            try:
+                os.rename(unit.id, name, src_dir_fd=self._staging_fd, dst_dir_fd=fd)
+            except FileNotFoundError:  # revealed before a kill, or an item without files: nothing to do
+                return not is_there(unit.id, self._staging_fd)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    return False
+                raise
+        self._syncer.wrote(os.path.join(self._target, folder) if folder else self._target)
         return True
 
-    def _merge(self, staged: str, final: str, names: Mapping[str, str]) -> None:
+    def _merge(self, unit: Unit, names: Mapping[str, str]) -> None:
         """Move file by file: the folder is visible already, or shared with other items."""
         for name, final_name in names.items():
-            source, place = os.path.join(staged, name), os.path.join(final, final_name)
-            if not os.path.lexists(source):
-                continue  # moved before a kill, or in place since an earlier run
-            folder = os.path.dirname(place)
-            self._make_folder(folder)
-            try:
-                os.replace(source, place)
-            except FileNotFoundError:  # someone removed the folder while we run
-                os.makedirs(folder, exist_ok=True)
-                os.replace(source, place)
-            self._syncer.wrote(folder)
-        shutil.rmtree(staged, ignore_errors=True)
+            source, _, base = f"{unit.id}/{name}".rpartition("/")
+            folder, _, final = (f"{unit.folder}/{final_name}" if unit.folder else final_name).rpartition("/")
+            with contextlib.suppress(FileNotFoundError), below(self._staging_fd, source, make=False) as source_fd:
+                if not is_there(base, source_fd):
+                    continue  # moved before a kill, or in place since an earlier run
+                with self._visible(folder) as fd:
+                    os.replace(base, final, src_dir_fd=source_fd, dst_dir_fd=fd)
+                self._syncer.wrote(os.path.join(self._target, folder) if folder else self._target)
+        shutil.rmtree(unit.id, ignore_errors=True, dir_fd=self._staging_fd)
 
-    def _make_folder(self, folder: str) -> None:
-        if folder not in self._folders:
-            os.makedirs(folder, exist_ok=True)
-            self._wrote_folders(folder, self._target)
-            if len(self._folders) < 10_000:
-                self._folders.add(folder)
+    @contextlib.contextmanager
+    def _visible(self, folder: str) -> Iterator[int]:
+        """Give a handle of a folder of the mirror, made where it is missing. Raises: OSError for one behind a link."""
+        with below(self._target_fd, folder) as fd:
+            if folder not in self._folders:
+                self._wrote_folders(os.path.join(self._target, folder) if folder else self._target, self._target)
+                if len(self._folders) < 10_000:
+                    self._folders.add(folder)
+            yield fd
 
     def put_document(self, path: str, content: bytes) -> None:
         """See `interfaces.Sink.put_document`."""
         final = os.path.join(self._target, path)
-        partial = os.path.join(self._parts, f"document-{os.path.basename(path)}")
         try:
-            os.makedirs(os.path.dirname(final), exist_ok=True)
-            patiently(_write_file, partial, content, None)
-            patiently(fsync_path, partial)
-            os.replace(partial, final)
+            patiently(self._put_document, path, content)
             patiently(fsync_path, os.path.dirname(final))
         except OSError as error:
             raise unwritable(error, final) from error
+
+    def _put_document(self, path: str, content: bytes) -> None:
+        folder, _, base = path.rpartition("/")
+        partial = f"document-{base}"
+        with below(self._target_fd, folder) as fd:
+            os.close(write_file(partial, content, self._parts_fd))
+            fsync_path(os.path.join(self._parts, partial))
+            os.replace(partial, base, src_dir_fd=self._parts_fd, dst_dir_fd=fd)
 
     def space(self) -> Space | None:
         """See `interfaces.Sink.space`."""
@@ -256,6 +281,7 @@ class DirectorySink:
         """See `interfaces.Sink.close`."""
         self._large.close()
         self._syncer.close()
+        self._fds.close()
 
 
 def _nothing() -> None:
@@ -267,30 +293,19 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def _write_file(name: str, content: bytes, folder_fd: int | None) -> None:
-    fd = os.open(name, _NEW_FILE, 0o666, dir_fd=folder_fd)
-    try:
-        written = os.write(fd, content)
-        while written < len(content):
-            # os.write may write a part without an error (a disk about to be full, a size limit).
-            more = os.write(fd, content[written:])
-            if more == 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            written += more
-    finally:
-        os.close(fd)
-
-
-def _share_blocks(path: str, staged: str) -> bool:
-    """Make `staged` a file of its own that shares the blocks of `path`; False where the file system cannot."""
+def _share_blocks(path: str, name: str, folder_fd: int) -> bool:
+    """Make `name` a file of its own that shares the blocks of `path`; False where the file system cannot."""
     if sys.platform != "linux":
         return False
-    with open(path, "rb") as source, open(staged, "xb") as copy:
+    with open(path, "rb") as source:
+        copy = os.open(name, NEW_FILE, 0o666, dir_fd=folder_fd)
         try:
-            fcntl.ioctl(copy.fileno(), _SHARE, source.fileno())
+            fcntl.ioctl(copy, _SHARE, source.fileno())
         except OSError:
-            os.unlink(staged)
+            os.unlink(name, dir_fd=folder_fd)
             return False
+        finally:
+            os.close(copy)
     return True
 
 

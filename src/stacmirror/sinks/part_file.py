@@ -78,15 +78,16 @@ class DirectoryPart:
 
     async def _open(self, hasher: Hasher, offset: int) -> None:
         self._close()
-        raw, wrap = await self._in_thread(self._open_at, hasher, offset, patience_s=0.0)
-        self._raw, self._file = raw, wrap(raw)
+        self._raw = raw = await self._in_thread(self._open_at, hasher, offset, patience_s=0.0)
+        self._file = self._wrap(raw)
         self._chunks, self._chunks_bytes, self._saved_bytes = [], 0, offset
         self._saved_at_s = time.monotonic()
 
-    def _open_at(self, hasher: Hasher, offset: int) -> tuple[_HashedFile, Callable[[_HashedFile], Any]]:
-        # Here: most mirrors have no large files, and loading it opens files, of which there may be none to be had.
+    def _open_at(self, hasher: Hasher, offset: int) -> _HashedFile:
+        # Here, since most mirrors have no large files; and where it is waited out that no file can be opened.
         from aiofiles.threadpool import wrap
 
+        self._wrap = wrap
         if not offset:
             self._store.forget(self._path)
         raw = _HashedFile(self._path + PART, hasher)
@@ -103,7 +104,7 @@ class DirectoryPart:
         self._opened = raw
         if self._left:  # cancelled meanwhile: nobody else will close it
             raw.close()
-        return raw, wrap
+        return raw
 
     async def write(self, chunk: bytes) -> None:
         """See `interfaces.Part.write`. One thread hop a MiB, not a chunk."""

@@ -23,7 +23,9 @@ import xxhash
 
 from stacmirror.errors import TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Unit
+from stacmirror.shortage import patiently
 from stacmirror.sinks.durable import fsync_fd, fsync_path
+from stacmirror.sinks.handles import below, leads_out
 from stacmirror.sinks.part_file import PART, RECORD, DirectoryPart
 
 _RECORDED_FROM_BYTES = 8 << 20
@@ -42,6 +44,7 @@ class PartStore:
         self,
         folder: str,
         staging: str,
+        staging_fd: int,
         unwritable: Callable[[OSError, str], TargetUnwritable],
         placed: Callable[[str, str], None],
         on_shortage: Callable[[], object],
@@ -50,6 +53,7 @@ class PartStore:
         self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.on_shortage = on_shortage
         self._staging = staging
+        self._staging_fd = staging_fd
         self.unwritable = unwritable
         self._placed = placed
         self.in_units: dict[str, list[str]] = {}
@@ -80,7 +84,9 @@ class PartStore:
         """Make the bytes durable, then say so."""
         fsync_path(path + PART)
         packed = _encoder.encode(state)
-        with open(path + ".new", "wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ".new")
+        with open(path + ".new", "xb") as file:
             file.write(b"%08x %b" % (zlib.crc32(packed), packed))
             file.flush()
             os.fsync(file.fileno())
@@ -126,10 +132,13 @@ class PartStore:
         if recorded:
             self.save(state, path)
             self.in_units.setdefault(unit.id, []).append(path)
-        staged = os.path.join(self._staging, unit.id, state.name)
-        os.makedirs(os.path.dirname(staged), exist_ok=True)
-        os.replace(path + PART, staged)
+        patiently(self._move_into_unit, path, f"{unit.id}/{state.name}")
         self._placed(os.path.join(self._staging, unit.id), state.name)
+
+    def _move_into_unit(self, path: str, staged: str) -> None:
+        folder, _, base = staged.rpartition("/")
+        with below(self._staging_fd, folder) as fd:
+            os.replace(path + PART, base, dst_dir_fd=fd)
 
     def revealed(self, unit_id: str) -> None:
         """Hear that a unit's row is durable and its files are in place: their records are needed no more."""
@@ -188,9 +197,11 @@ def _read(path: str) -> PartState | None:
     try:
         with open(path, "rb") as file:
             crc, _, packed = file.read().partition(b" ")
-        return _decoder.decode(packed) if int(crc, 16) == zlib.crc32(packed) else None
+        state = _decoder.decode(packed) if int(crc, 16) == zlib.crc32(packed) else None
     except (OSError, ValueError):
         return None
+    # A record can be made up: what it names would be moved.
+    return None if state is None or leads_out(state.unit) or "/" in state.unit or leads_out(state.name) else state
 
 
 def _holds(path: str, state: PartState) -> bool:

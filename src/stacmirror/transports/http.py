@@ -7,6 +7,7 @@ neither keys nor catalogs. aiohttp's exceptions are mapped here and go no furthe
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
@@ -23,13 +25,14 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
 from stacmirror.shortage import KIND, is_shortage
-from stacmirror.transports.address import parse_origin, split
+from stacmirror.transports.address import Origin, parse_origin, split
+from stacmirror.transports.guard import Admits, Anywhere
 from stacmirror.transports.tls import certificate_error
 
 _CHUNK_BYTES = 1 << 18
-_HEADER_MAX_BYTES = 32 << 10
-"""Long enough for a redirect to a presigned URL in one Location."""
+_HEAD_MAX_BYTES = 64 << 10
 _SLOW_WINDOW_S = 30.0
+_LOOKED_AT_MAX = 1000
 _NONE_KEPT_S = 15.0
 
 
@@ -44,12 +47,18 @@ class AiohttpTransport:
         stall_timeout_s: float,
         proxies: Mapping[str, str] | None = None,
         slowest_bytes_per_s: float = 100.0,
+        head_max_bytes: int = _HEAD_MAX_BYTES,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        guard: Admits | None = None,
     ) -> None:
         """`proxies` maps a scheme (`http`, `https`, or `all`) to a proxy's URL.
 
         `slowest_bytes_per_s` over half a minute (or over the stall timeout, if that is longer), or a body is given up.
+        `guard` says which of a name's addresses may be connected to; without it: all.
         """
+        self._guard = guard or Anywhere()
+        self._head_max_bytes = head_max_bytes
+        self._looked_at: set[Origin] = set()
         self._pace = _Pace(max(_SLOW_WINDOW_S, stall_timeout_s), slowest_bytes_per_s)
         self._make_tls = tls
         self._user_agent = user_agent
@@ -61,7 +70,9 @@ class AiohttpTransport:
 
     def _open_session(self) -> aiohttp.ClientSession:
         # limit=0: how many requests a host gets is the host budget's business, in one place.
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=self._make_tls())
+        connector = aiohttp.TCPConnector(
+            limit=0, ttl_dns_cache=300, ssl=self._make_tls(), resolver=_Resolver(self._guard)
+        )
         return aiohttp.ClientSession(
             connector=connector,
             response_class=_Response,
@@ -71,8 +82,8 @@ class AiohttpTransport:
             requote_redirect_url=False,
             # Not trust_env: it reads netrc in a thread at every request (twice the CPU), and would send its passwords.
             trust_env=False,
-            max_line_size=_HEADER_MAX_BYTES,
-            max_field_size=_HEADER_MAX_BYTES,
+            max_line_size=self._head_max_bytes,
+            max_field_size=self._head_max_bytes,  # of one line; at most 128 of them
             headers={"User-Agent": self._user_agent, "Accept": "*/*"},
         )
 
@@ -89,14 +100,19 @@ class AiohttpTransport:
     ) -> Reply:
         if self._session is None:
             self._session = self._open_session()
+        spelled, target = split(url)
+        origin = parse_origin(spelled)
+        if origin not in self._looked_at:
+            self._look_at(origin)
         proxy = self._proxy_for(url)
         if self._none_kept_until_s and time.monotonic() < self._none_kept_until_s:
             headers = {**headers, "Connection": "close"}
         try:
+            asked = URL(f"http{'s' if origin.tls else ''}://{origin.host}{target}", encoded=True)
             response = cast(
                 "_Response",
                 await self._session.request(
-                    method, _as_sent(url), headers=headers, data=body, allow_redirects=False, proxy=proxy
+                    method, asked, headers=headers, data=body, allow_redirects=False, proxy=proxy
                 ),
             )
         except Exception as error:
@@ -106,6 +122,13 @@ class AiohttpTransport:
         except BaseException:
             response.close()
             raise
+
+    def _look_at(self, origin: Origin) -> None:
+        """Refuse what aiohttp connects to without asking its resolver: a number. Raises: TransferError (`host`)."""
+        self._guard.admit_spelled(origin.name, origin.port)
+        if len(self._looked_at) >= _LOOKED_AT_MAX:
+            self._looked_at.clear()
+        self._looked_at.add(origin)
 
     def _proxy_for(self, url: str) -> str | None:
         if not self._proxies:
@@ -136,11 +159,22 @@ def _of_proxy(error: TransferError, proxy: str | None) -> TransferError:
     return found
 
 
-def _as_sent(url: str) -> URL:
-    """Return the URL for aiohttp, spelled as it came. Raises: TransferError (`url`)."""
-    spelled, target = split(url)
-    origin = parse_origin(spelled)
-    return URL(f"http{'s' if origin.tls else ''}://{origin.host}{target}", encoded=True)
+class _Resolver(AbstractResolver):
+    """The system's names, without the addresses that the guard does not admit."""
+
+    def __init__(self, guard: Admits) -> None:
+        self._guard = guard
+        self._names = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._names.resolve(host, port, family)
+        admitted = set(self._guard.admit(host, port, [result["host"] for result in found]))
+        return [result for result in found if result["host"] in admitted]
+
+    async def close(self) -> None:
+        await self._names.close()
 
 
 class _Response(aiohttp.ClientResponse):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 import sys
-import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urljoin
 
@@ -21,6 +20,7 @@ from stacmirror.limits import HostLimits, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
 from stacmirror.transports.posting import Posting, PostTransport
+from stacmirror.transports.whole import HELD_MAX_BYTES, gunzip, read_whole
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 ASSET_HEADERS = {"Accept-Encoding": "identity"}
@@ -112,7 +112,9 @@ class Router:
 
         Raises: TransferError, kind `too-large` above `max_bytes`.
         """
-        return self._whole(await self._ask_once(url, {"Accept-Encoding": "gzip", **headers}, max_bytes), url, max_bytes)
+        held_max_bytes = min(max_bytes, HELD_MAX_BYTES)
+        reply = await self._ask_once(url, {"Accept-Encoding": "gzip", **headers}, held_max_bytes)
+        return await self._whole(reply, url, max_bytes)
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, max_bytes: int) -> Reply:
         """As `ask`, with POST and a body."""
@@ -122,20 +124,18 @@ class Router:
         budget, transport = self._limits.of(origin), Posting(self.posts, body)
         try:
             place = budget.try_acquire() or await budget.acquire(math.inf)
-            sent = {"Accept-Encoding": "gzip", **headers}
-            reply = await self._ask_in(budget, place, transport, url, sent, max_bytes, is_witness=False)
+            sent, held_max_bytes = {"Accept-Encoding": "gzip", **headers}, min(max_bytes, HELD_MAX_BYTES)
+            reply = await self._ask_in(budget, place, transport, url, sent, held_max_bytes, is_witness=False)
         except TransferError as error:
             error.host = error.host or redact_url(origin)
             raise
-        return self._whole(reply, url, max_bytes)
+        return await self._whole(reply, url, max_bytes)
 
-    def _whole(self, reply: Reply, url: str, max_bytes: int) -> Reply:
+    async def _whole(self, reply: Reply, url: str, max_bytes: int) -> Reply:
         self.on_date(reply.headers.get("date", ""))
-        if reply.stream is not None:
-            reply.stream.close()
-            raise TransferError("too-large", f"more than {max_bytes} bytes from {redact_url(url)}", retryable=False)
+        await read_whole(reply, max_bytes, url)
         if reply.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
-            reply.body = _gunzip(reply.body or b"", max_bytes, url)
+            reply.body = gunzip(reply.body or b"", max_bytes, url)
         return reply
 
     def transport(self, url: str) -> Transport:
@@ -275,8 +275,8 @@ def target_of(reply: Reply, url: str) -> str:
 
 
 def is_secure(url: str) -> bool:
-    """Return whether `url` is https."""
-    return url[:6].lower() == "https:"
+    """Return whether nobody on the way can read or change what comes from `url`: https, and objects of S3."""
+    return url[:6].lower() == "https:" or url[:5].lower() == "s3://"
 
 
 def is_plain(url: str) -> bool:
@@ -303,17 +303,3 @@ class Budgeted:
             self._budget.stream_ended()
             self._budget.release()
             self._budget = None
-
-
-def _gunzip(packed: bytes, max_bytes: int, url: str) -> bytes:
-    """Return the decoded body, never more than `max_bytes` of it. Raises: TransferError (cut, damaged, too large)."""
-    decoder = zlib.decompressobj(wbits=31)
-    try:
-        body = decoder.decompress(packed, max_bytes + 1)
-    except zlib.error as error:
-        raise TransferError("encoding", f"damaged gzip from {redact_url(url)}") from error
-    if len(body) > max_bytes:
-        raise TransferError("too-large", f"more than {max_bytes} bytes from {redact_url(url)}", retryable=False)
-    if not decoder.eof:
-        raise TransferError("short", f"gzip cut short from {redact_url(url)}")
-    return body

@@ -64,14 +64,19 @@ class S3Transport:
         monotonic: Callable[[], float],
         wall: Callable[[], float],
         several: SeveralTransport | None = None,
+        vouch: Callable[[str], None] = lambda url: None,
     ) -> None:
         """`http` is somebody else's to close. `endpoint` is a URL, addressed path-style, or "" for AWS.
 
-        `several` is `http` once more, where it can send several requests at once.
+        `several` is `http` once more, where it can send several requests at once. `vouch` hears of the endpoints, which
+        the user's own settings name: AWS's too may have a private address, that of a gateway in one's network.
         """
         self._http = http
         self._several = several
+        self._vouch = vouch
         self._endpoint = Endpoint(endpoint.rstrip("/"), virtual_hosts=False) if endpoint else None
+        if self._endpoint is not None:
+            vouch(self._endpoint.url)
         self._unsigned = unsigned
         self._region = region
         self._extra = {"x-amz-request-payer": "requester"} if request_payer else {}
@@ -152,6 +157,7 @@ class S3Transport:
         endpoint = self._endpoint or self._endpoints.get(region)
         if endpoint is None:
             endpoint = self._endpoints[region] = await self._aws.endpoint(region)
+            self._vouch(endpoint.url)
         if len(self._buckets) >= _BUCKETS_MAX:
             self._buckets.clear()
         bucket = self._buckets[name] = _Bucket(name, endpoint, Signer(region))

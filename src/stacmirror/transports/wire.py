@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.transports.address import Origin, header_lines, parse_origin, split
+from stacmirror.transports.guard import Admits, Anywhere
 from stacmirror.transports.wire_connection import Connection
 from stacmirror.transports.wire_dial import Dialer
 from stacmirror.transports.wire_series import Series
@@ -29,6 +30,7 @@ _SLOW_WINDOW_S = 30.0
 _CLOSING_TURNS, _CLOSING_TURN_S = 20, 0.01
 _ORIGINS_MAX = 1000
 _HEADS_MAX = 64
+_HEAD_MAX_BYTES = 64 << 10
 
 
 class WireTransport:
@@ -42,20 +44,23 @@ class WireTransport:
         stall_timeout_s: float,
         kept_max: int = 64,
         slowest_bytes_per_s: float = 100.0,
+        head_max_bytes: int = _HEAD_MAX_BYTES,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        guard: Admits | None = None,
     ) -> None:
         """`kept_max` idle connections an origin; how many are busy is the host budget's business, in one place.
 
         `slowest_bytes_per_s` over half a minute (or over the stall timeout, if that is longer), or the answer is
-        given up.
+        given up. `guard` says which of a name's addresses may be connected to; without it: all.
         """
         self._fixed = {"User-Agent": user_agent, "Accept": "*/*"}
         self._stall_timeout_s = stall_timeout_s
         # Never shorter than the stall timeout, which alone counts until the first byte.
         self._slow_window_s = max(_SLOW_WINDOW_S, stall_timeout_s)
         self._kept_max = kept_max
+        self._head_max_bytes = head_max_bytes
         self._slowest_bytes_per_s = slowest_bytes_per_s
-        self._dialer = Dialer(connect_timeout_s, tls)
+        self._dialer = Dialer(connect_timeout_s, tls, guard or Anywhere())
         self._pools: dict[str, _Pool] = {}
         self._heads: dict[tuple[tuple[str, str], ...], str] = {}
         self._connections: set[Connection] = set()
@@ -162,7 +167,7 @@ class WireTransport:
         if len(self._pools) >= _ORIGINS_MAX:
             self._pools.clear()  # their idle connections end with the next sweeps
         canonical = f"http{'s' if origin.tls else ''}://{origin.host}"
-        pool = self._pools.setdefault(canonical, _Pool(origin, self._kept_max, self._connections))
+        pool = self._pools.setdefault(canonical, _Pool(origin, self._kept_max, self._head_max_bytes, self._connections))
         self._pools[spelled] = pool
         return pool
 
@@ -206,10 +211,11 @@ class WireTransport:
 class _Pool:
     """The connections of one origin: all in `connections`, and those that are kept for the next request."""
 
-    __slots__ = ("_connections", "_idle", "_kept_max", "origin")
+    __slots__ = ("_connections", "_idle", "_kept_max", "head_max_bytes", "origin")
 
-    def __init__(self, origin: Origin, kept_max: int, connections: set[Connection]) -> None:
+    def __init__(self, origin: Origin, kept_max: int, head_max_bytes: int, connections: set[Connection]) -> None:
         self.origin = origin
+        self.head_max_bytes = head_max_bytes
         self._kept_max = kept_max
         self._connections = connections
         self._idle: list[Connection] = []

@@ -14,7 +14,7 @@ import httptools
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.transports.wire_body import BodyLine, WireBody
-from stacmirror.transports.wire_message import HEAD_MAX_BYTES, Message, too_long
+from stacmirror.transports.wire_message import Message, too_long
 
 
 class Answer(Message):
@@ -22,8 +22,10 @@ class Answer(Message):
 
     __slots__ = ("_idle_bytes", "_line", "_surplus", "begun", "stream", "waiter")
 
-    def __init__(self, url: str, small_max_bytes: int, waiter: asyncio.Future[Reply], line: BodyLine) -> None:
-        super().__init__(url, small_max_bytes, httptools.HttpResponseParser(self))
+    def __init__(
+        self, url: str, small_max_bytes: int, head_max_bytes: int, waiter: asyncio.Future[Reply], line: BodyLine
+    ) -> None:
+        super().__init__(url, small_max_bytes, head_max_bytes, httptools.HttpResponseParser(self))
         self.waiter = waiter
         self.stream: WireBody | None = None
         self.begun = False
@@ -58,8 +60,8 @@ class Answer(Message):
             self._surplus = True  # the answer is whole; what came after it is not ours
         # Interim answers, trailers and chunk extensions without end are heads in disguise.
         self._idle_bytes = self._idle_bytes + len(data) if self._size == size and not self.complete else 0
-        if self._idle_bytes > HEAD_MAX_BYTES:
-            raise too_long()
+        if self._idle_bytes > self._head_max:
+            raise too_long(self._head_max)
 
     def _damaged(self, error: Exception) -> TransferError:
         if isinstance(error, httptools.HttpParserUpgrade):

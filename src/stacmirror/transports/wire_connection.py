@@ -25,6 +25,10 @@ _Asked = TypeVar("_Asked", Answer, Series, Turns)
 class Keeper(Protocol):
     """Who owns connections: hears of each one's making, freedom and end."""
 
+    @property
+    def head_max_bytes(self) -> int:
+        """Largest head of an answer."""
+
     def made(self, connection: Connection) -> None: ...
 
     def free(self, connection: Connection) -> None: ...
@@ -36,12 +40,14 @@ class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
     __slots__ = (
-        "_answer", "_closed_properly", "_going", "_keeper", "_loop", "_transport", "last_s", "window_bytes", "window_s",
+        "_answer", "_closed_properly", "_going", "_head_max", "_keeper", "_loop", "_transport", "last_s",
+        "window_bytes", "window_s",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
         self._loop = loop
         self._keeper = keeper
+        self._head_max = keeper.head_max_bytes
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | Series | Turns | None = None
         self._going = False
@@ -72,17 +78,17 @@ class Connection(asyncio.Protocol):
 
     def ask(self, request: bytes, url: str, small_max_bytes: int) -> Answer:
         """Send `request` and return its answer. Raises: TransferError (`reset`) when the connection is gone."""
-        return self._send(request, Answer(url, small_max_bytes, self._loop.create_future(), self))
+        return self._send(request, Answer(url, small_max_bytes, self._head_max, self._loop.create_future(), self))
 
     def ask_several(self, requests: bytes, urls: Sequence[str], small_max_bytes: int) -> Series:
         """Send `requests` for `urls` in one write; as `ask`."""
-        return self._send(requests, Series(urls, small_max_bytes, self._loop.create_future()))
+        return self._send(requests, Series(urls, small_max_bytes, self._head_max, self._loop.create_future()))
 
     def ask_in_turn(
         self, requests: Sequence[bytes], urls: Sequence[str], small_max_bytes: int, heard: Callable[[Reply], bool]
     ) -> Turns:
         """Send `requests` for `urls`, each once `heard` has taken the answer to the one before; as `ask`."""
-        turns = Turns(requests, urls, small_max_bytes, heard, self._loop.create_future(), self)
+        turns = Turns(requests, urls, small_max_bytes, self._head_max, heard, self._loop.create_future(), self)
         return self._send(requests[0], turns)
 
     def send_next(self, request: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from stacmirror.errors import TransferError
 from stacmirror.shortage import KIND, is_shortage
 from stacmirror.transports.address import Origin
+from stacmirror.transports.guard import Admits
 from stacmirror.transports.tls import certificate_error
 from stacmirror.transports.wire_connection import Connection, Keeper
 
@@ -26,8 +27,9 @@ _FAREWELL_S = 2.0
 class Dialer:
     """Connects. A name's addresses are kept for five minutes, the one that answered last in front."""
 
-    def __init__(self, connect_timeout_s: float, tls: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, connect_timeout_s: float, tls: Callable[[], ssl.SSLContext], guard: Admits) -> None:
         self._connect_timeout_s = connect_timeout_s
+        self._guard = guard
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._addresses: dict[tuple[str, int], tuple[float, list[str]]] = {}
@@ -36,7 +38,7 @@ class Dialer:
     async def connect(self, origin: Origin, keeper: Keeper) -> Connection:
         """Return a new connection. It may be lost again by the time the caller uses it.
 
-        Raises: TransferError (`dns`, `connect`, `tls`, `files`).
+        Raises: TransferError (`dns`, `host`, `connect`, `tls`, `files`).
         Cancel: safe; a connection half made is dropped.
         """
         where = f"{origin.name}:{origin.port}"
@@ -106,6 +108,8 @@ class Dialer:
             if is_shortage(error):
                 raise TransferError(KIND, f"{error}: {origin.name}") from error
             raise TransferError("dns", f"host name not found: {origin.name}") from error
+        # Here, where numbers have come of whatever was spelled, and once for all connections to them.
+        addresses = self._guard.admit(origin.name, origin.port, addresses)
         if len(self._addresses) >= _NAMES_MAX:
             self._addresses.clear()
         self._addresses[key] = (loop.time() + _DNS_LIFE_S, addresses)

@@ -14,8 +14,6 @@ from typing import Any
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 
-HEAD_MAX_BYTES = 64 << 10
-"""Of one answer's header lines, and of anything else that is no body; a presigned Location has 2 KiB."""
 HEADERS_MAX = 128
 _NAMES = {
     form.encode(): name.lower()
@@ -33,14 +31,18 @@ class Message(ABC):
     """What the parser's callbacks make of one answer. `complete` once its last byte has come."""
 
     __slots__ = (
-        "_body", "_chunked", "_head_bytes", "_headers", "_headers_left", "_keep", "_length", "_parser", "_size",
-        "_small_max", "_status", "_url", "complete",
+        "_body", "_chunked", "_head_left", "_head_max", "_headers", "_headers_left", "_keep", "_length", "_parser",
+        "_size", "_small_max", "_status", "_url", "complete",
     )  # fmt: skip
 
-    def __init__(self, url: str, small_max_bytes: int, parser: Any) -> None:
-        """`parser` is the httptools parser that feeds it, asked for the status and the connection's fate."""
+    def __init__(self, url: str, small_max_bytes: int, head_max_bytes: int, parser: Any) -> None:
+        """`head_max_bytes` of header lines, and of anything else that is no body.
+
+        `parser` is the httptools parser that feeds it, asked for the status and the connection's fate.
+        """
         self.complete = False
         self._small_max = small_max_bytes
+        self._head_max = head_max_bytes
         self._parser = parser
         self._keep = False
         self._begin_anew(url)
@@ -51,7 +53,7 @@ class Message(ABC):
         self._status = 0
         self._headers: dict[str, str] = {}
         self._headers_left = HEADERS_MAX
-        self._head_bytes = 0
+        self._head_left = self._head_max
         self._body: list[bytes] = []
         self._size = 0
         self._length: int | None = None
@@ -85,10 +87,10 @@ class Message(ABC):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.complete:
             return
-        self._head_bytes += len(name) + len(value) + 4
+        self._head_left -= len(name) + len(value) + 4
         self._headers_left -= 1
-        if self._head_bytes > HEAD_MAX_BYTES or self._headers_left < 0:
-            raise too_long()
+        if self._head_left < 0 or self._headers_left < 0:
+            raise too_long(self._head_max)
         if not self._status:  # a trailer says nothing of the body that we would believe
             # The first of two counts, so that no second one can hide a coding.
             self._headers.setdefault(_NAMES.get(name) or name.decode("latin-1").lower(), value.decode("latin-1"))
@@ -123,6 +125,6 @@ class Message(ABC):
             self._headers = {}  # an interim answer's
 
 
-def too_long() -> TransferError:
+def too_long(head_max_bytes: int) -> TransferError:
     """Return the error for a head without end."""
-    return TransferError("protocol", f"more than {HEADERS_MAX} headers, or {HEAD_MAX_BYTES} bytes of them")
+    return TransferError("protocol", f"more than {HEADERS_MAX} headers, or {head_max_bytes} bytes of them")

@@ -14,7 +14,7 @@ import httptools
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
-from stacmirror.transports.wire_message import HEAD_MAX_BYTES, Message, too_long
+from stacmirror.transports.wire_message import Message, too_long
 
 
 class _TooLargeError(Exception):
@@ -34,12 +34,13 @@ class Series:
     """`waiter` gets the replies, as many as came, from the first on; or the TransferError that spoiled them all."""
 
     __slots__ = (
-        "_idle_bytes", "_keep", "_left_bytes", "_link", "_parser", "_replies", "_urls", "begun", "complete", "error",
-        "reading",
-        "waiter",
+        "_head_max", "_idle_bytes", "_keep", "_left_bytes", "_link", "_parser", "_replies", "_urls", "begun",
+        "complete", "error", "reading", "waiter",
     )  # fmt: skip
 
-    def __init__(self, urls: Sequence[str], small_max_bytes: int, waiter: asyncio.Future[list[Reply]]) -> None:
+    def __init__(
+        self, urls: Sequence[str], small_max_bytes: int, head_max_bytes: int, waiter: asyncio.Future[list[Reply]]
+    ) -> None:
         self.waiter = waiter
         self.error: TransferError | None = None
         """None: an error spoils all of them."""
@@ -49,9 +50,10 @@ class Series:
         self.reading = True
         self._urls = urls
         self._left_bytes = small_max_bytes
+        self._head_max = head_max_bytes
         self._replies: list[Reply] = []
         self._parser = httptools.HttpResponseParser(self)
-        self._link = _Link(urls[0], small_max_bytes, self._parser)
+        self._link = _Link(urls[0], small_max_bytes, head_max_bytes, self._parser)
         self._keep = False
         self._idle_bytes = 0
 
@@ -78,8 +80,8 @@ class Series:
             self._keep = False  # the answers are whole; what came after them is not ours
         moved = len(self._replies) > replies or self._link.size_bytes > size or self.complete
         self._idle_bytes = 0 if moved else self._idle_bytes + len(data)
-        if self._idle_bytes > HEAD_MAX_BYTES:
-            raise too_long()
+        if self._idle_bytes > self._head_max:
+            raise too_long(self._head_max)
 
     def closed(self, *, properly: bool) -> TransferError | None:
         """Hear that no byte will come; return the error where that leaves nothing, None where it leaves something."""
@@ -141,4 +143,4 @@ class Series:
             self.complete, self._keep = True, link.keeps
         else:
             self._left_bytes -= link.size_bytes
-            self._link = _Link(self._urls[answered], self._left_bytes, self._parser)
+            self._link = _Link(self._urls[answered], self._left_bytes, self._head_max, self._parser)

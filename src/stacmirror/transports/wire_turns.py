@@ -16,7 +16,7 @@ import httptools
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.transports.wire_body import BodyLine, WireBody
-from stacmirror.transports.wire_message import HEAD_MAX_BYTES, Message, too_long
+from stacmirror.transports.wire_message import Message, too_long
 
 
 class Line(BodyLine, Protocol):
@@ -45,11 +45,12 @@ class Turns(Message):
         requests: Sequence[bytes],
         urls: Sequence[str],
         small_max_bytes: int,
+        head_max_bytes: int,
         heard: Callable[[Reply], bool],
         waiter: asyncio.Future[list[Reply]],
         line: Line,
     ) -> None:
-        super().__init__(urls[0], small_max_bytes, httptools.HttpResponseParser(self))
+        super().__init__(urls[0], small_max_bytes, head_max_bytes, httptools.HttpResponseParser(self))
         self.waiter = waiter
         self.error: TransferError | None = None
         self.begun = False
@@ -95,8 +96,8 @@ class Turns(Message):
         elif self._size == size:
             # Interim answers, trailers and chunk extensions without end are heads in disguise.
             self._idle_bytes += len(data)
-            if self._idle_bytes > HEAD_MAX_BYTES:
-                raise too_long()
+            if self._idle_bytes > self._head_max:
+                raise too_long(self._head_max)
         else:
             self._idle_bytes = 0
 

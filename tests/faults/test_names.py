@@ -1,0 +1,160 @@
+"""Sixty hostile names in every place a catalog has for one: no file outside, no two in one, no crash, no id lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stacmirror.layout import make_layout
+from stacmirror.ledger import schema
+from stacmirror.ledger.store import LedgerStore
+from stacmirror.model import Asset, Item, ItemKey, ItemOutcome, ItemRecord, Receipt, Unit
+from stacmirror.names import fold
+from stacmirror.sinks.directory import DirectorySink
+from tests.conftest import tree
+from tests.contract.wire_server import KEEP, head, ok, wire_server
+from tests.faults.names import NAMES
+from tests.faults.world import COLLECTION, Bench, World, always
+
+PLACES = [
+    ("item", "item", ""),
+    ("fanout", "fanout", ""),
+    ("fields side by side", "template", "{collection}{item_id}{asset_key}{ext}"),
+    ("fields in all places", "template", "{asset_key}/{hash2}/{item_id}/x-{collection}/{asset_key}{ext}"),
+]
+IDENTITY = tuple[str, str, str]
+
+
+def test_there_are_sixty() -> None:
+    """Sixty, no two alike."""
+    assert len(NAMES) == len(set(NAMES)) == 60
+
+
+def hostile_items(world: World) -> list[dict[str, Any]]:
+    """Return items with each name as a collection, as an id, and as a key; each file's content is who it is."""
+    keys = [(name, "i") for name in NAMES] + [(COLLECTION, name) for name in NAMES]
+    items = [(collection, item, ["B01"]) for collection, item in keys] + [(COLLECTION, "keys", NAMES)]
+    found = []
+    for number, (collection, item, assets) in enumerate(items):
+        links = {}
+        for at, asset in enumerate(assets):
+            path = f"/f/{number}/{at}"
+            world.faults[path] = always(ok(repr((collection, item, asset)).encode()), KEEP)
+            links[asset] = {"href": world.url + path}
+        found.append({"id": item, "collection": collection, "properties": {}, "links": [], "assets": links})
+    return found
+
+
+def in_ledger(target: Path) -> set[IDENTITY]:
+    """Return every stored asset's identity, as the ledger has it."""
+    ledger = sqlite3.connect(target / ".stacmirror" / "ledger.sqlite")
+    rows = ledger.execute(
+        "SELECT c.id, i.id, i.receipts FROM item i JOIN collection c ON c.n = i.collection"
+    ).fetchall()
+    ledger.close()
+    return {(collection, item, receipt.key) for collection, item, blob in rows for receipt in schema.unpack(blob)[0]}
+
+
+def apart(files: dict[str, bytes]) -> bool:
+    """Return whether no two paths are one where case or normal form do not count."""
+    return len(set(map(fold, files))) == len(files)
+
+
+@pytest.mark.parametrize(("layout", "template"), [place[1:] for place in PLACES], ids=[place[0] for place in PLACES])
+async def test_sixty_names_in_three_places(tmp_path: Path, layout: str, template: str) -> None:
+    """As collection, item id and asset key: 180 files inside, apart, with their own bytes, and known by their true ids.
+
+    Another run finds them all, and fetches nothing.
+    """
+    async with wire_server(None, World(["all"])) as world:
+        items = hostile_items(world)
+
+        def edit(page: dict[str, Any], start: int) -> None:
+            page["features"] = items
+
+        world.edit = edit
+        bench = Bench(world, tmp_path / "mirror", "wire", 16)
+        options = {"layout": layout, "path_template": template}
+        run = await bench.run(**options)
+        assert run.summary.exit_code == 0, run.summary.reason
+        expected = {(one["collection"], one["id"], key) for one in items for key in one["assets"]}
+        assert len(expected) == 180
+        files = tree(bench.target)
+        assert {content.decode() for content in files.values()} == {repr(identity) for identity in expected}
+        assert len(files) == 180
+        assert apart(files)
+        assert in_ledger(bench.target) == expected
+        assert [path.name for path in tmp_path.iterdir()] == ["mirror"]
+        for path in files:
+            assert path.isascii()
+            assert path.isprintable()
+            assert all(part[0] not in ".-" and part[-1] not in ". " and len(part) <= 220 for part in path.split("/"))
+        before = {path: count for path, count in world.asked.items() if path.startswith("/f/")}
+        again = await bench.run(**options)
+        assert again.summary.exit_code == 0
+        assert {path: count for path, count in world.asked.items() if path.startswith("/f/")} == before
+
+
+async def test_sixty_names_of_redirects(tmp_path: Path) -> None:
+    """Files named by where a link leads (`--layout notebook`): quoted and raw, inside, apart, none lost."""
+    async with wire_server(None, World(["all"])) as world:
+        spelled = [quote(name, safe="") for name in NAMES] + ["..%5c..", "x%ff%fe", "a?b=..%2f", "%e2%80%ae.tif"]
+        assets = {}
+        for number, name in enumerate(spelled):
+            target = f"/deep/er/{number}/{name}"
+            world.faults[f"/r/{number}"] = always(
+                head(302, f"Location: {world.url}{target}", "Content-Length: 0"), KEEP
+            )
+            world.faults[target.partition("?")[0]] = always(ok(str(number).encode()), KEEP)
+            assets[f"key{number}"] = {"href": f"{world.url}/r/{number}"}
+        world.edit_item = lambda item: item.update(assets=assets)
+        bench = Bench(world, tmp_path / "mirror", "wire", 16)
+        run = await bench.run(layout="notebook", any_content=True)
+    assert run.summary.exit_code == 0, run.summary.failures
+    files = tree(bench.target)
+    assert {content.decode() for content in files.values()} == {str(number) for number in range(len(spelled))}
+    assert apart(files)
+    assert [path.name for path in tmp_path.iterdir()] == ["mirror"]
+    assert all(path.isascii() and path.isprintable() and path.count("/") == 1 for path in files)
+
+
+texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=120) | st.sampled_from(NAMES)
+
+
+@given(st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=4, unique=True), st.sampled_from(PLACES))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_names_rest_inside_and_apart(
+    tmp_path: Path, identities: list[IDENTITY], place: tuple[str, str, str]
+) -> None:
+    """Arbitrary Unicode through layout, ledger and sink, as a run uses them: inside, apart, true ids kept."""
+    root = tmp_path / str(len(list(tmp_path.iterdir())))
+    target = root / "mirror"
+    target.mkdir(parents=True)
+    layout, sink = make_layout(*place[1:]), DirectorySink(str(target))
+    ledger = LedgerStore(str(target / ".stacmirror/ledger.sqlite"))
+    try:
+        for number, (collection, item_id, key) in enumerate(dict.fromkeys(identities)):
+            item = Item(ItemKey(collection, item_id), (Asset(key, "", "image/tiff"),), (), {}, b"", 0.0)
+            folder, exclusive = layout.folder(item.key, item.key)
+            unit, name = Unit(f"1-{number}", folder, exclusive), layout.names(item, item.assets)[key]
+            content = repr((collection, item_id, key)).encode("utf-8", "surrogatepass")
+            sink.stage(unit, [(name, content)])
+            receipt = Receipt(key, name, len(content), "xxh3", bytes(16))
+            record = ItemRecord(item.key, unit, [receipt], [], [], (), None, b"")
+            for reveal in ledger.write([ItemOutcome(None, [record])], []):
+                sink.reveal(reveal.unit, reveal.names)
+    finally:
+        ledger.close()
+        sink.close()
+    files = tree(target)
+    assert [path.name for path in root.iterdir()] == ["mirror"]
+    assert apart(files)
+    last = {(collection, item): (collection, item, key) for collection, item, key in identities}
+    assert {repr(identity).encode() for identity in last.values()} <= set(files.values())
+    assert in_ledger(target) == set(last.values())
