@@ -176,6 +176,8 @@ def trial_of(
     failure = str(said.get("failure", ""))
     if not failure and said["exit_code"] != 130:
         failure = f"exit code {said['exit_code']}: {said['reason']}"
+    if not failure and failed > stored:
+        failure = f"{failed} assets failed, {stored} came"
     if not failure and len(counted) < after - first:
         failure = f"only {len(slices) * SLICE_S:g} s were seen"
     cpu_s, rss_mib = (float(str(said.get(key, 0.0))) for key in ("cpu_s", "peak_rss_mib"))
