@@ -25,6 +25,8 @@ class Answered(NamedTuple):
     reply: Reply | None
     error: TransferError | None = None
     """What came in place of an answer: an attempt that failed."""
+    href: str = ""
+    """The link that it is the answer to: the asset may have a new one since."""
 
 
 NOTHING: Mapping[str, Answered] = {}
@@ -47,14 +49,15 @@ class Ahead:
         """Return whether nobody asked for an item's assets yet, and none is known to be large."""
         return not job.large and all(transfer.attempts == 0 for transfer in job.todo)
 
-    async def ask(self, job: Job) -> Mapping[str, Answered]:
-        """Return what came, by asset key. Cancel: safe."""
+    async def ask(self, job: Job, now_s: float) -> Mapping[str, Answered]:
+        """Return what came, by asset key; `now_s` (monotonic) says who need not wait. Cancel: safe."""
         collection, large = job.key.collection, self._large
         # A key that may exist nowhere is asked for by its own rules.
         transfers = [
             transfer
             for transfer in job.todo
             if transfer.asset.href
+            and transfer.not_before_s <= now_s
             and (collection, transfer.asset.key) not in large
             and not self._missing.tripped(collection, transfer.asset.key)
         ]
@@ -65,15 +68,16 @@ class Ahead:
         hrefs = [t.asset.href if guess is None else guess.url for t, guess in zip(transfers, guesses, strict=True)]
         found = await self._opener.open_several(hrefs)
         return {
-            transfer.asset.key: _answered(guess, came)
-            for transfer, guess, came in zip(transfers, guesses, found, strict=True)
+            transfer.asset.key: _answered(guess, came, href)
+            for transfer, guess, came, href in zip(transfers, guesses, found, hrefs, strict=True)
         }
 
 
-def _answered(guess: Guess | None, came: Reply | TransferError | None) -> Answered:
-    if isinstance(came, TransferError):
-        return Answered(None, None, None if guess else came)  # a guess that failed is no attempt: the link is asked
-    return Answered(guess, came)
+def _answered(guess: Guess | None, came: Reply | TransferError | None, href: str) -> Answered:
+    if came is None or guess is not None:
+        # A guess that failed is no attempt: the link is asked.
+        return Answered(None, None) if isinstance(came, TransferError) else Answered(guess, came)
+    return Answered(None, None, came, href) if isinstance(came, TransferError) else Answered(None, came, None, href)
 
 
 def streaming(ahead: Mapping[str, Answered]) -> str | None:

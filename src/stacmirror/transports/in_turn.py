@@ -8,6 +8,7 @@ task by itself: a place, a future and a turn of the event loop for each request.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from stacmirror.budget import HostBudget
@@ -30,6 +31,10 @@ _GOOD = REDIRECT_STATUSES | {200}
 _GOOD_BEHIND = _GOOD | GONE_STATUSES
 """Answers after which it goes on. A link that is not found may be dead, and so are those after it; behind a redirect
 that is good it is this one file that is missing."""
+_DIES = frozenset({400, 401, 403})
+"""What the target of a redirect answers when its signature has died while others were asked."""
+_OLD_S = 1.0
+"""A target that was asked later than that after its link may have died meanwhile: its link is asked anew."""
 Came = Reply | TransferError | None
 """What came of a request: None where it was not sent, or where what came is of no use."""
 
@@ -47,7 +52,11 @@ class InTurn:
         urls = list(hrefs)
         found: list[Came] = [None] * len(urls)
         waiting: Sequence[int] = range(len(urls))
+        held_bytes = 0
+        now = asyncio.get_running_loop().time
+        hop_s = now()
         for hop in range(self._redirects_max + 1):
+            led_s, hop_s = hop_s, now()
             by_origin: dict[str, list[int]] = {}
             for number in waiting:
                 by_origin.setdefault(origin_of(urls[number]), []).append(number)
@@ -57,8 +66,12 @@ class InTurn:
                 for number, reply in zip(numbers, came, strict=False):
                     if not isinstance(reply, Reply) or reply.status not in REDIRECT_STATUSES:
                         found[number] = reply
-                        if isinstance(reply, Reply) and reply.stream is not None:
-                            return found  # a large body is on its way: nothing must hold it up
+                        if isinstance(reply, Reply):
+                            if reply.stream is not None:
+                                return found  # a large body is on its way: nothing must hold it up
+                            held_bytes += len(reply.body or b"")
+                            if hop and reply.status in _DIES and now() - led_s > _OLD_S:
+                                found[number] = None
                         continue
                     url = urls[number]
                     try:
@@ -70,6 +83,8 @@ class InTurn:
                         found[number] = error
                     else:
                         further.append(number)
+                if held_bytes >= self._small_max_bytes:
+                    return found
             waiting = further
             if not waiting:
                 return found
@@ -88,11 +103,11 @@ class InTurn:
                 self._router.transport(urls[0])
             except TransferError as error:
                 return [error] * len(urls)
-            return []
+            return await self._ask_singly(urls) if hop else []
         budget = self._router.budget(urls[0])
         place = await take_place(budget)
-        if not place:
-            return []
+        if not place or (budget.health.down and not await self._router.is_back(budget, place, transport)):
+            return _paused(origin, budget) if hop else []
         turn = _Turn(budget, place, _GOOD_BEHIND if hop else _GOOD)
         came: list[Came] = []
         try:
@@ -100,10 +115,39 @@ class InTurn:
             came = list(await transport.fetch_several(requests, self._small_max_bytes, turn.heard))
         except TransferError as error:
             came = [error]
-        except BaseException:
+        except BaseException as error:
+            # The one under way when the end came was sent as well.
+            self._router.requests += turn.answers + isinstance(error, asyncio.CancelledError)
             budget.release()
             raise
-        return self._judged(origin, urls, turn, came)
+        came = self._judged(origin, urls, turn, came)
+        if len(came) == len(urls) or not hop:
+            return came
+        if not came:
+            return await self._ask_singly(urls)
+        # Closed by the server, as after 100 requests: the redirects that led here are not to be asked in vain.
+        if turn.goes_on and isinstance(last := came[-1], Reply) and last.stream is None:
+            if sum(len(reply.body or b"") for reply in came if isinstance(reply, Reply)) < self._small_max_bytes:
+                return [*came, *await self._ask_in_turn(origin, urls[len(came) :], hop)]
+        return came
+
+    async def _ask_singly(self, urls: list[str]) -> list[Came]:
+        """Ask a host that takes one request at a time (for its login), behind redirects that are not to be in vain."""
+        came: list[Came] = []
+        held_bytes = 0
+        for url in urls:
+            try:
+                reply = await self._router.ask_asset(url)
+            except TransferError as error:
+                return [*came, error]
+            came.append(reply)
+            if reply.stream is not None and reply.status in REDIRECT_STATUSES:
+                reply.stream.close()
+                reply.stream = None
+            held_bytes += len(reply.body or b"")
+            if reply.stream is not None or reply.status not in _GOOD_BEHIND or held_bytes >= self._small_max_bytes:
+                break
+        return came
 
     def _judged(self, origin: str, urls: list[str], turn: _Turn, came: list[Came]) -> list[Came]:
         """Tell the host's budget what ended the series, give the place back, and return what is of use."""
@@ -148,7 +192,7 @@ class InTurn:
 class _Turn:
     """What the host's budget is told while requests go out in one of its places."""
 
-    __slots__ = ("answers", "asked_s", "budget", "good", "later", "place")
+    __slots__ = ("answers", "asked_s", "budget", "goes_on", "good", "later", "place")
 
     def __init__(self, budget: HostBudget, place: int, good: frozenset[int]) -> None:
         self.budget = budget
@@ -158,6 +202,8 @@ class _Turn:
         self.answers = 0
         self.later: Reply | None = None
         """The answer that said "later", with which it ends."""
+        self.goes_on = False
+        """Whether nothing that came says to stop."""
 
     def heard(self, reply: Reply) -> bool:
         """Tell the budget of an answer; return whether to go on: all is well, and the place is still ours."""
@@ -165,9 +211,21 @@ class _Turn:
         budget, status = self.budget, reply.status
         if status in RETRYABLE_STATUSES:
             self.later = reply
+            self.goes_on = False
             return False
         self.asked_s = budget.answered(self.place, self.asked_s)
-        return status in self.good and budget.goes_on()
+        self.goes_on = goes_on = status in self.good and budget.goes_on()
+        return goes_on
+
+
+def _paused(origin: str, budget: HostBudget) -> list[Came]:
+    """Return what stands for the first answer of a host to be left alone for long: no attempt, and the wait."""
+    pause_s = budget.wait_s()
+    if pause_s <= PAUSE_IN_PLACE_S:
+        return []
+    error = TransferError("paused", "the host is left alone", retry_after_s=pause_s)
+    error.host = redact_url(origin)
+    return [error]
 
 
 async def take_place(budget: HostBudget) -> int:

@@ -182,15 +182,20 @@ class Router:
         try:
             while True:
                 place = budget.try_acquire() or await budget.acquire(pause_max_s)
-                if not (budget.health.down and budget.witness) or await self._is_back(budget, place, transport):
+                if not budget.health.down or await self.is_back(budget, place, transport):
                     break
             return await self._ask_in(budget, place, transport, url, headers, small_max_bytes)
         except TransferError as error:
             error.host = error.host or redact_url(origin)
             raise
 
-    async def _is_back(self, budget: HostBudget, place: int, transport: Transport) -> bool:
-        """Ask a host that was down for what it had before; True when it answers. Else the place is given back."""
+    async def is_back(self, budget: HostBudget, place: int, transport: Transport) -> bool:
+        """Ask a host that was down for what it had before; True when it answers. Else the place is given back.
+
+        True as well where it never answered: whatever is wanted is the question then.
+        """
+        if not budget.witness:
+            return True
         url, asked_s, back = budget.witness, budget.now(), False
         try:
             self._count()

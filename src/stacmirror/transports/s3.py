@@ -118,8 +118,14 @@ class S3Transport:
         if self._several is None:
             return []
         asked = []
+        first = _parse(requests[0][0])[0] if requests else ""
         for url, headers in requests:
-            name, path = _parse(url)
+            try:
+                name, path = _parse(url)
+            except TransferError:
+                break  # its error is for who asks for it
+            if name != first:
+                break  # a bucket spelled otherwise may be at another host
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
             asked.append(await self._request(bucket, path, headers))
         replies: list[Reply | TransferError | None] = []
@@ -131,6 +137,8 @@ class S3Transport:
                 self._was_good = True
                 replies.append(Reply(url, reply.status, reply.headers, reply.body, reply.stream))
             else:  # without its body: an error's XML must not pass for an object
+                if _code(reply) in _EXPIRED_CODES:
+                    self._judge(reply)
                 replies.append(Reply(url, 404, reply.headers, b"", None) if reply.status == 404 else None)
                 if reply.stream is not None:
                     reply.stream.close()
