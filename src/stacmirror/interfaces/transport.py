@@ -104,6 +104,10 @@ class Opener(Protocol):
         """
         ...
 
+    async def follow(self, reply: Reply, href: str) -> Reply:
+        """As `open`, where `reply` has said already where `href` leads; asks `href` again if that is refused by now."""
+        ...
+
     async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
         """As `open`, with `headers` that ask for a range. They go to the address that has the bytes.
 
@@ -131,6 +135,7 @@ class SeveralOpener(Protocol):
     async def open_several(self, hrefs: Sequence[str]) -> list[Reply | TransferError | None]:
         """Return, for each href, the first answer that is no redirect, its body whole; or None, to ask by `Opener`.
 
+        A redirect is returned where what it leads to has no answer: it is to be asked by `Opener.follow`.
         A TransferError in an answer's place is what `Opener.open` would have raised: one attempt.
         Raises: LoginRefused from a transport, SourceLost; no TransferError.
         Cancel: safe; connections are dropped.

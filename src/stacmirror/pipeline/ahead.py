@@ -16,6 +16,7 @@ from stacmirror.pipeline.bundle import Job
 from stacmirror.pipeline.learn import Guess
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.shortcut import Shortcut
+from stacmirror.retry import REDIRECT_STATUSES
 
 
 class Answered(NamedTuple):
@@ -46,18 +47,20 @@ class Ahead:
         self._large.add((item.collection, key))
 
     def suits(self, job: Job) -> bool:
-        """Return whether nobody asked for an item's assets yet, and none is known to be large."""
-        return not job.large and all(transfer.attempts == 0 for transfer in job.todo)
+        """Return whether nobody asked for an item's assets yet, none was told to wait, and none is known to be large.
 
-    async def ask(self, job: Job, now_s: float) -> Mapping[str, Answered]:
-        """Return what came, by asset key; `now_s` (monotonic) says who need not wait. Cancel: safe."""
+        An item that waits for what its redirects lead to would ask for all of them again each time it looks.
+        """
+        return not job.large and all(not transfer.attempts and not transfer.not_before_s for transfer in job.todo)
+
+    async def ask(self, job: Job) -> Mapping[str, Answered]:
+        """Return what came, by asset key. Cancel: safe."""
         collection, large = job.key.collection, self._large
         # A key that may exist nowhere is asked for by its own rules.
         transfers = [
             transfer
             for transfer in job.todo
             if transfer.asset.href
-            and transfer.not_before_s <= now_s
             and (collection, transfer.asset.key) not in large
             and not self._missing.tripped(collection, transfer.asset.key)
         ]
@@ -75,7 +78,9 @@ class Ahead:
 
 def _answered(guess: Guess | None, came: Reply | TransferError | None, href: str) -> Answered:
     if came is None or guess is not None:
-        # A guess that failed is no attempt: the link is asked.
+        # A guess that failed is no attempt: the link is asked. One that leads elsewhere is judged by where.
+        if isinstance(came, Reply) and came.status in REDIRECT_STATUSES:
+            came = None
         return Answered(None, None) if isinstance(came, TransferError) else Answered(guess, came)
     return Answered(None, None, came, href) if isinstance(came, TransferError) else Answered(None, came, None, href)
 

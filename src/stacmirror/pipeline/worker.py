@@ -298,14 +298,11 @@ class Worker:
         crew = self._crew
         if crew.ahead is None or not crew.ahead.suits(job):
             return NOTHING
-        if job.held_up_by and crew.opener.wait_s(job.held_up_by) > 0.0:
-            return NOTHING  # to ask for redirects to a host that is down helps nobody
         if self._links.is_due(job):
             await self._links.renew(job)
-        now_s = crew.clock.monotonic()
-        token = crew.progress.begin(job.key.id, "", now_s)
+        token = crew.progress.begin(job.key.id, "", crew.clock.monotonic())
         try:
-            return await crew.ahead.ask(job, now_s)
+            return await crew.ahead.ask(job)
         finally:
             crew.progress.end(token)
 

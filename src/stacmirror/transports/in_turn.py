@@ -1,9 +1,10 @@
 """Ask for the assets of one item in turn: one place at each host, one connection, request after request.
 
 Called by the workers for a fresh item's small assets, beside the router, whose budgets it keeps. The redirects of all
-come first, then what they lead to. Nothing is decided here: a worker settles each asset as if it had asked for it
-itself, with the answer or the error that is here for it, and asks for what has neither. It saves what asking costs a
-task by itself: a place, a future and a turn of the event loop for each request.
+come first, then what they lead to; where that gets no answer the redirect is handed over, so that it is not asked for
+twice. Nothing is decided here: a worker settles each asset as if it had asked for it itself, with the answer or the
+error that is here for it, and asks for what has neither. It saves what asking costs a task by itself: a place, a future
+and a turn of the event loop for each request.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply, SeveralTransport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
-from stacmirror.retry import GONE_STATUSES, RETRYABLE_STATUSES
+from stacmirror.retry import GONE_STATUSES, REDIRECT_STATUSES, RETRYABLE_STATUSES
 from stacmirror.transports.router import (
     ASSET_HEADERS,
-    REDIRECT_STATUSES,
+    DEAD_STATUSES,
     Budgeted,
     Router,
     is_secure,
@@ -31,8 +32,6 @@ _GOOD = REDIRECT_STATUSES | {200}
 _GOOD_BEHIND = _GOOD | GONE_STATUSES
 """Answers after which it goes on. A link that is not found may be dead, and so are those after it; behind a redirect
 that is good it is this one file that is missing."""
-_DIES = frozenset({400, 401, 403})
-"""What the target of a redirect answers when its signature has died while others were asked."""
 _OLD_S = 1.0
 """A target that was asked later than that after its link may have died meanwhile: its link is asked anew."""
 Came = Reply | TransferError | None
@@ -64,14 +63,19 @@ class InTurn:
             for origin, numbers in by_origin.items():
                 came = await self._ask(origin, [urls[number] for number in numbers], hop)
                 for number, reply in zip(numbers, came, strict=False):
-                    if not isinstance(reply, Reply) or reply.status not in REDIRECT_STATUSES:
-                        found[number] = reply
-                        if isinstance(reply, Reply):
+                    if reply is None:
+                        continue  # what a redirect said stays: the worker goes on from there
+                    found[number] = reply
+                    if isinstance(reply, TransferError):
+                        continue
+                    if reply.status not in REDIRECT_STATUSES:
+                        if hop and reply.status in DEAD_STATUSES and now() - led_s > _OLD_S:
+                            found[number] = None
                             if reply.stream is not None:
-                                return found  # a large body is on its way: nothing must hold it up
-                            held_bytes += len(reply.body or b"")
-                            if hop and reply.status in _DIES and now() - led_s > _OLD_S:
-                                found[number] = None
+                                reply.stream.close()
+                        elif reply.stream is not None:
+                            return found  # a large body is on its way: nothing must hold it up
+                        held_bytes += len(reply.body or b"")
                         continue
                     url = urls[number]
                     try:
@@ -103,11 +107,11 @@ class InTurn:
                 self._router.transport(urls[0])
             except TransferError as error:
                 return [error] * len(urls)
-            return await self._ask_singly(urls) if hop else []
+            return []
         budget = self._router.budget(urls[0])
         place = await take_place(budget)
         if not place or (budget.health.down and not await self._router.is_back(budget, place, transport)):
-            return _paused(origin, budget) if hop else []
+            return []
         turn = _Turn(budget, place, _GOOD_BEHIND if hop else _GOOD)
         came: list[Came] = []
         try:
@@ -120,34 +124,7 @@ class InTurn:
             self._router.requests += turn.answers + isinstance(error, asyncio.CancelledError)
             budget.release()
             raise
-        came = self._judged(origin, urls, turn, came)
-        if len(came) == len(urls) or not hop:
-            return came
-        if not came:
-            return await self._ask_singly(urls)
-        # Closed by the server, as after 100 requests: the redirects that led here are not to be asked in vain.
-        if turn.goes_on and isinstance(last := came[-1], Reply) and last.stream is None:
-            if sum(len(reply.body or b"") for reply in came if isinstance(reply, Reply)) < self._small_max_bytes:
-                return [*came, *await self._ask_in_turn(origin, urls[len(came) :], hop)]
-        return came
-
-    async def _ask_singly(self, urls: list[str]) -> list[Came]:
-        """Ask a host that takes one request at a time (for its login), behind redirects that are not to be in vain."""
-        came: list[Came] = []
-        held_bytes = 0
-        for url in urls:
-            try:
-                reply = await self._router.ask_asset(url)
-            except TransferError as error:
-                return [*came, error]
-            came.append(reply)
-            if reply.stream is not None and reply.status in REDIRECT_STATUSES:
-                reply.stream.close()
-                reply.stream = None
-            held_bytes += len(reply.body or b"")
-            if reply.stream is not None or reply.status not in _GOOD_BEHIND or held_bytes >= self._small_max_bytes:
-                break
-        return came
+        return self._judged(origin, urls, turn, came)
 
     def _judged(self, origin: str, urls: list[str], turn: _Turn, came: list[Came]) -> list[Came]:
         """Tell the host's budget what ended the series, give the place back, and return what is of use."""
@@ -192,7 +169,7 @@ class InTurn:
 class _Turn:
     """What the host's budget is told while requests go out in one of its places."""
 
-    __slots__ = ("answers", "asked_s", "budget", "goes_on", "good", "later", "place")
+    __slots__ = ("answers", "asked_s", "budget", "good", "later", "place")
 
     def __init__(self, budget: HostBudget, place: int, good: frozenset[int]) -> None:
         self.budget = budget
@@ -202,8 +179,6 @@ class _Turn:
         self.answers = 0
         self.later: Reply | None = None
         """The answer that said "later", with which it ends."""
-        self.goes_on = False
-        """Whether nothing that came says to stop."""
 
     def heard(self, reply: Reply) -> bool:
         """Tell the budget of an answer; return whether to go on: all is well, and the place is still ours."""
@@ -211,21 +186,9 @@ class _Turn:
         budget, status = self.budget, reply.status
         if status in RETRYABLE_STATUSES:
             self.later = reply
-            self.goes_on = False
             return False
         self.asked_s = budget.answered(self.place, self.asked_s)
-        self.goes_on = goes_on = status in self.good and budget.goes_on()
-        return goes_on
-
-
-def _paused(origin: str, budget: HostBudget) -> list[Came]:
-    """Return what stands for the first answer of a host to be left alone for long: no attempt, and the wait."""
-    pause_s = budget.wait_s()
-    if pause_s <= PAUSE_IN_PLACE_S:
-        return []
-    error = TransferError("paused", "the host is left alone", retry_after_s=pause_s)
-    error.host = redact_url(origin)
-    return [error]
+        return status in self.good and budget.goes_on()
 
 
 async def take_place(budget: HostBudget) -> int:
