@@ -89,6 +89,9 @@ class Server:
                 if not came:
                     raise
                 return [*came, error]
+            if heard is None and reply.stream is not None:
+                reply.stream.close()  # the bytes are the last that come, and nobody's
+                break
             came.append(reply)
             held_bytes += len(reply.body or b"")
             if reply.stream is not None or (heard is not None and not heard(reply)) or held_bytes >= small_max_bytes:
@@ -290,14 +293,16 @@ def test_redirects_that_die_while_others_are_asked(tmp_path: Path) -> None:
 
 
 def test_a_redirect_that_is_fresh_and_refused_is_refused(tmp_path: Path) -> None:
-    """What is refused right behind its link is refused: asked once, and a failure."""
+    """What is refused right behind its link is refused: asked once, and a failure; so is what is asked for after it."""
 
     async def work() -> None:
-        way = Way(tmp_path, [through_api("i")],
-                  Server(lambda url: (403, {}, b"") if url == "http://blobs/i/B" else led(url)))  # fmt: skip
-        await way.run()
-        assert [(failure.asset, failure.kind) for failure in way.failures] == [("B", "refused")]
-        assert way.server.asked["http://blobs/i/B"] == 1
+        for refused in ("B", "BCD"):
+            way = Way(tmp_path / refused, [through_api("i")],
+                      Server(lambda url, refused=refused: (403, {}, b"")
+                      if url.startswith("http://blobs/") and url[-1] in refused else led(url)))  # fmt: skip
+            await way.run()
+            assert [(failure.asset, failure.kind) for failure in way.failures] == [(key, "refused") for key in refused]
+            assert set(way.server.asked.values()) == {1}
 
     virtually(work)
 

@@ -32,7 +32,10 @@ class Reply:
     an end of its own (a length, chunks); otherwise it ends with the connection, and a short one looks like a whole one.
     """
 
-    __slots__ = ("body", "framed", "headers", "length_bytes", "status", "stream", "url")
+    __slots__ = ("body", "framed", "headers", "led_s", "length_bytes", "status", "stream", "url")
+
+    led_s: float
+    """Of a redirect that is still to be followed: the loop's time when it was asked for."""
 
     def __init__(
         self,
@@ -105,7 +108,10 @@ class Opener(Protocol):
         ...
 
     async def follow(self, reply: Reply, href: str) -> Reply:
-        """As `open`, where `reply` has said already where `href` leads; asks `href` again if that is refused by now."""
+        """As `open`, where `reply` has said already, at `led_s`, where `href` leads.
+
+        Asks `href` again if that is refused and may have died meanwhile.
+        """
         ...
 
     async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:

@@ -21,6 +21,7 @@ from stacmirror.retry import GONE_STATUSES, REDIRECT_STATUSES, RETRYABLE_STATUSE
 from stacmirror.transports.router import (
     ASSET_HEADERS,
     DEAD_STATUSES,
+    TARGET_OLD_S,
     Budgeted,
     Router,
     is_secure,
@@ -32,8 +33,6 @@ _GOOD = REDIRECT_STATUSES | {200}
 _GOOD_BEHIND = _GOOD | GONE_STATUSES
 """Answers after which it goes on. A link that is not found may be dead, and so are those after it; behind a redirect
 that is good it is this one file that is missing."""
-_OLD_S = 1.0
-"""A target that was asked later than that after its link may have died meanwhile: its link is asked anew."""
 Came = Reply | TransferError | None
 """What came of a request: None where it was not sent, or where what came is of no use."""
 
@@ -69,7 +68,7 @@ class InTurn:
                     if isinstance(reply, TransferError):
                         continue
                     if reply.status not in REDIRECT_STATUSES:
-                        if hop and reply.status in DEAD_STATUSES and now() - led_s > _OLD_S:
+                        if hop and reply.status in DEAD_STATUSES and now() - led_s > TARGET_OLD_S:
                             found[number] = None
                             if reply.stream is not None:
                                 reply.stream.close()
@@ -86,6 +85,7 @@ class InTurn:
                         error.host = redact_url(origin)
                         found[number] = error
                     else:
+                        reply.led_s = hop_s
                         further.append(number)
                 if held_bytes >= self._small_max_bytes:
                     return found

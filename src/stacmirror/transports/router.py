@@ -7,6 +7,7 @@ because no header of one host may reach another: an asset request carries none b
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import sys
@@ -28,6 +29,8 @@ CAP = "cap"
 """The kind of error of a request that was not sent, since no more may be."""
 DEAD_STATUSES = frozenset({400, 401, 403})
 """What the target of a redirect answers once its signature has died."""
+TARGET_OLD_S = 1.0
+"""A target that is asked for later than that after its link may have died meanwhile."""
 _PAUSE_IN_PLACE_S = 1.0
 """A longer pause of a host is the caller's to wait out: it has other work meanwhile."""
 _ROUTES_MAX = 1000
@@ -85,7 +88,7 @@ class Router:
     async def follow(self, reply: Reply, href: str) -> Reply:
         """See `interfaces.Opener.follow`."""
         found = await self.open(self.next_hop(reply, reply.url, secure=is_secure(reply.url)))
-        if found.status not in DEAD_STATUSES:
+        if found.status not in DEAD_STATUSES or asyncio.get_running_loop().time() - reply.led_s < TARGET_OLD_S:
             return found
         if found.stream is not None:
             found.stream.close()
