@@ -244,6 +244,37 @@ async def test_the_pace_hears_of_each_answer() -> None:
     assert heard == [(1, 1.0, 0), (1, 1.0, 0), (1, 1.0, REFUSED)]
 
 
+async def test_the_pace_hears_which_of_all_a_request_is() -> None:
+    """A refusal counts for as many as were under way when its request was sent, not when the place was had."""
+    asked: list[int] = []
+    refused: list[int] = []
+
+    class Listening:
+        limit = 4
+
+        def asked(self, place: int) -> None:
+            asked.append(place)
+
+        def answered(self, place: int, seconds: float, refusal: int = 0) -> None:
+            if refusal:
+                refused.append(place)
+
+        def outage(self) -> None: ...
+
+    way = Way(Server(lambda url: a_reply(url, 429 if url == "https://api/c" else 302, {"location": "ftp://x/y"}, b"")))
+    budget = way.router.budget("https://api/")
+    budget.allowance = Listening()
+
+    def others_come(url: str) -> None:
+        if url == "https://api/a":
+            assert (budget.try_acquire(), budget.try_acquire()) == (2, 3)
+
+    way.server.meanwhile = others_come
+    await way.open("a", "b", "c")
+    assert asked == [1, 2, 3, 3, 3]
+    assert refused == [3]
+
+
 @pytest.mark.parametrize(
     ("location", "kind"),
     [("", "redirect"), ("https://api/loop", "redirect"), ("ftp://host/x", "scheme"), ("http://blobs/a", "redirect")],

@@ -188,7 +188,10 @@ class _Turn:
             self.later = reply
             return False
         self.asked_s = budget.answered(self.place, self.asked_s)
-        return status in self.good and budget.goes_on()
+        if status not in self.good or not (place := budget.goes_on()):
+            return False
+        self.place = place  # as many are under way by now: what a refusal of the next one says of too many
+        return True
 
 
 async def take_place(budget: HostBudget) -> int:
