@@ -21,6 +21,7 @@ from stacmirror.pipeline.ahead import Ahead
 from stacmirror.pipeline.asset_names import AssetNames
 from stacmirror.pipeline.caps import Caps
 from stacmirror.pipeline.commit import Committer
+from stacmirror.pipeline.crew import Crew
 from stacmirror.pipeline.joining import Joiner
 from stacmirror.pipeline.learn import Learner
 from stacmirror.pipeline.missing import MissingKeys
@@ -35,7 +36,6 @@ from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.task import Adopt, Task
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
-from stacmirror.pipeline.worker import Crew
 from stacmirror.redact import Redactor
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink

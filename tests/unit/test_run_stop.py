@@ -18,6 +18,7 @@ from stacmirror.ledger.store import LedgerStore
 from stacmirror.mirror import recover
 from stacmirror.model import Counts, Item, Page
 from stacmirror.pipeline.commit import Committer
+from stacmirror.pipeline.crew import Crew
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.plan import Planner
 from stacmirror.pipeline.progress import Progress
@@ -26,7 +27,6 @@ from stacmirror.pipeline.run import Run, Shape, keys_of
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
-from stacmirror.pipeline.worker import Crew
 from stacmirror.retry import RetryPolicy
 from stacmirror.sinks.directory import DirectorySink
 from tests.conftest import tree

@@ -10,15 +10,17 @@ from stacmirror.model import Transfer
 from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.ahead import Answered
 from stacmirror.pipeline.bundle import Bundle, Job
+from stacmirror.pipeline.crew import Crew
 from stacmirror.pipeline.dispatch import Dispatch
-from stacmirror.pipeline.worker import Crew, Worker
+from stacmirror.pipeline.settle import Settler
+from stacmirror.pipeline.worker import Worker
 
 
 class AdoptingWorker(Worker):
     """As Worker, with an Adopter for its transfers."""
 
     def __init__(self, crew: Crew, dispatch: Dispatch, adopter: Adopter) -> None:
-        super().__init__(crew, dispatch)
+        super().__init__(crew, dispatch, AdoptingSettler(crew, adopter))
         self._adopter = adopter
 
     async def _work_on(self, bundle: Bundle) -> None:
@@ -30,6 +32,19 @@ class AdoptingWorker(Worker):
             return False
         await self._adopter.look_up(bundle, job)
         return True
+
+    async def _finish(self, bundle: Bundle) -> None:
+        self._adopter.forget(bundle)
+        if any(job.fetched for job in bundle.jobs):
+            await super()._finish(bundle)
+
+
+class AdoptingSettler(Settler):
+    """As Settler, with files that are there in place of answers."""
+
+    def __init__(self, crew: Crew, adopter: Adopter) -> None:
+        super().__init__(crew)
+        self._adopter = adopter
 
     async def _fetch(self, job: Job, transfer: Transfer, answered: Answered) -> None:
         crew, unit = self._crew, job.unit
@@ -43,8 +58,3 @@ class AdoptingWorker(Worker):
         self._keep(job, fetched)
         if fetched.body is None:  # linked: what is derived from the item's assets still needs their bytes
             job.label_bodies.update(self._adopter.small_body(job, transfer.asset.key))
-
-    async def _finish(self, bundle: Bundle) -> None:
-        self._adopter.forget(bundle)
-        if any(job.fetched for job in bundle.jobs):
-            await super()._finish(bundle)

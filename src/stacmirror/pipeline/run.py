@@ -15,6 +15,7 @@ from stacmirror.interfaces import Ledger, Observer
 from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, PageRecord, ResumePoint, Reveal
 from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.adopting import AdoptingWorker
+from stacmirror.pipeline.crew import Crew
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.room import Room
@@ -22,7 +23,7 @@ from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.sweep import Again, Probe, Sweep
 from stacmirror.pipeline.task import Retry, Task
 from stacmirror.pipeline.walk import Walk
-from stacmirror.pipeline.worker import Crew, Worker
+from stacmirror.pipeline.worker import Worker
 
 
 class Shape(NamedTuple):
