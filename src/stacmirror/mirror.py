@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from stacmirror.assembly import make_catalog, make_router
+from stacmirror.assembly import check_logins, make_catalog, make_router
 from stacmirror.building import RunContext, build_run, make_room
 from stacmirror.catalogs import AnyCatalog, FoundCatalog, source_of
 from stacmirror.clock import SystemClock
@@ -61,6 +61,7 @@ class Mirror:
         source_of(settings)
         layout = make_layout(settings.place.layout, settings.place.path_template)
         make_filters(settings.filter)
+        check_logins(settings)
         self._secrets = secrets
         if os.path.exists(settings.target) and not os.path.isdir(settings.target):
             raise UsageError(f"{settings.target} is a file, not a folder", hint="name a folder as DEST")
@@ -69,7 +70,7 @@ class Mirror:
         self._api_key = api_key
         self._redactor = Redactor([api_key])
         self._task = task
-        self._observer: Observer = observer or _Silent()
+        self._observer: Observer = _Hiding(observer or _Silent(), self.hide)
         self._clock = ServerClock(SystemClock())
         self.progress = Progress()
         self.progress.items_wanted = settings.limit.max_items
@@ -121,6 +122,10 @@ class Mirror:
         finally:
             lock.release()
 
+    def hide(self, text: str) -> str:
+        """Return `text` without the secrets of this run: the key, and what its logins have sent by now."""
+        return self._redactor.text(text)
+
     def _begin(self, ledger: LedgerStore) -> None:
         """Keep how this mirror is made; where pages must be walked again for it, the ledger knows that first."""
         settings = self._settings
@@ -138,7 +143,9 @@ class Mirror:
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> Ending:
         settings = fit_open_files(self._settings, self._observer.note)
-        router = make_router(settings, SystemClock(), note=self._observer.note, secrets=self._secrets)
+        router = make_router(
+            settings, SystemClock(), note=self._observer.note, secrets=self._secrets, redactor=self._redactor
+        )
         router.on_date = self._clock.heard
         sink.on_shortage = router.hold_fewer
         self.progress.count_requests(lambda: router.requests)
@@ -208,6 +215,17 @@ class Mirror:
 
 _NO_MORE = (LoginRefused, SourceLost, TargetUnwritable)
 """What ended the run so that nobody is to be asked for anything more, or nothing can be written."""
+
+
+class _Hiding:
+    """Says what another one says, without secrets."""
+
+    def __init__(self, observer: Observer, hide: Callable[[str], str]) -> None:
+        self._observer = observer
+        self._hide = hide
+
+    def note(self, message: str) -> None:
+        self._observer.note(self._hide(message))
 
 
 class _Silent:

@@ -15,7 +15,7 @@ import msgspec
 from stacmirror.catalogs.byte_sources import ByteSource
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled
-from stacmirror.catalogs.parse import Context, parse_item
+from stacmirror.catalogs.parse import CAPS, Caps, Context, parse_item
 from stacmirror.catalogs.splitting import Mode, Piece, Splitter
 from stacmirror.errors import CursorRefused, SourceUnreadable
 from stacmirror.interfaces import Clock
@@ -42,6 +42,7 @@ class FileCatalog:
         *,
         lines: bool = False,
         alternates: tuple[str, ...] = (),
+        caps: Caps = CAPS,
     ) -> None:
         """`what` names it in errors. `lines`: one item a line, so that a damaged line costs no other."""
         self._what = what
@@ -52,6 +53,7 @@ class FileCatalog:
         self._item_max_bytes = item_max_bytes
         self._mode: Mode | None = "lines" if lines else None
         self._alternates = alternates
+        self._caps = caps
         self._pieces: AsyncIterator[Piece] | None = None
         self._ahead: Piece | None = None
         self._stands_at: Cursor | None = None
@@ -175,7 +177,13 @@ class FileCatalog:
     def _context(self, collection: str) -> Context:
         wall_s = self._clock.wall()
         return Context(
-            self._what, collection or _NO_COLLECTION, wall_s, lambda key: self._base, self._alternates, base=""
+            self._what,
+            collection or _NO_COLLECTION,
+            wall_s,
+            lambda key: self._base,
+            self._alternates,
+            base="",
+            caps=self._caps,
         )
 
 
@@ -194,6 +202,8 @@ def _mode_of(chunk: bytes) -> Mode:
         return "values"
     try:
         document = msgspec.json.decode(first)
+    except RecursionError:  # whatever it is, it is a line by itself
+        return "lines"
     except ValueError:
         return "values"
     return "lines" if isinstance(document, dict) and "features" not in document else "values"
@@ -209,6 +219,6 @@ _TYPED = msgspec.json.Decoder(_Typed)
 def _type_of(body: bytes) -> str:
     try:
         found = _TYPED.decode(body).type
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return found if isinstance(found, str) else ""

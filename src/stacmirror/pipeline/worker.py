@@ -66,6 +66,7 @@ class Crew(NamedTuple):
     """Where several requests are sent at once: the way to do it."""
 
     redact: Callable[[bytes], bytes] = redact_document
+    hide: Callable[[str], str] = str
     """Takes secrets out of an item's JSON."""
     shows_at_once: bool = False
     """Items are revealed when they are handed over, although they may lack assets."""
@@ -171,7 +172,14 @@ class Worker:
                 job.item = await self._crew.catalog.item(job.key, job.href)
             except SourceError as error:
                 job.failed.append(
-                    Failed("@item", "source", error.message, error.attempts, host=error.host, status=error.status)
+                    Failed(
+                        "@item",
+                        "source",
+                        self._crew.hide(error.message),
+                        error.attempts,
+                        host=error.host,
+                        status=error.status,
+                    )
                 )
             else:
                 if job.item is None:
@@ -427,7 +435,7 @@ class Worker:
             Failed(
                 key,
                 error.kind,
-                str(error),
+                crew.hide(str(error)),
                 transfer.attempts,
                 permanent=permanent,
                 host=error.host,
