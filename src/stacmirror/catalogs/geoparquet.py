@@ -237,6 +237,8 @@ def item_of(row: dict[str, Any]) -> dict[str, Any]:
         if name not in ("geometry", "bbox") and row.get(name) is not None
     }
     assets = item.get("assets")
+    if isinstance(assets, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in row["assets"]):
+        assets = dict(assets)  # a column of maps, which pyarrow gives as pairs
     if isinstance(assets, dict):
         item["assets"] = {key: asset for key, asset in assets.items() if asset}
     item.setdefault("type", "Feature")
@@ -247,7 +249,7 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON has it, without nulls: a column has them wherever another row has something."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items() if one is not None}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
     if isinstance(value, datetime):
         stamped = value if value.tzinfo else value.replace(tzinfo=UTC)
