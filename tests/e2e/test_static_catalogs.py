@@ -392,3 +392,32 @@ async def test_a_table_of_items(tmp_path: Path, how: str) -> None:
         summary = await mirror(source, tmp_path / "out", page_size=5, asset=["data"], bbox="0,0,15,2")
     assert (summary.verdict, summary.mirror.items.complete, summary.mirror.items.filtered) == ("complete", 16, 2)
     assert len(tree(tmp_path / "out")) == 16
+
+
+async def test_a_catalog_in_public_leads_nowhere_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its links to items, children and assets in a network where it is not: named, not asked, and the rest is here.
+
+    127.0.0.1 passes for a public address here, and no other of loopback does.
+    """
+    from stacmirror.transports import guard
+
+    real = guard.kind_of
+    monkeypatch.setattr(guard, "kind_of", lambda address: "public" if address == "127.0.0.1" else real(address))
+    write_catalog(tmp_path / "catalog", collections=1, items=3)
+    async with served(tmp_path / "catalog") as (url, asked):
+        port = url.split(":")[2].split("/")[0]
+        inside = f"http://127.0.0.2:{port}"
+        place = tmp_path / "catalog" / "c0" / "collection.json"
+        document = json.loads(place.read_text())
+        document["links"] += [
+            {"rel": "item", "href": f"{inside}/c0/c0-i0/c0-i0.json"},
+            {"rel": "child", "href": "http://169.254.169.254/latest/catalog.json"},
+        ]
+        place.write_text(json.dumps(document))
+        first = tmp_path / "catalog" / "c0" / "c0-i0" / "c0-i0.json"
+        first.write_text(json.dumps(item("c0-i0", "c0", assets={"data": {"href": f"{inside}/secret"}})))
+        asked.clear()
+        summary = await mirror(f"{url}/catalog.json", tmp_path / "out", sweeps=0)
+        assert (summary.exit_code, summary.mirror.items.complete, summary.mirror.items.incomplete) == (5, 2, 1)
+        assert [failure.kind for failure in summary.failures] == ["host"]
+        assert "where the source is not" in summary.reason
