@@ -15,7 +15,15 @@ from stacmirror.assembly import check_logins, make_catalog, make_router
 from stacmirror.building import RunContext, build_run, make_room
 from stacmirror.catalogs import AnyCatalog, FoundCatalog, source_of
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, NotOffered, SourceLost, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.errors import (
+    LoginRefused,
+    NothingThere,
+    NotOffered,
+    SourceLost,
+    StacmirrorError,
+    TargetUnwritable,
+    UsageError,
+)
 from stacmirror.filters import make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
@@ -84,9 +92,9 @@ class Mirror:
     async def run(self) -> Summary:
         """Mirror what is not there yet, and return what this run and the mirror amount to.
 
-        Raises: UsageError, TargetInUse, TargetUnwritable before anything is fetched; NotOffered where nothing was
-                listed, and DEST is no mirror then. What ends the run later is in
-                the summary: its exit code and its reason.
+        Raises: UsageError, TargetInUse, TargetUnwritable before anything is fetched; NotOffered and NothingThere where
+                nothing was listed, and DEST is no mirror then. What ends the run later is in the summary: its exit
+                code and its reason.
         Cancel: the run ends at once; what was committed stays.
         """
         started_s, cpu_s = time.monotonic(), time.process_time()
@@ -106,7 +114,11 @@ class Mirror:
                 try:
                     self._begin(ledger)
                     ending = await self._run_with(sink, ledger)
-                    if isinstance(ending.error, NotOffered) and is_new and not ledger.counts().items.listed:
+                    if (
+                        isinstance(ending.error, (NotOffered, NothingThere))
+                        and is_new
+                        and not ledger.counts().items.listed
+                    ):
                         forget_record(target)  # so that the same command, put right, is no other mirror
                         raise ending.error
                     took = time.monotonic() - started_s, time.process_time() - cpu_s

@@ -77,7 +77,9 @@ _TEXT_PARAMETER = re.compile(
       ["']? \s* [=:] \s* ["']?
     | (?: [?&;] | \\u0026 ) key=
     | \b key= (?= [a-z0-9_-]{16} ) )
-    (?! REDACTED ) (?! (?:bearer|basic)\s ) [^&\s"'<>#\\]+"""
+    (?! REDACTED ) (?! (?:bearer|basic)\s )
+    (?! (?:\.\.\.|…) (?: [`'",)\s] | $ ) )  # as our own hints have it: where a secret is to be put
+    [^&\s"'<>#\\]+"""
 )
 _TEXT_COOKIE = re.compile(r"\b((?:set-)?cookie[\"']?\s*[=:]\s*[\"']?[^=;\s]+=)[^;\s\"']+", re.IGNORECASE)
 _TEXT_HINT = re.compile(r"[=:@]|gAAAA|/download/|bearer|basic", re.IGNORECASE)

@@ -17,7 +17,7 @@ from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled
 from stacmirror.catalogs.parse import CAPS, Caps, Context, parse_item
 from stacmirror.catalogs.splitting import Mode, Piece, Splitter
-from stacmirror.errors import CursorRefused, SourceUnreadable
+from stacmirror.errors import CursorRefused, NothingThere, SourceUnreadable
 from stacmirror.interfaces import Clock
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 
@@ -94,7 +94,7 @@ class FileCatalog:
         following = self._cursor(after.after, after.mode) if after is not None and self._ahead is not None else None
         self._stands_at = following
         if following is None and cursor == START and not items:
-            raise SourceUnreadable(
+            raise NothingThere(
                 f"{self._what} holds no items" + (f": {lost[0]}" if lost else ""),
                 hint=_ITEMS,
             )
@@ -138,7 +138,12 @@ class FileCatalog:
                 raise CursorRefused(f"{self._what} is not the file that it was", hint="walk it from the start")
             at, mode = int(place["at"]), place["mode"]
         self._pieces = self._split(at, mode)
-        self._ahead = await self._next()
+        try:
+            self._ahead = await self._next()
+        except SourceUnreadable as error:
+            if cursor != START:
+                raise
+            raise NothingThere(f"{error.message}; no item is before that", hint=error.hint) from error
 
     async def _next(self) -> Piece | None:
         if self._pieces is None:

@@ -23,7 +23,7 @@ from stacmirror.catalogs.geoparquet import SUFFIXES as PARQUET_SUFFIXES
 from stacmirror.catalogs.geoparquet import GeoparquetCatalog
 from stacmirror.catalogs.stac_api import ApiRoot, resolve
 from stacmirror.catalogs.static import StaticCatalog, object_of
-from stacmirror.errors import SourceUnreachable, SourceUnreadable, UsageError
+from stacmirror.errors import NothingThere, SourceUnreachable, SourceUnreadable, UsageError
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
 from stacmirror.search import Search
@@ -113,7 +113,7 @@ class Looking:
             return self._static(url)
         if kind in ("Feature", "FeatureCollection"):
             return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
-        raise SourceUnreadable(f"{redact_url(url)} is no STAC: a JSON object without its marks", hint=_WHAT)
+        raise NothingThere(f"{redact_url(url)} is no STAC: a JSON object without its marks", hint=_WHAT)
 
     async def _collection_of(self, root_url: str, collection: str) -> Found:
         """Return the API that has a collection, to walk that one."""
