@@ -23,7 +23,7 @@ from stacmirror.simulator.shapes import label_document
 from stacmirror.simulator.templates import Template
 from stacmirror.simulator.world import World
 
-ASSETS = {"labels": b'{"type":"FeatureCollection","features":[]}', "quality": b"good\n"}
+ASSETS = {"labels": b'{"type":"FeatureCollection","features":[]}', "quality": b'"good"\n'}
 PREFIX = "/mlhub/v1"
 _TOKEN = re.compile(r"[?&]token=next(?::|%3A)page-(\d+)")
 _MISSING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
@@ -33,13 +33,14 @@ _GEOMETRY = '{"type":"Polygon","coordinates":[[[8,50],[8.01,50],[8.01,50.01],[8,
 class Pages:
     """The listing, a page at a time; assets lie at `<api_url>/files/<patch>/<key>`."""
 
-    def __init__(self, items: int, api_url: str, keys: Collection[str] = ASSETS.keys()) -> None:
+    def __init__(
+        self, items: int, api_url: str, keys: Collection[str] = ASSETS.keys(), media_type: str = "application/json"
+    ) -> None:
         self._world = World(1, items)
         self._api_url = api_url
         document = label_document(api_url, GENERATION, 0)
         document["assets"] = {
-            key: {"href": f"{api_url}/files/<<name>>/{key}", "type": "application/json", "roles": ["data"]}
-            for key in keys
+            key: {"href": f"{api_url}/files/<<name>>/{key}", "type": media_type, "roles": ["data"]} for key in keys
         }
         self._template = Template(document, indent=None)
 

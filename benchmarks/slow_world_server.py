@@ -104,7 +104,7 @@ class Api:
     """Pages, and a redirect for every asset."""
 
     def __init__(self, items: int, api_url: str, files_url: str) -> None:
-        self._pages = Pages(items, api_url, KEYS)
+        self._pages = Pages(items, api_url, KEYS, "image/tiff")
         self._files_url = files_url
         self._collection = whole(json.dumps(collection(LABELS_ID, api_url, GENERATION)).encode())
 

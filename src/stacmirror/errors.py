@@ -23,7 +23,7 @@ line that names what and where; `hint` says what to do next. Imports nothing of 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 _MESSAGE_MAX = 1000
 
@@ -65,6 +65,11 @@ class SourceError(StacmirrorError):
     host = ""
     status = 0
     attempts = 1
+
+    def after(self, error: TransferError, host: str) -> Self:
+        """Take over what the last attempt, at `host`, came to; return this error."""
+        self.host, self.status, self.attempts = error.host or host, error.status, error.attempts
+        return self
 
 
 class SourceUnreachable(SourceError):

@@ -59,6 +59,8 @@ class Read(NamedTuple):
 class Keeper:
     """The owner of the connection."""
 
+    head_max_bytes = 64 << 10
+
     def made(self, connection: Connection) -> None: ...
 
     def free(self, connection: Connection) -> None: ...

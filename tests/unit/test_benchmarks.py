@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.dataset import Contents
+from benchmarks.growth_server import ASSETS, Pages
 from benchmarks.measure import Cost, Run, contents_of, failure_of
 from benchmarks.report import Spread, WayRuns, ratios, spread, steady_cpu_s_per_1000, way_section
 from benchmarks.results import command_shown
 from benchmarks.slow_world import FREE, Trial, best_ratio, trial_of
+from benchmarks.slow_world_server import KEYS
+from stacmirror.catalogs.parse import Context, parse_page
+from stacmirror.pipeline.signatures import form_of, refuse_other
 
 
 def run(
@@ -113,3 +117,13 @@ def test_the_ratio_is_to_the_best_fixed_setting() -> None:
     trials = [trial("64", 50), trial("128", 90), trial("128", 100), trial("128", 110), trial("256", 900, "lost")]
     assert best_ratio([*trials, trial(FREE, 95)]) == (0.95, "128")
     assert best_ratio(trials) is None
+
+
+@pytest.mark.parametrize(("server", "body"), [("growth", None), ("slow", b"II*\0" + b"\0" * 10)])
+def test_cheap_origins_serve_what_their_items_announce(server: str, body: bytes | None) -> None:
+    """Each asset's bytes begin as its media type says: else a benchmark would measure failures."""
+    pages = Pages(3, "http://h/v1") if server == "growth" else Pages(3, "http://h/v1", KEYS, "image/tiff")
+    page = parse_page(pages.page(0), Context("page", "labels", 0.0, str))
+    assert len(page.items) == 3
+    for asset in page.items[0].assets:
+        refuse_other(form_of(asset), ASSETS[asset.key] if body is None else body)

@@ -14,6 +14,7 @@ from stacmirror.catalogs.parse import CAPS, Caps
 from stacmirror.catalogs.stac_api import REDIRECTS_MAX, ApiRoot, Asker, ask_by_hand
 from stacmirror.errors import LoginRefused, SourceUnreachable, SourceUnreadable, TransferError
 from stacmirror.interfaces import Clock, Reply
+from stacmirror.limits import origin_of
 from stacmirror.redact import redact_text, redact_url
 from stacmirror.retry import GONE_STATUSES, RetryPolicy, error_for_status, with_retries
 
@@ -80,11 +81,12 @@ class Means:
         try:
             return await with_retries(attempt, self.retry, self.random, self.clock.sleep, self.on_retry)
         except TransferError as error:
+            url = question_now().url
+            host, shown = redact_url(origin_of(url)), redact_url(url)
             if error.kind == UNREADABLE and isinstance(error.__cause__, SourceUnreadable):
-                raise error.__cause__ from None
-            shown = redact_url(question_now().url)
+                raise error.__cause__.after(error, host) from None
             message = error.message if shown in error.message else f"{shown}: {error.message}"
-            raise SourceUnreachable(message, hint=error.hint or _hint(error)) from error
+            raise SourceUnreachable(message, hint=error.hint or _hint(error)).after(error, host) from error
 
     async def _once(self, question: Question, read: Callable[[Reply], T], statuses: Collection[int]) -> T:
         url = question.url

@@ -208,10 +208,11 @@ class MlhubCatalog:
         except TransferError as error:
             url = url_now()
             if error.kind == _UNREADABLE and isinstance(error.__cause__, SourceUnreadable):
-                raise _told(error.__cause__, error, url) from None
+                raise error.__cause__.after(error, redact_url(origin_of(url))) from None
             shown = redact_url(url)
             message = error.message if shown in error.message else f"{shown}: {error.message}"
-            raise _told(SourceUnreachable(message, hint=error.hint or _hint(error)), error, url) from error
+            unreachable = SourceUnreachable(message, hint=error.hint or _hint(error))
+            raise unreachable.after(error, redact_url(origin_of(url))) from error
 
     def _attempt(
         self,
@@ -301,12 +302,6 @@ class MlhubCatalog:
         said = "refused the API key" if self._key else "wants an API key"
         self._ended = LoginRefused(f"{self._root.url} {said} ({status})", hint=_KEY_HINT)
         return self._ended
-
-
-def _told(found: SourceError, error: TransferError, url: str) -> SourceError:
-    found.status, found.attempts = error.status, error.attempts
-    found.host = error.host or redact_url(origin_of(url))
-    return found
 
 
 def _require_ok(reply: Reply, url: str, clock: Clock) -> None:
