@@ -143,7 +143,8 @@ class FileCatalog:
         except SourceUnreadable as error:
             if cursor != START:
                 raise
-            raise NothingThere(f"{error.message}; no item is before that", hint=error.hint) from error
+            hint = f"{error.hint} {_ITEMS}"
+            raise NothingThere(f"{error.message}; no item is before that", hint=hint) from error
 
     async def _next(self) -> Piece | None:
         if self._pieces is None:
