@@ -76,7 +76,8 @@ class Mirror:
         self._settings = settings
         self._own_folder = os.path.join(os.path.abspath(settings.target), STATE_FOLDER)
         self._api_key = api_key
-        self._redactor = Redactor([api_key])
+        self._redactor = Redactor(())
+        self._redactor.learn(api_key)
         self._task = task
         self._observer: Observer = _Hiding(observer or _Silent(), self.hide)
         self._clock = ServerClock(SystemClock())

@@ -129,7 +129,8 @@ def _redactor(ctx: typer.Context) -> Redactor:
     from stacmirror.redact import Redactor  # here: its patterns take 10 ms
 
     session = session_of(ctx)
-    redactor = Redactor([session.secret])
+    redactor = Redactor(())
+    redactor.learn(session.secret)
     session.hides = redactor.text
     return redactor
 

@@ -77,7 +77,8 @@ def tune(
         session.secret = access.need_key(resolved, os.environ, warn)
     say(announcement(settings, caps))
 
-    redactor = Redactor([session.secret])
+    redactor = Redactor(())
+    redactor.learn(session.secret)
     session.hides = redactor.text
 
     async def ramp() -> Tuning:
