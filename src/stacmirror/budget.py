@@ -153,10 +153,16 @@ class HostBudget:
             self._good()
         return now_s
 
-    def goes_on(self) -> bool:
-        """Return whether a place may be kept for a further request: no pause, no doubt, no smaller allowance."""
-        in_flight = self._in_flight
-        return not self._paused_until_s and in_flight <= self.allowance.limit and in_flight <= self.health.most
+    def goes_on(self) -> int:
+        """Return which place a further request has, where `acquire` gave one before; 0 where that is to be given back.
+
+        It is not: after a pause, in doubt, and above an allowance that has become smaller.
+        """
+        place = self._in_flight
+        if self._paused_until_s or place > self.allowance.limit or place > self.health.most:
+            return 0
+        self.allowance.asked(place)
+        return place
 
     def refused(self, place: int, asked_s: float, url: str, error: TransferError) -> None:
         """Hear of an answer that says "later" (408, 425, 429, 5xx), and mark in `error` what it means for the asset."""

@@ -18,6 +18,7 @@ from stacmirror.errors import TransferError
 RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may be different next time. A 404 is not one: asking ten times for what is gone costs days."""
 
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 GONE_STATUSES = frozenset({404, 410})
 LINK_DEAD_STATUSES = frozenset({401, 403, 404, 410})
 """What an expired link answers, depending on the server."""

@@ -9,7 +9,7 @@ import pytest
 from msgspec import json
 
 from stacmirror.errors import LoginRefused, TransferError
-from stacmirror.interfaces import Transport
+from stacmirror.interfaces import Reply, Transport
 from stacmirror.simulator import Simulator
 from stacmirror.transports.aws import AwsSession
 from stacmirror.transports.s3 import S3Transport
@@ -226,6 +226,28 @@ async def test_several_objects_in_one_write(transport: Transport, wire: WireServ
         line for head in wire.heard for line in head.lower().split("\r\n") if line.startswith("authorization")
     }
     assert (len(signatures), wire.connections) == (4, 1)
+
+
+@pytest.mark.usefixtures("credentials")
+async def test_several_objects_in_turn(transport: Transport, wire: WireServer) -> None:
+    """A key that cannot be asked for, another spelling of the bucket, another region: nothing after them is asked."""
+    if not isinstance(transport, WireTransport):
+        pytest.skip("only our own client sends several requests in turn")
+    wire.say("/bucket/a", ok(b"A"), KEEP)
+    wire.say("/bucket/b", refusal(301, "PermanentRedirect", "x-amz-bucket-region: eu-west-1"), KEEP)
+    objects = s3(transport, wire.url, unsigned=False, several=transport)
+    for names in (
+        ["bucket/a", "bucket/\ud800", "bucket/a"],
+        ["bucket/a", "Bucket/a"],
+        ["bucket/a", "bucket/b", "bucket/a"],
+    ):
+        wire.heard.clear()
+        requests = [(f"s3://{name}", dict[str, str]()) for name in names]
+        replies = await objects.fetch_several(requests, 1000, lambda reply: True)
+        assert [reply and reply.body for reply in replies if isinstance(reply, Reply)] == [b"A"]
+        assert len(wire.heard) == (2 if "bucket/b" in names else 1)
+    with pytest.raises(TransferError):
+        await objects.fetch_several([("s3://bucket/\ud800", {}), ("s3://bucket/a", {})], 1000, lambda reply: True)
 
 
 def refusal(status: int, code: str, *headers: str, more: str = "") -> bytes:

@@ -260,3 +260,13 @@ async def test_cancelled_at_any_moment(client: WireTransport, server: WireServer
 async def test_nothing_asked(client: WireTransport) -> None:
     """No requests, no answers."""
     assert await in_turn(client, []) == []
+
+
+async def test_a_url_that_cannot_be_asked_is_nobody_elses_error(client: WireTransport, server: WireServer) -> None:
+    """What comes before it is asked and answered, it and what comes after it is left open; alone it is the error."""
+    urls = script(server, (ok(b"one"), KEEP), (ok(b"two"), KEEP))
+    bad = f"{server.url}/\ud800"
+    assert bodies(await in_turn(client, [urls[0], bad, urls[1]])) == [b"one"]
+    with pytest.raises(TransferError) as caught:
+        await in_turn(client, [bad, urls[0]])
+    assert caught.value.kind == "url"

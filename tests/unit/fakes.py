@@ -309,6 +309,9 @@ class FakeOpener:
             return found
         return a_reply(href, body=found)
 
+    async def follow(self, reply: Reply, href: str) -> Reply:
+        return await self.open(reply.headers["location"])
+
     async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
         self.rests.append((href, dict(headers), redirected))
         return await self.open(f"{href} from {headers['Range'].partition('=')[2]}")

@@ -88,7 +88,8 @@ class Way:
 
 
 def bodies(came: Sequence[Reply | TransferError | None]) -> list[bytes | None]:
-    return [reply.body if isinstance(reply, Reply) else None for reply in came]
+    """Return the bodies that came; None where a redirect is all there is as well."""
+    return [reply.body if isinstance(reply, Reply) and reply.status != 302 else None for reply in came]
 
 
 def body(name: str) -> bytes:
@@ -131,7 +132,8 @@ async def test_a_host_that_says_later_ends_it(status: int) -> None:
     error = came[1]
     assert isinstance(error, TransferError)
     assert (error.status, error.retry_after_s, error.host) == (status, 7.0, "https://blobs")
-    assert came[2] is None
+    assert isinstance(came[2], Reply)
+    assert came[2].status == 302  # where its link leads is known
     assert way.server.asked[-1] == "https://blobs/b"
     assert way.router.budget("https://blobs/").witness == "https://blobs/a"
     assert way.router.budget("https://blobs/").health.bad_in_a_row == 1
@@ -159,7 +161,8 @@ async def test_a_connection_that_breaks_is_an_attempt(broken: str) -> None:
     error = came["abc".index(broken)]
     assert isinstance(error, TransferError)
     assert (error.kind, error.host) == ("timeout", "https://blobs")
-    assert came[2] is None
+    assert isinstance(came[2], Reply)
+    assert came[2].status == 302
     assert bodies(came)[: "abc".index(broken)] == [body("a")][: "abc".index(broken)]
     assert way.router.budget("https://blobs/").health.bad_in_a_row == 1
     assert way.in_flight() == [0, 0]
@@ -239,6 +242,37 @@ async def test_the_pace_hears_of_each_answer() -> None:
     way.router.budget("https://api/").allowance = Listening()
     await way.open("a", "b", "c")
     assert heard == [(1, 1.0, 0), (1, 1.0, 0), (1, 1.0, REFUSED)]
+
+
+async def test_the_pace_hears_which_of_all_a_request_is() -> None:
+    """A refusal counts for as many as were under way when its request was sent, not when the place was had."""
+    asked: list[int] = []
+    refused: list[int] = []
+
+    class Listening:
+        limit = 4
+
+        def asked(self, place: int) -> None:
+            asked.append(place)
+
+        def answered(self, place: int, seconds: float, refusal: int = 0) -> None:
+            if refusal:
+                refused.append(place)
+
+        def outage(self) -> None: ...
+
+    way = Way(Server(lambda url: a_reply(url, 429 if url == "https://api/c" else 302, {"location": "ftp://x/y"}, b"")))
+    budget = way.router.budget("https://api/")
+    budget.allowance = Listening()
+
+    def others_come(url: str) -> None:
+        if url == "https://api/a":
+            assert (budget.try_acquire(), budget.try_acquire()) == (2, 3)
+
+    way.server.meanwhile = others_come
+    await way.open("a", "b", "c")
+    assert asked == [1, 2, 3, 3, 3]
+    assert refused == [3]
 
 
 @pytest.mark.parametrize(

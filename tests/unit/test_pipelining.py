@@ -194,14 +194,20 @@ async def test_a_series_that_breaks_is_no_error() -> None:
 
 
 async def test_a_busy_answer_is_asked_again() -> None:
-    """A 503 among the answers is left to the worker's attempts; the others count."""
+    """A 503 among the answers is a failed attempt with its wait, heard of by the host's budget; the others count."""
 
     def busy(origin: str, replies: list[Reply | None]) -> list[Reply | None]:
-        return [replies[0], a_reply("https://blobs/b", 503, {}, b"")] if "blobs" in origin else replies
+        return (
+            [replies[0], a_reply("https://blobs/b", 503, {"retry-after": "7"}, b"")] if "blobs" in origin else replies
+        )
 
     way = await Way(Server()).proven()
     way.server.spoil = busy
-    assert await way.open("a", "b") == [body("a"), None]
+    came = await way.way.open_several(["https://api/a", "https://api/b"])
+    assert isinstance(came[0], Reply)
+    assert isinstance(came[1], TransferError)
+    assert (came[1].status, came[1].retry_after_s, came[1].host) == (503, 7.0, "https://blobs")
+    assert way.router.budget("https://blobs/").health.bad_in_a_row == 1
 
 
 async def test_a_paused_host_is_not_waited_for() -> None:

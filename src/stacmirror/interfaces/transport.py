@@ -32,7 +32,10 @@ class Reply:
     an end of its own (a length, chunks); otherwise it ends with the connection, and a short one looks like a whole one.
     """
 
-    __slots__ = ("body", "framed", "headers", "length_bytes", "status", "stream", "url")
+    __slots__ = ("body", "framed", "headers", "led_s", "length_bytes", "status", "stream", "url")
+
+    led_s: float
+    """Of a redirect that is still to be followed: the loop's time when it was asked for."""
 
     def __init__(
         self,
@@ -104,6 +107,13 @@ class Opener(Protocol):
         """
         ...
 
+    async def follow(self, reply: Reply, href: str) -> Reply:
+        """As `open`, where `reply` has said already, at `led_s`, where `href` leads.
+
+        Asks `href` again if that is refused and may have died meanwhile.
+        """
+        ...
+
     async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
         """As `open`, with `headers` that ask for a range. They go to the address that has the bytes.
 
@@ -131,6 +141,7 @@ class SeveralOpener(Protocol):
     async def open_several(self, hrefs: Sequence[str]) -> list[Reply | TransferError | None]:
         """Return, for each href, the first answer that is no redirect, its body whole; or None, to ask by `Opener`.
 
+        A redirect is returned where what it leads to has no answer: it is to be asked by `Opener.follow`.
         A TransferError in an answer's place is what `Opener.open` would have raised: one attempt.
         Raises: LoginRefused from a transport, SourceLost; no TransferError.
         Cancel: safe; connections are dropped.

@@ -16,6 +16,7 @@ from stacmirror.pipeline.bundle import Job
 from stacmirror.pipeline.learn import Guess
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.shortcut import Shortcut
+from stacmirror.retry import REDIRECT_STATUSES
 
 
 class Answered(NamedTuple):
@@ -25,6 +26,8 @@ class Answered(NamedTuple):
     reply: Reply | None
     error: TransferError | None = None
     """What came in place of an answer: an attempt that failed."""
+    href: str = ""
+    """The link that it is the answer to: the asset may have a new one since."""
 
 
 NOTHING: Mapping[str, Answered] = {}
@@ -44,8 +47,11 @@ class Ahead:
         self._large.add((item.collection, key))
 
     def suits(self, job: Job) -> bool:
-        """Return whether nobody asked for an item's assets yet, and none is known to be large."""
-        return not job.large and all(transfer.attempts == 0 for transfer in job.todo)
+        """Return whether nobody asked for an item's assets yet, none was told to wait, and none is known to be large.
+
+        An item that waits for what its redirects lead to would ask for all of them again each time it looks.
+        """
+        return not job.large and all(not transfer.attempts and not transfer.not_before_s for transfer in job.todo)
 
     async def ask(self, job: Job) -> Mapping[str, Answered]:
         """Return what came, by asset key. Cancel: safe."""
@@ -65,15 +71,18 @@ class Ahead:
         hrefs = [t.asset.href if guess is None else guess.url for t, guess in zip(transfers, guesses, strict=True)]
         found = await self._opener.open_several(hrefs)
         return {
-            transfer.asset.key: _answered(guess, came)
-            for transfer, guess, came in zip(transfers, guesses, found, strict=True)
+            transfer.asset.key: _answered(guess, came, href)
+            for transfer, guess, came, href in zip(transfers, guesses, found, hrefs, strict=True)
         }
 
 
-def _answered(guess: Guess | None, came: Reply | TransferError | None) -> Answered:
-    if isinstance(came, TransferError):
-        return Answered(None, None, None if guess else came)  # a guess that failed is no attempt: the link is asked
-    return Answered(guess, came)
+def _answered(guess: Guess | None, came: Reply | TransferError | None, href: str) -> Answered:
+    if came is None or guess is not None:
+        # A guess that failed is no attempt: the link is asked. One that leads elsewhere is judged by where.
+        if isinstance(came, Reply) and came.status in REDIRECT_STATUSES:
+            came = None
+        return Answered(None, None) if isinstance(came, TransferError) else Answered(guess, came)
+    return Answered(None, None, came, href) if isinstance(came, TransferError) else Answered(None, came, None, href)
 
 
 def streaming(ahead: Mapping[str, Answered]) -> str | None:

@@ -15,6 +15,7 @@ from stacmirror.pipeline.large import Fetched
 from stacmirror.pipeline.learn import Guess, Learner
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.transfer import Fetcher
+from stacmirror.retry import REDIRECT_STATUSES
 
 
 class Shortcut:
@@ -71,9 +72,10 @@ class Shortcut:
     ) -> Fetched:
         """Ask the asset's link, as `Fetcher.fetch` does, and learn where it leads."""
         asset = transfer.asset
-        if not asset.href or (reply is None and self._fetcher.waits(item, transfer)):
-            return await self._fetcher.fetch(item, transfer, unit, name_for)  # which says so, or goes on
-        reply = reply or await self._opener.open(asset.href)
+        if reply is None or reply.status in REDIRECT_STATUSES:
+            if not asset.href or self._fetcher.waits(item, transfer):
+                return await self._fetcher.fetch(item, transfer, unit, name_for)  # which says so, or goes on
+            reply = await (self._opener.open(asset.href) if reply is None else self._opener.follow(reply, asset.href))
         self._learner.led(item, asset, reply.url, _media_type(reply), found=reply.status == 200)
         return await self._fetcher.fetch(item, transfer, unit, name_for, reply)
 

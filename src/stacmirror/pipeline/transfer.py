@@ -18,7 +18,7 @@ from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.signatures import Form, Judged, form_of, refuse_other
 from stacmirror.pipeline.unpack import unpacked
 from stacmirror.redact import redact_url
-from stacmirror.retry import error_for_status
+from stacmirror.retry import REDIRECT_STATUSES, error_for_status
 
 
 class LargeMet(Exception):
@@ -70,17 +70,19 @@ class Fetcher:
         """Ask for the asset, where it is not answered by `reply` already, and return its bytes and receipt.
 
         `name_for` gives the file's name for the URL that answered, where the layout leaves it to the target.
+        `reply` may be a redirect that is still to be followed.
         `tells_large`: raise LargeMet for a large body, which is to be given back as `reply`.
         Raises: TransferError; LoginRefused from a transport; TargetUnwritable for a large body.
         Cancel: safe; what came of a large body waits for the next run.
         """
-        if reply is None:
+        if reply is None or reply.status in REDIRECT_STATUSES:
             if not transfer.asset.href:
                 raise TransferError("no-href", "the catalog gives no address", retryable=False)
             if self._sink.waiting and self.waits(item, transfer):
                 errand = Errand(item, transfer, unit, name_for)
                 return await self._large.go_on(errand, lambda found: self._take(errand, found))
-            reply = await self._opener.open(transfer.asset.href)
+            href = transfer.asset.href
+            reply = await (self._opener.open(href) if reply is None else self._opener.follow(reply, href))
             if tells_large and reply.stream is not None and reply.status == 200:
                 raise LargeMet(reply)
         try:

@@ -153,6 +153,8 @@ class Worker:
     ) -> list[Transfer]:
         """Settle what is left of the job, from transfer `number` on, several at once; `met` answers that one."""
         first = job.todo[number]
+        if met is not None and self._crew.ahead is not None:
+            self._crew.ahead.large(job.key, first.asset.key)
 
         async def settle(transfer: Transfer) -> bool:
             return await self._settle(bundle, job, transfer, ahead, met if transfer is first else None)
@@ -343,12 +345,14 @@ class Worker:
         now_s = crew.clock.monotonic()
         answered = Answered(None, met)
         if met is None:
-            if transfer.not_before_s > now_s:
-                return False
-            if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
-                job.absent.append(Absent(key, assumed=True))
-                return True
             found = ahead.get(key) if transfer.attempts == 0 else None
+            if found is None or (found.reply is None and found.error is None):
+                # Not where it has an answer already, which may hold a place at its host.
+                if transfer.not_before_s > now_s:
+                    return False
+                if transfer.attempts == 0 and not job.lacked(key) and crew.missing.assumes(job.key.collection, key):
+                    job.absent.append(Absent(key, assumed=True))
+                    return True
             if found is None:
                 found = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
             answered = found
@@ -362,7 +366,7 @@ class Worker:
                     transfer.not_before_s = now_s + pause_s
                     return False
             transfer.attempts += 1
-        href = transfer.asset.href
+        href = answered.href or transfer.asset.href
         token = crew.progress.begin(job.key.id, key, now_s)
         try:
             await self._fetch(job, transfer, answered)
@@ -375,7 +379,7 @@ class Worker:
         return True
 
     async def _fetch(self, job: Job, transfer: Transfer, answered: Answered) -> None:
-        crew, (guess, reply, error) = self._crew, answered
+        crew, (guess, reply, error, _) = self._crew, answered
         if error is not None:
             raise error
         if job.unit is None:
@@ -431,6 +435,8 @@ class Worker:
         if error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
         permanent = error.kind in _FOR_GOOD
+        if error.kind == "too-large" and crew.ahead is not None:
+            crew.ahead.large(job.key, key)
         job.failed.append(
             Failed(
                 key,

@@ -1,13 +1,15 @@
 """Ask for the assets of one item in turn: one place at each host, one connection, request after request.
 
 Called by the workers for a fresh item's small assets, beside the router, whose budgets it keeps. The redirects of all
-come first, then what they lead to. Nothing is decided here: a worker settles each asset as if it had asked for it
-itself, with the answer or the error that is here for it, and asks for what has neither. It saves what asking costs a
-task by itself: a place, a future and a turn of the event loop for each request.
+come first, then what they lead to; where that gets no answer the redirect is handed over, so that it is not asked for
+twice. Nothing is decided here: a worker settles each asset as if it had asked for it itself, with the answer or the
+error that is here for it, and asks for what has neither. It saves what asking costs a task by itself: a place, a future
+and a turn of the event loop for each request.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from stacmirror.budget import HostBudget
@@ -15,10 +17,11 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply, SeveralTransport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
-from stacmirror.retry import GONE_STATUSES, RETRYABLE_STATUSES
+from stacmirror.retry import GONE_STATUSES, REDIRECT_STATUSES, RETRYABLE_STATUSES
 from stacmirror.transports.router import (
     ASSET_HEADERS,
-    REDIRECT_STATUSES,
+    DEAD_STATUSES,
+    TARGET_OLD_S,
     Budgeted,
     Router,
     is_secure,
@@ -47,7 +50,11 @@ class InTurn:
         urls = list(hrefs)
         found: list[Came] = [None] * len(urls)
         waiting: Sequence[int] = range(len(urls))
+        held_bytes = 0
+        now = asyncio.get_running_loop().time
+        hop_s = now()
         for hop in range(self._redirects_max + 1):
+            led_s, hop_s = hop_s, now()
             by_origin: dict[str, list[int]] = {}
             for number in waiting:
                 by_origin.setdefault(origin_of(urls[number]), []).append(number)
@@ -55,10 +62,19 @@ class InTurn:
             for origin, numbers in by_origin.items():
                 came = await self._ask(origin, [urls[number] for number in numbers], hop)
                 for number, reply in zip(numbers, came, strict=False):
-                    if not isinstance(reply, Reply) or reply.status not in REDIRECT_STATUSES:
-                        found[number] = reply
-                        if isinstance(reply, Reply) and reply.stream is not None:
+                    if reply is None:
+                        continue  # what a redirect said stays: the worker goes on from there
+                    found[number] = reply
+                    if isinstance(reply, TransferError):
+                        continue
+                    if reply.status not in REDIRECT_STATUSES:
+                        if hop and reply.status in DEAD_STATUSES and now() - led_s > TARGET_OLD_S:
+                            found[number] = None
+                            if reply.stream is not None:
+                                reply.stream.close()
+                        elif reply.stream is not None:
                             return found  # a large body is on its way: nothing must hold it up
+                        held_bytes += len(reply.body or b"")
                         continue
                     url = urls[number]
                     try:
@@ -69,7 +85,10 @@ class InTurn:
                         error.host = redact_url(origin)
                         found[number] = error
                     else:
+                        reply.led_s = hop_s
                         further.append(number)
+                if held_bytes >= self._small_max_bytes:
+                    return found
             waiting = further
             if not waiting:
                 return found
@@ -91,7 +110,7 @@ class InTurn:
             return []
         budget = self._router.budget(urls[0])
         place = await take_place(budget)
-        if not place:
+        if not place or (budget.health.down and not await self._router.is_back(budget, place, transport)):
             return []
         turn = _Turn(budget, place, _GOOD_BEHIND if hop else _GOOD)
         came: list[Came] = []
@@ -100,7 +119,9 @@ class InTurn:
             came = list(await transport.fetch_several(requests, self._small_max_bytes, turn.heard))
         except TransferError as error:
             came = [error]
-        except BaseException:
+        except BaseException as error:
+            # The one under way when the end came was sent as well.
+            self._router.requests += turn.answers + isinstance(error, asyncio.CancelledError)
             budget.release()
             raise
         return self._judged(origin, urls, turn, came)
@@ -167,7 +188,10 @@ class _Turn:
             self.later = reply
             return False
         self.asked_s = budget.answered(self.place, self.asked_s)
-        return status in self.good and budget.goes_on()
+        if status not in self.good or not (place := budget.goes_on()):
+            return False
+        self.place = place  # as many are under way by now: what a refusal of the next one says of too many
+        return True
 
 
 async def take_place(budget: HostBudget) -> int:

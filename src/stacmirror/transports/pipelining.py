@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stacmirror.budget import REFUSALS, HostBudget
+from stacmirror.budget import HostBudget
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
+from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
-from stacmirror.retry import RETRYABLE_STATUSES
+from stacmirror.retry import REDIRECT_STATUSES, RETRYABLE_STATUSES
 from stacmirror.transports.in_turn import Came, InTurn, take_place
-from stacmirror.transports.router import ASSET_HEADERS, REDIRECT_STATUSES, Router
+from stacmirror.transports.router import ASSET_HEADERS, Router
 
 SEVERAL_MAX = 32
 """Requests in one write: an item's assets, not a file list; answers to all of them are held at once."""
@@ -64,17 +65,17 @@ class Pipelining(InTurn):
         checked = host.since_check >= CHECKED_EVERY
         host.under_check = host.under_check or checked
         try:
-            replies: list[Reply | None] = []
+            replies: list[Came] = []
             for start in range(0, len(urls), SEVERAL_MAX):
                 replies += await self._series(origin, host, urls[start : start + SEVERAL_MAX])
             if checked and not host.refused:
-                replies = await self._check(origin, host, urls, replies)
+                return await self._check(origin, host, urls, replies)
             return replies
         finally:
             if checked:
                 host.under_check = False
 
-    async def _series(self, origin: str, host: _Host, urls: list[str]) -> list[Reply | None]:
+    async def _series(self, origin: str, host: _Host, urls: list[str]) -> list[Came]:
         """Ask for `urls` in one write; None for what got no answer of use."""
         transport = self._transport(origin)
         budget = self._router.budget(urls[0])
@@ -86,7 +87,7 @@ class Pipelining(InTurn):
             asked_s = budget.now()
             came = await transport.fetch_several([(url, ASSET_HEADERS) for url in urls], self._small_max_bytes)
             answers = [reply if isinstance(reply, Reply) else None for reply in came]
-            self._heard(host, budget, place, asked_s, answers)
+            useful = self._heard(host, budget, place, asked_s, urls, answers)
         except TransferError as error:
             budget.broke(asked_s, urls[0], error)
             self._broke(origin, host, refused=error.kind == "protocol")
@@ -97,22 +98,37 @@ class Pipelining(InTurn):
             self._broke(origin, host)
         else:
             host.broken = max(0.0, host.broken - _FORGIVEN)
-        useful = [reply if reply and reply.status not in RETRYABLE_STATUSES else None for reply in answers]
         return useful + [None] * (len(urls) - len(answers))
 
     def _heard(
-        self, host: _Host, budget: HostBudget, place: int, asked_s: float, answers: Sequence[Reply | None]
-    ) -> None:
+        self,
+        host: _Host,
+        budget: HostBudget,
+        place: int,
+        asked_s: float,
+        urls: Sequence[str],
+        answers: Sequence[Reply | None],
+    ) -> list[Came]:
+        """Tell the host's budget of the answers; return them, with the error that each is that says "later"."""
         host.since_check += 1
-        refusals = [REFUSALS.get(reply.status, 0) for reply in answers if reply is not None]
-        budget.answered(place, asked_s, max(refusals, default=0), requests=max(1, len(answers)))
+        useful: list[Came] = list(answers)
+        later = [n for n, reply in enumerate(answers) if reply is not None and reply.status in RETRYABLE_STATUSES]
+        if len(later) < len(answers) or not later:
+            budget.answered(place, asked_s, requests=max(1, len(answers) - len(later)))
+        for number in later:
+            reply = answers[number]
+            if reply is not None:
+                error = useful[number] = self._router.said_later(reply, urls[number])
+                error.host = redact_url(origin_of(urls[number]))
+                budget.refused(place, asked_s, urls[number], error)
+        return useful
 
-    async def _check(
-        self, origin: str, host: _Host, urls: list[str], replies: list[Reply | None]
-    ) -> list[Reply | None]:
+    async def _check(self, origin: str, host: _Host, urls: list[str], replies: list[Came]) -> Sequence[Came]:
         """Hold a series against single requests; return the single ones' answers where they differ."""
         single = [await self._one(url) for url in urls]
-        pairs = [(several, one) for several, one in zip(replies, single, strict=True) if several and one]
+        pairs = [
+            (several, one) for several, one in zip(replies, single, strict=True) if isinstance(several, Reply) and one
+        ]
         if any(not _same(several, one) for several, one in pairs):
             self._broke(origin, host, refused=True)
             return single

@@ -7,6 +7,7 @@ because no header of one host may reach another: an asset request carries none b
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import sys
@@ -18,15 +19,18 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
 from stacmirror.limits import HostLimits, origin_of
 from stacmirror.redact import redact_url
-from stacmirror.retry import RETRYABLE_STATUSES, error_for_status
+from stacmirror.retry import REDIRECT_STATUSES, RETRYABLE_STATUSES, error_for_status
 from stacmirror.transports.posting import Posting, PostTransport
 from stacmirror.transports.whole import HELD_MAX_BYTES, gunzip, read_whole
 
-REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
 CAP = "cap"
 """The kind of error of a request that was not sent, since no more may be."""
+DEAD_STATUSES = frozenset({400, 401, 403})
+"""What the target of a redirect answers once its signature has died."""
+TARGET_OLD_S = 1.0
+"""A target that is asked for later than that after its link may have died meanwhile."""
 _PAUSE_IN_PLACE_S = 1.0
 """A longer pause of a host is the caller's to wait out: it has other work meanwhile."""
 _ROUTES_MAX = 1000
@@ -80,6 +84,15 @@ class Router:
                 reply.stream.close()
             url, headers = self.next_hop(reply, url, secure=secure), others
         raise self.too_many_redirects(href)
+
+    async def follow(self, reply: Reply, href: str) -> Reply:
+        """See `interfaces.Opener.follow`."""
+        found = await self.open(self.next_hop(reply, reply.url, secure=is_secure(reply.url)))
+        if found.status not in DEAD_STATUSES or asyncio.get_running_loop().time() - reply.led_s < TARGET_OLD_S:
+            return found
+        if found.stream is not None:
+            found.stream.close()
+        return await self.open(href)
 
     def next_hop(self, reply: Reply, url: str, *, secure: bool) -> str:
         """Return where a redirect from `url` leads; `secure` says that the way there was https.
@@ -182,15 +195,20 @@ class Router:
         try:
             while True:
                 place = budget.try_acquire() or await budget.acquire(pause_max_s)
-                if not (budget.health.down and budget.witness) or await self._is_back(budget, place, transport):
+                if not budget.health.down or await self.is_back(budget, place, transport):
                     break
             return await self._ask_in(budget, place, transport, url, headers, small_max_bytes)
         except TransferError as error:
             error.host = error.host or redact_url(origin)
             raise
 
-    async def _is_back(self, budget: HostBudget, place: int, transport: Transport) -> bool:
-        """Ask a host that was down for what it had before; True when it answers. Else the place is given back."""
+    async def is_back(self, budget: HostBudget, place: int, transport: Transport) -> bool:
+        """Ask a host that was down for what it had before; True when it answers. Else the place is given back.
+
+        True as well where it never answered: whatever is wanted is the question then.
+        """
+        if not budget.witness:
+            return True
         url, asked_s, back = budget.witness, budget.now(), False
         try:
             self._count()

@@ -27,6 +27,7 @@ _DEFAULT_REGION = "us-east-1"
 _BUCKETS_MAX = 1000
 _ATTEMPTS = 3
 """One, one more in the right region, one more at the right time."""
+_ELSEWHERE = frozenset({301, 307})
 _BAD_KEY_CODES = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
 
@@ -118,12 +119,23 @@ class S3Transport:
         if self._several is None:
             return []
         asked = []
+        first = _parse(requests[0][0])[0] if requests else ""
         for url, headers in requests:
-            name, path = _parse(url)
+            try:
+                name, path = _parse(url)
+            except TransferError:
+                break  # its error is for who asks for it
+            if name != first:
+                break  # a bucket spelled otherwise may be at another host
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
             asked.append(await self._request(bucket, path, headers))
         replies: list[Reply | TransferError | None] = []
-        answers = await self._several.fetch_several(asked, small_max_bytes, heard)
+
+        def goes_on(reply: Reply) -> bool:
+            # A bucket that is in another region has a redirect for each of its objects: one is enough to learn from.
+            return heard is not None and heard(reply) and reply.status not in _ELSEWHERE
+
+        answers = await self._several.fetch_several(asked, small_max_bytes, goes_on if heard is not None else None)
         for (url, _), reply in zip(requests, answers, strict=False):
             if not isinstance(reply, Reply):
                 replies.append(reply)
@@ -131,6 +143,8 @@ class S3Transport:
                 self._was_good = True
                 replies.append(Reply(url, reply.status, reply.headers, reply.body, reply.stream))
             else:  # without its body: an error's XML must not pass for an object
+                if _code(reply) in _EXPIRED_CODES:
+                    self._judge(reply)
                 replies.append(Reply(url, 404, reply.headers, b"", None) if reply.status == 404 else None)
                 if reply.stream is not None:
                     reply.stream.close()

@@ -93,14 +93,19 @@ class WireTransport:
         """See `interfaces.SeveralTransport.fetch_several`."""
         pool, lines = None, []
         for url, headers in requests:
-            spelled, target = split(url)
+            try:
+                spelled, target = split(url)
+            except TransferError:
+                if pool is None:
+                    raise
+                break  # its error is for who asks for it
             pool = pool or self._pools.get(spelled) or self._open_pool(spelled)
             lines.append(
                 f"GET {target} HTTP/1.1\r\nHost: {pool.origin.host}\r\n{self._head(headers)}".encode("latin-1")
             )
         if pool is None:
             return []
-        urls = [url for url, _ in requests]
+        urls = [url for url, _ in requests[: len(lines)]]
 
         def ask(connection: Connection) -> Series | Turns:
             if heard is None:
