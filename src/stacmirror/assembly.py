@@ -31,7 +31,7 @@ from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.task import Adopt
 from stacmirror.pipeline.transfer import Fetcher
-from stacmirror.redact import redact_url
+from stacmirror.redact import Redactor, redact_url
 from stacmirror.retry import RetryPolicy
 from stacmirror.search import make_search
 from stacmirror.settings import Settings
@@ -73,10 +73,12 @@ def make_router(
     make_allowance: Callable[[], Allowance] | None = None,
     note: Callable[[str], None] = lambda line: None,
     secrets: Mapping[str, str] | None = None,
+    redactor: Redactor | None = None,
 ) -> Router:
     """Return the way to open any href, with every host's budget; `make_allowance` takes the place of the pace.
 
-    `note` hears of hosts that go down and come back. `secrets` are the variables that logins may read.
+    `note` hears of hosts that go down and come back. `secrets` are the variables that logins may read; `redactor`
+    learns of every secret that they send.
     """
     limit, s3 = settings.limit, settings.s3
     guard = _make_guard(settings)
@@ -99,7 +101,7 @@ def make_router(
     if settings.catalog.auth or settings.catalog.header:
         from stacmirror.transports.authorized import AuthorizedPosts, AuthorizedTransport  # here: few runs log in by it
 
-        logins = _make_logins(settings, clock, secrets or {}, http, posts)
+        logins = _make_logins(settings, clock, secrets or {}, http, posts, redactor or Redactor(()))
         dressed, sends_posts = AuthorizedTransport(http, several, logins), AuthorizedPosts(posts, logins)
     web = dressed or http
     transports: dict[str, Transport] = {"https": web, "http": web, "s3": objects}
@@ -134,15 +136,31 @@ def make_router(
     return router
 
 
+def check_logins(settings: Settings) -> None:
+    """Refuse logins that cannot be. Raises: UsageError, which shows no secret."""
+    if settings.catalog.auth or settings.catalog.header:
+        from stacmirror.transports.logins import check_rules  # here: few runs log in by it
+
+        check_rules(settings.catalog.auth, settings.catalog.header)
+
+
 def _make_logins(
-    settings: Settings, clock: SystemClock, secrets: Mapping[str, str], http: Transport, posts: LazyPosts
+    settings: Settings,
+    clock: SystemClock,
+    secrets: Mapping[str, str],
+    http: Transport,
+    posts: LazyPosts,
+    redactor: Redactor,
 ) -> Logins:
     from stacmirror.transports.authorized import Logins
     from stacmirror.transports.logins import make_rules
 
     catalog = settings.catalog
-    rules = make_rules(catalog.auth, catalog.header, lambda name: secrets.get(name, ""), http, posts, clock)
-    return Logins(rules, allow_http=catalog.allow_http)
+    learns = redactor.learn
+    rules = make_rules(catalog.auth, catalog.header, lambda name: secrets.get(name, ""), http, posts, clock, learns)
+    dialect, place = source_of(settings, needs_collection=False)
+    home = place if dialect == "web" else catalog.api_url
+    return Logins(rules, allow_http=catalog.allow_http, home=home, learns=learns)
 
 
 def _shortage_hearer(client: _Client, note: Callable[[str], None]) -> Callable[[], None]:
@@ -330,11 +348,11 @@ def _statuses(texts: Sequence[str]) -> frozenset[int]:
 
 
 async def list_collections(
-    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None
+    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None, redactor: Redactor | None = None
 ) -> list[CollectionInfo]:
     """Return what every collection of the source says of itself. Raises: SourceError, LoginRefused."""
     clock = SystemClock()
-    router = make_router(settings, clock, secrets=secrets)
+    router = make_router(settings, clock, secrets=secrets, redactor=redactor)
     catalog = make_catalog(settings, api_key, router, clock, Progress())
     try:
         return await catalog.collections()
@@ -344,11 +362,11 @@ async def list_collections(
 
 
 async def list_classes(
-    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None
+    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None, redactor: Redactor | None = None
 ) -> dict[str, list[str]]:
     """Return the label classes of the source's first item, by property. Raises: SourceError, LoginRefused."""
     clock = SystemClock()
-    router = make_router(settings, clock, secrets=secrets)
+    router = make_router(settings, clock, secrets=secrets, redactor=redactor)
     catalog = make_catalog(settings, api_key, router, clock, Progress())
     try:
         page = await catalog.page(START)

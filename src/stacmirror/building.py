@@ -136,6 +136,7 @@ def build_run(
         large_at_once=limit.large_at_once,
         shortcut=shortcut,
         caps=Caps(parse_allowed(limit.max_failures), limit.max_transfer_bytes, progress, missing, context.stop),
+        hide=context.redactor.text,
         ahead=None if several is None else Ahead(several, missing, shortcut),
         redact=context.redactor.document,
         shows_at_once=adopter is not None and write.incomplete == "show",

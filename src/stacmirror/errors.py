@@ -8,6 +8,7 @@
     │   ├── SourceUnreachable               no answer, after all attempts
     │   │   └── CursorRefused                   a page's cursor is not taken (any more)
     │   ├── SourceUnreadable                an answer that is no page, item or collection
+    │   │   └── NothingThere                    what SOURCE names is not there, or is nothing that can be mirrored
     │   └── ListingLoop                     pages without end
     ├── SourceLost                      5   a host that answered does so no more, for longer than an outage may last
     ├── TargetUnwritable                6   space, inodes, quota, EIO, read-only
@@ -81,6 +82,10 @@ class CursorRefused(SourceUnreachable):
 
 class SourceUnreadable(SourceError):
     """An answer came, but it is not what the catalog promises."""
+
+
+class NothingThere(SourceUnreadable):
+    """SOURCE names what is not there, or is no STAC: a mistake in what was typed, more likely than not."""
 
 
 class ListingLoop(SourceError):

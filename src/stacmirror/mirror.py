@@ -9,13 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from stacmirror.assembly import make_catalog, make_router
+from stacmirror.assembly import check_logins, make_catalog, make_router
 from stacmirror.building import RunContext, build_run, make_room
 from stacmirror.catalogs import AnyCatalog, FoundCatalog, source_of
 from stacmirror.clock import SystemClock
-from stacmirror.errors import LoginRefused, NotOffered, SourceLost, StacmirrorError, TargetUnwritable, UsageError
+from stacmirror.errors import (
+    LoginRefused,
+    NothingThere,
+    NotOffered,
+    SourceLost,
+    StacmirrorError,
+    TargetUnwritable,
+    UsageError,
+)
 from stacmirror.filters import make_filters
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
@@ -61,15 +69,17 @@ class Mirror:
         source_of(settings)
         layout = make_layout(settings.place.layout, settings.place.path_template)
         make_filters(settings.filter)
+        check_logins(settings)
         self._secrets = secrets
         if os.path.exists(settings.target) and not os.path.isdir(settings.target):
             raise UsageError(f"{settings.target} is a file, not a folder", hint="name a folder as DEST")
         self._settings = settings
         self._own_folder = os.path.join(os.path.abspath(settings.target), STATE_FOLDER)
         self._api_key = api_key
-        self._redactor = Redactor([api_key])
+        self._redactor = Redactor(())
+        self._redactor.learn(api_key)
         self._task = task
-        self._observer: Observer = observer or _Silent()
+        self._observer: Observer = _Hiding(observer or _Silent(), self.hide)
         self._clock = ServerClock(SystemClock())
         self.progress = Progress()
         self.progress.items_wanted = settings.limit.max_items
@@ -83,9 +93,9 @@ class Mirror:
     async def run(self) -> Summary:
         """Mirror what is not there yet, and return what this run and the mirror amount to.
 
-        Raises: UsageError, TargetInUse, TargetUnwritable before anything is fetched; NotOffered where nothing was
-                listed, and DEST is no mirror then. What ends the run later is in
-                the summary: its exit code and its reason.
+        Raises: UsageError, TargetInUse, TargetUnwritable before anything is fetched; NotOffered and NothingThere where
+                nothing was listed, and DEST is no mirror then. What ends the run later is in the summary: its exit
+                code and its reason.
         Cancel: the run ends at once; what was committed stays.
         """
         started_s, cpu_s = time.monotonic(), time.process_time()
@@ -105,7 +115,11 @@ class Mirror:
                 try:
                     self._begin(ledger)
                     ending = await self._run_with(sink, ledger)
-                    if isinstance(ending.error, NotOffered) and is_new and not ledger.counts().items.listed:
+                    if (
+                        isinstance(ending.error, (NotOffered, NothingThere))
+                        and is_new
+                        and not ledger.counts().items.listed
+                    ):
                         forget_record(target)  # so that the same command, put right, is no other mirror
                         raise ending.error
                     took = time.monotonic() - started_s, time.process_time() - cpu_s
@@ -120,6 +134,10 @@ class Mirror:
                 sink.close()
         finally:
             lock.release()
+
+    def hide(self, text: str) -> str:
+        """Return `text` without the secrets of this run: the key, and what its logins have sent by now."""
+        return self._redactor.text(text)
 
     def _begin(self, ledger: LedgerStore) -> None:
         """Keep how this mirror is made; where pages must be walked again for it, the ledger knows that first."""
@@ -138,7 +156,9 @@ class Mirror:
 
     async def _run_with(self, sink: DirectorySink, ledger: LedgerStore) -> Ending:
         settings = fit_open_files(self._settings, self._observer.note)
-        router = make_router(settings, SystemClock(), note=self._observer.note, secrets=self._secrets)
+        router = make_router(
+            settings, SystemClock(), note=self._observer.note, secrets=self._secrets, redactor=self._redactor
+        )
         router.on_date = self._clock.heard
         sink.on_shortage = router.hold_fewer
         self.progress.count_requests(lambda: router.requests)
@@ -208,6 +228,17 @@ class Mirror:
 
 _NO_MORE = (LoginRefused, SourceLost, TargetUnwritable)
 """What ended the run so that nobody is to be asked for anything more, or nothing can be written."""
+
+
+class _Hiding:
+    """Says what another one says, without secrets."""
+
+    def __init__(self, observer: Observer, hide: Callable[[str], str]) -> None:
+        self._observer = observer
+        self._hide = hide
+
+    def note(self, message: str) -> None:
+        self._observer.note(self._hide(message))
 
 
 class _Silent:

@@ -23,7 +23,7 @@ _FIXED = ("filter", "place")
 """Sections that say what a mirror is: other values make another mirror."""
 _ONCE = ("refresh", "change_filter", "state_dir", "key_command", *SECRETS)
 """Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere. What a mirror
-remembers is read by whoever resumes it, so it names nothing to be run (`key_command`)."""
+remembers is read by whoever resumes it, so it names nothing to be run (`key_command`, `command:` in `auth`)."""
 _SENT = ("collection", "bbox", "datetime", "intersects", "query", "filter", "sortby")
 """Filters that a source may judge itself: cursors that it gave are of the listing as it was asked for then."""
 
@@ -151,6 +151,8 @@ def _tables(settings: Settings) -> dict[str, dict[str, object]]:
         value = getattr(getattr(settings, option.section), option.field_name)
         if key == "api_url":
             value = redact_url(value)
+        if key == "auth":
+            value = tuple(one for one in value if "=command:" not in one)
         tables.setdefault(option.section, {})[key] = list(value) if isinstance(value, tuple) else value
     return tables
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
@@ -52,6 +53,10 @@ _FIELD_STEMS = (b'key"', b'token"', b'secret"', b'authorization"', b"passw")
 
 _CERTAIN_LENGTH = 8
 """Shorter secrets are words that a document may hold for other reasons."""
+_LEARNED_LENGTH_MIN = 6
+"""Shorter ones that a run learns are left: to take them out of everything would take out words."""
+_PASSING_MAX = 32
+"""Tokens that end are looked for while they are among the last so many: each costs every item some searches."""
 _NESTED_MAX = 3
 _PARAMETER = re.compile(r"([?&#;])([^=&#;?]+)=([^&#]*)")
 _USERINFO = re.compile(r"(://)[^/?#\s\"'<>]*@")
@@ -72,7 +77,9 @@ _TEXT_PARAMETER = re.compile(
       ["']? \s* [=:] \s* ["']?
     | (?: [?&;] | \\u0026 ) key=
     | \b key= (?= [a-z0-9_-]{16} ) )
-    (?! REDACTED ) (?! (?:bearer|basic)\s ) [^&\s"'<>#\\]+"""
+    (?! REDACTED ) (?! (?:bearer|basic)\s )
+    (?! (?:\.\.\.|…) (?: [`'",)\s] | $ ) )  # as our own hints have it: where a secret is to be put
+    [^&\s"'<>#\\]+"""
 )
 _TEXT_COOKIE = re.compile(r"\b((?:set-)?cookie[\"']?\s*[=:]\s*[\"']?[^=;\s]+=)[^;\s\"']+", re.IGNORECASE)
 _TEXT_HINT = re.compile(r"[=:@]|gAAAA|/download/|bearer|basic", re.IGNORECASE)
@@ -125,7 +132,22 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if secret for form in _forms(secret)}
+        self._held = {secret for secret in secrets if secret}
+        self._passing: deque[str] = deque(maxlen=_PASSING_MAX)
+        self._look_for()
+
+    def learn(self, secret: str, *, passing: bool = False) -> None:
+        """Take out `secret` from now on, too; `passing` says that it ends, and another will take its place."""
+        if len(secret) < _LEARNED_LENGTH_MIN or secret in self._held or secret in self._passing:
+            return
+        if passing:
+            self._passing.append(secret)
+        else:
+            self._held.add(secret)
+        self._look_for()
+
+    def _look_for(self) -> None:
+        forms = {form for secret in (*self._held, *self._passing) for form in _forms(secret)}
         # The longest first, so that no secret's tail is left when another one begins it.
         ordered = sorted(forms, key=lambda form: (-len(form), form))
         self._known_bytes = [form.encode("utf-8", "surrogatepass") for form in ordered if len(form) >= _CERTAIN_LENGTH]

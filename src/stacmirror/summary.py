@@ -58,7 +58,7 @@ def summarize(context: RunContext, ending: Ending, ledger: LedgerStore, seconds:
         cpu_s=cpu_s,
         peak_rss_mib=peak_rss_mib(),
         exit_code=exit_code,
-        reason=reason,
+        reason=context.redactor.text(reason),
         hint=error.hint if error is not None else hint,
         failures=ledger.failures(),
         absences=ledger.absences(),

@@ -26,6 +26,7 @@ from stacmirror.model import START, Cursor, Item, SourceLink
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.progress import Progress
 from stacmirror.ramp import RAMP, Caps, Step, Tuning, recommended
+from stacmirror.redact import Redactor
 from stacmirror.retry import error_for_status
 from stacmirror.settings import Settings
 from stacmirror.transports.router import CAP, Router
@@ -85,8 +86,12 @@ class Tuner:
         on_step: Callable[[Step], None] = lambda step: None,
         note: Callable[[str], None] = lambda message: None,
         secrets: Mapping[str, str] | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
-        """`secrets` as for `Mirror`. Raises: UsageError for a source that names no collection."""
+        """`secrets` as for `Mirror`; `redactor` as for `make_router`.
+
+        Raises: UsageError for a source that names no collection.
+        """
         source_of(settings)
         settings = fit_open_files(settings, note)
         # An answer that says "later" is a measurement here, not a reason to wait for it.
@@ -95,7 +100,9 @@ class Tuner:
         self._on_step = on_step
         self._gauge = _Gauge()
         self._clock = SystemClock()
-        self._router: Router = make_router(self._settings, self._clock, lambda: self._gauge, secrets=secrets)
+        self._router: Router = make_router(
+            self._settings, self._clock, lambda: self._gauge, secrets=secrets, redactor=redactor
+        )
         self._router.requests_max = self._caps.requests_max
         self._catalog: AnyCatalog = make_catalog(self._settings, api_key, self._router, self._clock, Progress())
         self._choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)

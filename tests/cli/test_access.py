@@ -228,6 +228,8 @@ def test_a_mirror_that_names_another_api_is_told() -> None:
     (told,) = config.resolve({}, environ, config.places(), saved=saved).warnings
     assert "your key goes to https://evil.example.org/" in told
     assert config.resolve({}, {}, config.places(), saved=saved).warnings == ()
+    keyless = config.Saved("/a/catalog.json", {"api_url": config.Given("", "ben/settings.toml")})
+    assert config.resolve({}, environ, config.places(), saved=keyless).warnings == ()
 
 
 def test_a_key_command_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

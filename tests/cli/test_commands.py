@@ -42,6 +42,9 @@ class FakeMirror:
         self.citation = ["CDLA-Permissive-1.0", "Sumbul et al. 2019, BigEarthNet"]
         type(self).made.append(self)
 
+    def hide(self, text: str) -> str:
+        return text
+
     async def run(self) -> Summary:
         await asyncio.sleep(0)
         result = type(self).work(self)
@@ -57,13 +60,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeMirror]:
         made: list[FakeMirror] = []  # noqa: RUF012
         work = staticmethod(lambda mirror: complete())
 
-    async def list_collections(settings: Settings, api_key: str, secrets: Any) -> list[CollectionInfo]:
+    async def list_collections(settings: Settings, api_key: str, secrets: Any, redactor: Any) -> list[CollectionInfo]:
         return [
             CollectionInfo("labels", license="CDLA-Permissive-1.0", citation="Sümbul [2019]\x1b[2J"),
             CollectionInfo("source", license="CDLA-Permissive-1.0", title="A \t title"),
         ]
 
-    async def list_classes(settings: Settings, api_key: str, secrets: Any) -> dict[str, list[str]]:
+    async def list_classes(settings: Settings, api_key: str, secrets: Any, redactor: Any) -> dict[str, list[str]]:
         return {"labels": ["Beaches, dunes, sands", "Airports\x07"]}
 
     module.Mirror = Fresh
@@ -275,7 +278,7 @@ def test_a_collection_without_classes_is_said_to_have_none(
 ) -> None:
     """No heading without classes: stdout stays empty, stderr says that there are none, and that is no error."""
 
-    async def none(settings: Settings, api_key: str, secrets: Any) -> dict[str, list[str]]:
+    async def none(settings: Settings, api_key: str, secrets: Any, redactor: Any) -> dict[str, list[str]]:
         return {"labels": []}
 
     monkeypatch.setattr(sys.modules["stacmirror.assembly"], "list_classes", none)

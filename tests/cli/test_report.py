@@ -194,3 +194,16 @@ def test_a_long_citation_fits_the_screen_and_a_command_is_never_broken() -> None
 def test_a_run_of_no_time_divides_by_nothing() -> None:
     """A summary of zero seconds has a rate of zero."""
     assert summary_json(msgspec.structs.replace(complete(), seconds=0.0))["files_per_s"] == 0.0
+
+
+def test_no_line_is_wider_than_the_terminal() -> None:
+    """At 80 columns words go on below each other; paths and commands stay whole, to be copied."""
+    ending = Ending(
+        summary=complete(),
+        folder="/data/" + "x" * 90,
+        resume_command="stacmirror resume ben",
+        status_command="stacmirror status ben",
+        citation=["Sumbul et al. 2019, " + "a title of some length " * 9],
+    )
+    lines = verdict_lines(ending, 80)
+    assert [line for line in lines if len(line) > 80] == [f"  files    {ending.folder}"]

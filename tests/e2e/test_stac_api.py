@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stacmirror.errors import UsageError
+from stacmirror.errors import NothingThere, UsageError
 from stacmirror.mirror import Mirror
 from stacmirror.model import Summary
 from stacmirror.typed import build
@@ -279,10 +279,12 @@ async def test_what_is_no_api_is_said_to_be_none(tmp_path: Path) -> None:
     """A root with neither /search nor /collections, one that is no STAC at all, and one that is not there."""
     async with stac_server() as server:
         server.documents = DOCUMENTS
-        for name, said in (("empty", "lists no items"), ("other", "is no STAC"), ("missing", "404")):
+        for name, said in (("empty", "lists no items"), ("missing", "404")):
             summary = await mirror(server.url.replace("/v1", f"/other/{name}"), tmp_path / name)
             assert summary.exit_code == 5
             assert said in summary.reason
+        with pytest.raises(NothingThere, match="is no STAC"):
+            await mirror(server.url.replace("/v1", "/other/other"), tmp_path / "other")
 
 
 CORE_ONLY = "https://api.stacspec.org/v1.0.0/core"

@@ -18,6 +18,7 @@ from stacmirror.assembly import list_collections
 from stacmirror.catalogs.byte_sources import Stdin
 from stacmirror.catalogs.files import FileCatalog
 from stacmirror.clock import SystemClock
+from stacmirror.errors import NothingThere
 from stacmirror.model import START
 from stacmirror.typed import build
 from tests.conftest import tree
@@ -286,8 +287,6 @@ async def test_a_file_that_changed_is_walked_again(tmp_path: Path) -> None:
         ('{"features": [ITEM, ITEM2', 5, 2, "ends in the middle"),
         ('ITEM\n{"id": "x", "assets": {}, "pro\nITEM2\n', 5, 2, "byte"),
         ('ITEM\n{"type": "Collection", "id": "x"}\nITEM2', 5, 2, "a Collection, not an item"),
-        ("", 5, 0, "holds no items"),
-        ("hello", 5, 0, "ends in the middle"),
     ],
 )
 async def test_a_damaged_file_is_named_and_the_rest_mirrored(
@@ -300,6 +299,20 @@ async def test_a_damaged_file_is_named_and_the_rest_mirrored(
     summary = await mirror(str(path), tmp_path / "out")
     assert (summary.exit_code, summary.mirror.items.complete) == (code, complete)
     assert said in summary.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "holds no items"), ("hello", "no item is before that"), ("1\n2\n", "no")]
+)
+async def test_a_file_without_items_makes_no_mirror(tmp_path: Path, text: str, said: str) -> None:
+    """Said in one line (exit 5); another source may take its DEST then, since what was typed was a mistake."""
+    path, target = tmp_path / "notes.txt", tmp_path / "out"
+    path.write_text(text)
+    with pytest.raises(NothingThere, match=said) as caught:
+        await mirror(str(path), target)
+    assert caught.value.exit_code == 5
+    write_catalog(tmp_path / "catalog", collections=1, items=2)
+    assert (await mirror(str(tmp_path / "catalog"), target)).verdict == "complete"
 
 
 async def test_stdin_is_read_once_and_a_resume_skips_by_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,3 +405,47 @@ async def test_a_table_of_items(tmp_path: Path, how: str) -> None:
         summary = await mirror(source, tmp_path / "out", page_size=5, asset=["data"], bbox="0,0,15,2")
     assert (summary.verdict, summary.mirror.items.complete, summary.mirror.items.filtered) == ("complete", 16, 2)
     assert len(tree(tmp_path / "out")) == 16
+
+
+async def test_a_tables_assets_may_be_a_column_of_maps(tmp_path: Path) -> None:
+    """As pairs of key and asset: each is mirrored, where a struct has a field for every key of the table."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    kind = pa.map_(pa.string(), pa.struct([("href", pa.string())]))
+    schema = pa.schema([("id", pa.string()), ("assets", kind)])
+    rows = [{"id": "a", "assets": [("x", {"href": "x.txt"}), ("y", {"href": "y.txt"})]}, {"id": "b", "assets": []}]
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "items.parquet")
+    for name in ("x.txt", "y.txt"):
+        (tmp_path / name).write_text(name)
+    summary = await mirror(str(tmp_path / "items.parquet"), tmp_path / "out")
+    assert (summary.verdict, summary.mirror.items.complete, summary.mirror.assets.stored) == ("complete", 2, 2)
+
+
+async def test_a_catalog_in_public_leads_nowhere_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its links to items, children and assets in a network where it is not: named, not asked, and the rest is here.
+
+    127.0.0.1 passes for a public address here, and no other of loopback does.
+    """
+    from stacmirror.transports import guard
+
+    real = guard.kind_of
+    monkeypatch.setattr(guard, "kind_of", lambda address: "public" if address == "127.0.0.1" else real(address))
+    write_catalog(tmp_path / "catalog", collections=1, items=3)
+    async with served(tmp_path / "catalog") as (url, asked):
+        port = url.split(":")[2].split("/")[0]
+        inside = f"http://127.0.0.2:{port}"
+        place = tmp_path / "catalog" / "c0" / "collection.json"
+        document = json.loads(place.read_text())
+        document["links"] += [
+            {"rel": "item", "href": f"{inside}/c0/c0-i0/c0-i0.json"},
+            {"rel": "child", "href": "http://169.254.169.254/latest/catalog.json"},
+        ]
+        place.write_text(json.dumps(document))
+        first = tmp_path / "catalog" / "c0" / "c0-i0" / "c0-i0.json"
+        first.write_text(json.dumps(item("c0-i0", "c0", assets={"data": {"href": f"{inside}/secret"}})))
+        asked.clear()
+        summary = await mirror(f"{url}/catalog.json", tmp_path / "out", sweeps=0)
+        assert (summary.exit_code, summary.mirror.items.complete, summary.mirror.items.incomplete) == (5, 2, 1)
+        assert [failure.kind for failure in summary.failures] == ["host"]
+        assert "where the source is not" in summary.reason

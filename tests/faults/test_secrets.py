@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,7 +30,13 @@ HASH = "5ec4e7" * 10 + "abcd"
 SIGNATURE, SESSION_TOKEN = "s1gnatureS1gnature0123", "FwoGZXIvYXdzE5ess10nT0ken0123"
 PASSWORD, COOKIE, BEARER = "us3r1nf0pass", "c00k1ed0ugh0123", "b3ar3rt0kenb3ar3r0123"
 AWS_SECRET = "aws5ecret+aws5ecret/aws5ecret0123456789a"
-SECRETS = [KEY, FERNET, HASH, SIGNATURE, SESSION_TOKEN, PASSWORD, COOKIE, BEARER, AWS_SECRET]
+LOGINS = {
+    name: f"{name}-0f-a-l0gin/{number}+7%Zq" for number, name in enumerate((
+        "header", "query", "basic", "netrc", "command", "client", "password", "fetched", "refresh", "sas",
+    ))
+}  # fmt: skip
+"""What logins send: none of it looks like a secret, so that only who knows it can find it."""
+SECRETS = [KEY, FERNET, HASH, SIGNATURE, SESSION_TOKEN, PASSWORD, COOKIE, BEARER, AWS_SECRET, *LOGINS.values()]
 QUERY = f"X-Amz-Signature={SIGNATURE}&X-Amz-Security-Token={SESSION_TOKEN}&sig={SIGNATURE}&key={quote(KEY, safe='')}"
 SPILL = (
     f"key={KEY} Authorization: Bearer {BEARER} https://me:{PASSWORD}@h/x?{QUERY} /download/{FERNET} /download/{HASH}"
@@ -168,7 +174,9 @@ class Program:
         self.said: list[tuple[str, bytes]] = []
         self.titles: set[bytes] = set()
 
-    async def run(self, *words: str, bug: str = "", kill_after: int = 0, key: str = KEY) -> int:
+    async def run(
+        self, *words: str, bug: str = "", kill_after: int = 0, key: str = KEY, more: Mapping[str, str] | None = None
+    ) -> int:
         """Run; return its exit code. `kill_after` so many looks at its name it is killed."""
         environ = {
             name: text for name, text in os.environ.items() if not name.startswith(("STACMIRROR_", "MLHUB_", "AWS_"))
@@ -176,7 +184,7 @@ class Program:
         environ |= {
             "MLHUB_API_KEY": key, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": AWS_SECRET,
             "AWS_SESSION_TOKEN": SESSION_TOKEN, "HOME": str(self.folder), "PYTHONPATH": os.pathsep.join(sys.path),
-        }  # fmt: skip
+        } | dict(more or {})  # fmt: skip
         program = [sys.executable, "-c", PROGRAM, *(("bug", bug) if bug else ("run",)), *words]
         process = await asyncio.create_subprocess_exec(
             *program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=self.folder, env=environ
@@ -280,6 +288,76 @@ async def test_a_bug_and_a_kill(tmp_path: Path) -> None:
     assert leaks(texts_of(tmp_path / "work")) == []
     assert leaks(program.said) == []
     assert leaks([("title", title) for title in program.titles]) == []
+
+
+class LoggedIn(World):
+    """A world that gives tokens, and says all that it was sent: in items, errors, redirects and refusals."""
+
+    said = " and ".join([*LOGINS.values(), *(quote(secret, safe="") for secret in LOGINS.values())])
+
+    def item(self, name: str) -> dict[str, Any]:
+        item = super().item(name)
+        item["properties"] = {"note": self.said, "seen": [f"https://h/x?tok={quote(LOGINS['query'], safe='')}"]}
+        return item
+
+    def tell(self) -> None:
+        """Lay what tells: tokens to be had, and each asset of i1 and i2 failing in its own way."""
+        token = {"access_token": LOGINS["fetched"], "refresh_token": LOGINS["refresh"], "expires_in": 3600}
+        self.faults["/token"] = always(ok(json.dumps(token).encode()))
+        sas = {"token": f"st=1&sig={quote(LOGINS['sas'], safe='')}", "msft:expiry": "2099-01-01T00:00:00Z"}
+        self.faults["^/sas/token/"] = always(ok(json.dumps(sas).encode()), KEEP)
+        said = quote(self.said)
+        where = f"Location: /gone?note={said}"
+        self.faults["^/gone"] = always(head(404, "Content-Length: 0"), KEEP)
+        self.faults["/go/i1/B01"] = always(head(302, where, "Content-Length: 0"), KEEP)
+        self.faults["/go/i2/B01"] = always(f"HTTP/1.1 418 {self.said}\r\nContent-Length: 0\r\n\r\n".encode(), KEEP)
+
+
+async def test_what_logins_send(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All kinds of login at a server that tells what it was sent, wherever it can: none of it is kept or said.
+
+    Then the same where a refusal says it, where a bug does, and on each command that lists.
+    """
+    program, folder = Program(tmp_path / "work"), tmp_path / "own"
+    for made in (program.folder, folder):
+        made.mkdir()
+    (folder / "netrc").write_text(f"machine 127.0.0.1 login me password {LOGINS['netrc']}\n")
+    (folder / "command").write_text(LOGINS["command"])
+    (folder / "spill").write_text(LoggedIn.said)
+    more = {
+        "Q": LOGINS["query"], "PAIR": f"me:{LOGINS['basic']}", "STACMIRROR_CLIENT_ID": "a-client",
+        "STACMIRROR_CLIENT_SECRET": LOGINS["client"], "STACMIRROR_USERNAME": "me",
+        "STACMIRROR_PASSWORD": LOGINS["password"], "STACMIRROR_HEADER": f"127.0.0.1:X-Login={LOGINS['header']}",
+    }  # fmt: skip
+    async with wire_server(None, LoggedIn([f"i{number}" for number in range(3)])) as world:
+        world.tell()
+        schemes = [
+            "query:tok:env:Q", "basic:env:PAIR", f"netrc:{folder}/netrc", f"command:cat {folder}/command",
+            f"oauth2-client:{world.url}/token", f"oauth2-password:cdse@{world.url}/token",
+            f"planetary-computer:{world.url}/sas",
+        ]  # fmt: skip
+        auth = [word for scheme in schemes for word in ("--auth", f"127.0.0.1={scheme}")]
+        source = f"mlhub:{COLLECTION}"
+        words = [*asked(world), *auth]
+        assert await program.run("mirror", source, "ben", *words, more=more) == 3
+        told = "".join(world.heard)
+        sent = ("x-login: header-", "tok=query-", "sig=sas-", f"bearer {LOGINS['fetched']}".lower(), "post /token")
+        assert all(one in told.lower() for one in sent), "a login was not sent"
+        for command in (("status", "ben", "--failed"), ("explain", "ben", "i1", "--json"), ("explain", "ben", "i2")):
+            await program.run(*command, more=more)
+        for command in ("collections", "classes"):
+            api = ["--api-url", f"{world.url}/mlhub/v1", *auth]
+            await program.run(command, source, *api, "--json", more=more)
+        code = await program.run("mirror", source, "bug", *words, bug=str(folder / "spill"), more=more)
+        assert code == 1
+        assert b"a bug at" in program.said[-1][1]
+        body = json.dumps({"description": LoggedIn.said}).encode()
+        world.faults[f"/mlhub/v1/collections/{COLLECTION}/items"] = always(
+            head(400, f"Content-Length: {len(body)}") + body, KEEP
+        )
+        assert await program.run("mirror", source, "refused", *words, more=more) == 5
+    assert leaks(texts_of(program.folder)) == []
+    assert leaks(program.said) == []
 
 
 def test_the_search_finds_what_it_looks_for() -> None:

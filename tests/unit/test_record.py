@@ -45,6 +45,12 @@ def test_another_filter_layout_or_source_is_refused(tmp_path: Path) -> None:
         assert name in str(refused.value)
 
 
+def test_no_token_command_is_kept(tmp_path: Path) -> None:
+    """Of logins, those that run a program are for one run: a mirror names nothing to be run, and `resume` goes on."""
+    write_record(build(SOURCE, str(tmp_path), {"auth": ["h=command:echo hunter2", "h=bearer:env:TOKEN"]}))
+    assert read_record(str(tmp_path))["catalog"]["auth"] == ["h=bearer:env:TOKEN"]
+
+
 def test_no_key_is_kept(tmp_path: Path) -> None:
     """A key in a URL is not written down."""
     write_record(build(SOURCE, str(tmp_path), {"api_url": "https://user:hunter2@host/mlhub/v1?key=hunter2"}))

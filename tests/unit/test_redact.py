@@ -69,6 +69,9 @@ def test_url_without_secrets_stays(url: str) -> None:
         (f"link {TOKEN} is old", "link REDACTED is old"),
         (r"a\u0026key=abc", r"a\u0026key=REDACTED"),
         ("asset key=B01 of tile_00: 404", "asset key=B01 of tile_00: 404"),
+        ("write `api_key = ...` below [default]", "write `api_key = ...` below [default]"),
+        ("such as --header h:X-Api-Key=…", "such as --header h:X-Api-Key=…"),
+        ("api_key=...hunter2", "api_key=REDACTED"),
     ],
 )
 def test_text_loses_its_secrets(text: str, expected: str) -> None:
@@ -178,3 +181,15 @@ def test_a_document_loses_a_known_secret_wherever_it_is() -> None:
     assert json.loads(redacted)["note"] == "x REDACTED y"
     assert base64.b64encode(key.encode())[4:-4] not in redacted
     assert Redactor(["note"]).document(raw) == redact_document(raw)
+
+
+def test_a_redactor_learns_while_a_run_is_on() -> None:
+    """What a login sends is taken out from then on; of tokens that end, the last 32 are looked for, and words stay."""
+    redactor = Redactor([])
+    redactor.learn("held-all-along")
+    redactor.learn("short")
+    for number in range(40):
+        redactor.learn(f"token-{number:02}-that-ends", passing=True)
+    assert redactor.text("held-all-along token-39-that-ends token-08-that-ends") == "REDACTED REDACTED REDACTED"
+    assert redactor.text("short token-07-that-ends") == "short token-07-that-ends"
+    assert redactor.document(b'{"a":"x held-all-along y"}') == b'{"a":"x REDACTED y"}'

@@ -180,7 +180,7 @@ class ApiCatalog:
         url = self._root.collection_url(collection)
         try:
             return await self._means.ask(
-                lambda: Question(url), lambda reply: parse_collection(_body(reply), redact_url(url))
+                lambda: Question(url), lambda reply: parse_collection(_body(reply), redact_url(url), self._means.caps)
             )
         except SourceUnreachable as error:
             if status_of(error) in GONE_STATUSES:
@@ -196,7 +196,7 @@ class ApiCatalog:
 
             def read(reply: Reply, asked: str = asked) -> tuple[list[CollectionInfo], str]:
                 body = _body(reply)
-                return parse_collections(body, redact_url(asked)), _next_href(body)
+                return parse_collections(body, redact_url(asked), self._means.caps), _next_href(body)
 
             infos, href = await self._means.ask(lambda asked=asked: Question(asked), read)  # type: ignore[misc]
             new = [info for info in infos if info.id not in found]

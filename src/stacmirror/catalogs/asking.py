@@ -126,7 +126,7 @@ def words_of(body: bytes) -> str:
 
         try:
             document = msgspec.json.decode(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return ""
         said = (document.get(key) for key in ("description", "detail", "message", "error", "title"))
         text = next((str(one) for one in said if one), "")

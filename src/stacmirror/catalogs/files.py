@@ -15,9 +15,9 @@ import msgspec
 from stacmirror.catalogs.byte_sources import ByteSource
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled
-from stacmirror.catalogs.parse import Context, parse_item
+from stacmirror.catalogs.parse import CAPS, Caps, Context, parse_item
 from stacmirror.catalogs.splitting import Mode, Piece, Splitter
-from stacmirror.errors import CursorRefused, SourceUnreadable
+from stacmirror.errors import CursorRefused, NothingThere, SourceUnreadable
 from stacmirror.interfaces import Clock
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 
@@ -42,6 +42,7 @@ class FileCatalog:
         *,
         lines: bool = False,
         alternates: tuple[str, ...] = (),
+        caps: Caps = CAPS,
     ) -> None:
         """`what` names it in errors. `lines`: one item a line, so that a damaged line costs no other."""
         self._what = what
@@ -52,6 +53,7 @@ class FileCatalog:
         self._item_max_bytes = item_max_bytes
         self._mode: Mode | None = "lines" if lines else None
         self._alternates = alternates
+        self._caps = caps
         self._pieces: AsyncIterator[Piece] | None = None
         self._ahead: Piece | None = None
         self._stands_at: Cursor | None = None
@@ -92,7 +94,7 @@ class FileCatalog:
         following = self._cursor(after.after, after.mode) if after is not None and self._ahead is not None else None
         self._stands_at = following
         if following is None and cursor == START and not items:
-            raise SourceUnreadable(
+            raise NothingThere(
                 f"{self._what} holds no items" + (f": {lost[0]}" if lost else ""),
                 hint=_ITEMS,
             )
@@ -136,7 +138,13 @@ class FileCatalog:
                 raise CursorRefused(f"{self._what} is not the file that it was", hint="walk it from the start")
             at, mode = int(place["at"]), place["mode"]
         self._pieces = self._split(at, mode)
-        self._ahead = await self._next()
+        try:
+            self._ahead = await self._next()
+        except SourceUnreadable as error:
+            if cursor != START:
+                raise
+            hint = f"{error.hint} {_ITEMS}"
+            raise NothingThere(f"{error.message}; no item is before that", hint=hint) from error
 
     async def _next(self) -> Piece | None:
         if self._pieces is None:
@@ -175,7 +183,13 @@ class FileCatalog:
     def _context(self, collection: str) -> Context:
         wall_s = self._clock.wall()
         return Context(
-            self._what, collection or _NO_COLLECTION, wall_s, lambda key: self._base, self._alternates, base=""
+            self._what,
+            collection or _NO_COLLECTION,
+            wall_s,
+            lambda key: self._base,
+            self._alternates,
+            base="",
+            caps=self._caps,
         )
 
 
@@ -194,6 +208,8 @@ def _mode_of(chunk: bytes) -> Mode:
         return "values"
     try:
         document = msgspec.json.decode(first)
+    except RecursionError:  # whatever it is, it is a line by itself
+        return "lines"
     except ValueError:
         return "values"
     return "lines" if isinstance(document, dict) and "features" not in document else "values"
@@ -209,6 +225,6 @@ _TYPED = msgspec.json.Decoder(_Typed)
 def _type_of(body: bytes) -> str:
     try:
         found = _TYPED.decode(body).type
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return found if isinstance(found, str) else ""

@@ -98,7 +98,7 @@ class GeoparquetCatalog:
             await self._open()
         for document in self._described():
             if document.get("id") == collection:
-                return parse_collection(msgspec.json.encode(document), self._shown)
+                return parse_collection(msgspec.json.encode(document), self._shown, self._means.caps)
         raise SourceUnreadable(f"{self._shown} describes no collection {collection}", hint="few tables do")
 
     async def collections(self) -> list[CollectionInfo]:
@@ -193,7 +193,7 @@ class GeoparquetCatalog:
         for name in (b"stac-geoparquet", b"stac:geoparquet"):
             try:
                 document = msgspec.json.decode(metadata.get(name, b"{}"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(document, dict):
                 one, several = document.get("collection"), document.get("collections")
@@ -215,7 +215,8 @@ class GeoparquetCatalog:
 
     def _context(self, collection: str) -> Context:
         wall_s = self._means.clock.wall()
-        return Context(self._shown, collection or _NO_COLLECTION, wall_s, lambda key: "", self._alternates, base="")
+        name, caps = collection or _NO_COLLECTION, self._means.caps
+        return Context(self._shown, name, wall_s, lambda key: "", self._alternates, base="", caps=caps)
 
 
 def item_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -236,6 +237,8 @@ def item_of(row: dict[str, Any]) -> dict[str, Any]:
         if name not in ("geometry", "bbox") and row.get(name) is not None
     }
     assets = item.get("assets")
+    if isinstance(assets, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in row["assets"]):
+        assets = dict(assets)  # a column of maps, which pyarrow gives as pairs
     if isinstance(assets, dict):
         item["assets"] = {key: asset for key, asset in assets.items() if asset}
     item.setdefault("type", "Feature")
@@ -246,7 +249,7 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON has it, without nulls: a column has them wherever another row has something."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items() if one is not None}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
     if isinstance(value, datetime):
         stamped = value if value.tzinfo else value.replace(tzinfo=UTC)

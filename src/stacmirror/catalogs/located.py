@@ -26,7 +26,7 @@ def located(body: bytes, base: str, self_url: str = "") -> bytes:
     """
     try:
         document = msgspec.json.decode(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
     if not isinstance(document, dict):
         return body

@@ -23,7 +23,7 @@ from stacmirror.catalogs.geoparquet import SUFFIXES as PARQUET_SUFFIXES
 from stacmirror.catalogs.geoparquet import GeoparquetCatalog
 from stacmirror.catalogs.stac_api import ApiRoot, resolve
 from stacmirror.catalogs.static import StaticCatalog, object_of
-from stacmirror.errors import SourceUnreachable, SourceUnreadable, UsageError
+from stacmirror.errors import NothingThere, SourceUnreachable, SourceUnreadable, UsageError
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
 from stacmirror.search import Search
@@ -31,6 +31,8 @@ from stacmirror.search import Search
 _COLLECTION_URL = re.compile(r"(.*)/collections/([^/?#]+)(?:/items)?/?$")
 _WHAT = "give the root of an API, a collection, a catalog.json, or a file of items"
 _HEAD_BYTES = 1 << 16
+_ITEMS_A_PAGE = 4
+"""One item of a file may be as large as this part of a page: it is held more than once while it is read."""
 _CATALOG = re.compile(rb'"type"\s*:\s*"(?:Catalog|Collection)"')
 
 
@@ -69,8 +71,9 @@ class Looking:
             return self._parquet(url)
         if path.endswith(LINE_SUFFIXES):
             return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url, lines=True)
+        depth_max = self._means.caps.depth_max
         try:
-            document = await self._means.ask(lambda: Question(url), lambda reply: _document(reply, url))
+            document = await self._means.ask(lambda: Question(url), lambda reply: _document(reply, url, depth_max))
         except SourceUnreachable as error:
             cause = error.__cause__
             if getattr(cause, "kind", "") == "too-large":  # no catalog is: a list of items, to be streamed
@@ -89,7 +92,7 @@ class Looking:
         if lower.endswith(PARQUET_SUFFIXES):
             return self._parquet(path)
         lines = lower.endswith(LINE_SUFFIXES)
-        if not lines and await asyncio.to_thread(_is_catalog, path):
+        if not lines and await asyncio.to_thread(_is_catalog, path, self._means.page_max_bytes):
             return self._static(url)
         return self._file(path, DiskFile(path), url, lines=lines)
 
@@ -110,12 +113,14 @@ class Looking:
             return self._static(url)
         if kind in ("Feature", "FeatureCollection"):
             return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
-        raise SourceUnreadable(f"{redact_url(url)} is no STAC: a JSON object without its marks", hint=_WHAT)
+        raise NothingThere(f"{redact_url(url)} is no STAC: a JSON object without its marks", hint=_WHAT)
 
     async def _collection_of(self, root_url: str, collection: str) -> Found:
         """Return the API that has a collection, to walk that one."""
         url = root_url.rstrip("/")
-        document = await self._means.ask(lambda: Question(url), lambda reply: object_of(reply, url))
+        document = await self._means.ask(
+            lambda: Question(url), lambda reply: object_of(reply, url, self._means.caps.depth_max)
+        )
         others = [name for name in self._wanted.search.collections if name != collection]
         if others:
             raise UsageError(
@@ -141,7 +146,9 @@ class Looking:
 
     async def _conformance(self, url: str) -> dict[str, Any]:
         try:
-            found = await self._means.ask(lambda: Question(url), lambda reply: object_of(reply, url))
+            found = await self._means.ask(
+                lambda: Question(url), lambda reply: object_of(reply, url, self._means.caps.depth_max)
+            )
         except (SourceUnreachable, SourceUnreadable):
             return {}
         return {"conformsTo": found.get("conformsTo")}
@@ -159,9 +166,10 @@ class Looking:
             base,
             self._means.clock,
             wanted.page_size,
-            self._means.page_max_bytes,
+            self._means.page_max_bytes // _ITEMS_A_PAGE,
             lines=lines,
             alternates=wanted.alternates,
+            caps=self._means.caps,
         )
 
     def _parquet(self, place: str) -> Found:
@@ -200,23 +208,32 @@ def _place_of(path: str) -> tuple[str, str]:
     return path, Path(path).absolute().as_uri()
 
 
-def _is_catalog(path: str) -> bool:
-    """Return whether a file is a catalog or collection: lists of items are not read into memory to find out."""
+def _is_catalog(path: str, size_max: int) -> bool:
+    """Return whether a file is a catalog or collection: lists of items are not read into memory to find out.
+
+    Raises: SourceUnreadable for a catalog above `size_max` bytes.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
             if not _CATALOG.search(head) and (b'"features"' in head or len(head) == _HEAD_BYTES):
                 return False
-            document = msgspec.json.decode(head + file.read())
+            size = os.fstat(file.fileno()).st_size
+            if size > size_max:
+                raise SourceUnreadable(
+                    f"{path} is a catalog of {size:,} bytes, more than {size_max:,}",
+                    hint="if that is meant, set `page_max`",
+                )
+            document = msgspec.json.decode(head + file.read(size_max))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and _kind(document) in ("Catalog", "Collection")
 
 
-def _document(reply: Reply, url: str) -> dict[str, Any] | None:
+def _document(reply: Reply, url: str, depth_max: int) -> dict[str, Any] | None:
     """Return an answer's JSON object; None where it is other JSON, or lines of it. Raises: SourceUnreadable."""
     try:
-        return object_of(reply, url)
+        return object_of(reply, url, depth_max)
     except SourceUnreadable:
         if (reply.body or b"").lstrip()[:1] in (b"{", b"["):
             return None

@@ -25,6 +25,7 @@ from stacmirror.catalogs.stac_api import REDIRECTS_MAX, ApiRoot, Asker, ask_by_h
 from stacmirror.errors import (
     CursorRefused,
     LoginRefused,
+    NothingThere,
     SourceError,
     SourceUnreachable,
     SourceUnreadable,
@@ -287,7 +288,7 @@ class MlhubCatalog:
         )
 
     def _no_collection(self, collection: str) -> SourceError:
-        return SourceUnreadable(
+        return NothingThere(
             f"no collection {collection!r} at {self._root.url}", hint="stacmirror collections mlhub: lists them"
         )
 

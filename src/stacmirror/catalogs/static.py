@@ -18,9 +18,16 @@ import msgspec
 from stacmirror.catalogs.asking import Means, Question, status_of
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled, self_of
-from stacmirror.catalogs.parse import Context, parse_collection, parse_item
+from stacmirror.catalogs.parse import Context, parse_collection, parse_item, refuse_deep
 from stacmirror.catalogs.stac_api import resolve
-from stacmirror.errors import CursorRefused, LoginRefused, SourceError, SourceUnreachable, SourceUnreadable
+from stacmirror.errors import (
+    CursorRefused,
+    LoginRefused,
+    SourceError,
+    SourceUnreachable,
+    SourceUnreadable,
+    TransferError,
+)
 from stacmirror.interfaces import Reply
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 from stacmirror.redact import redact_url
@@ -267,13 +274,13 @@ class StaticCatalog:
             return await self._means.ask(lambda: Question(url), lambda reply: self._node(url, collection, reply))
 
     def _node(self, url: str, collection: str, reply: Reply) -> _Node:
-        document = object_of(reply, url)
+        document = object_of(reply, url, self._means.caps.depth_max)
         found = document.get("id")
         own_id = found if isinstance(found, str) else ""
         if document.get("type") == "Collection" or (document.get("type") != "Catalog" and "extent" in document):
             collection = own_id or collection
             if own_id and len(self._infos) < _COLLECTIONS_MAX:
-                self._infos[own_id] = parse_collection(reply.body or b"", redact_url(url))
+                self._infos[own_id] = parse_collection(reply.body or b"", redact_url(url), self._means.caps)
         elif not collection:
             collection = own_id
         links = [link for link in document.get("links") or () if isinstance(link, dict)]
@@ -292,11 +299,13 @@ class StaticCatalog:
 
     def _context(self, url: str, collection: str) -> Context:
         wall_s = self._means.clock.wall()
-        return Context(redact_url(url), collection or "items", wall_s, lambda key: url, self._alternates, base=url)
+        shown, caps = redact_url(url), self._means.caps
+        return Context(shown, collection or "items", wall_s, lambda key: url, self._alternates, base=url, caps=caps)
 
 
-def object_of(reply: Reply, url: str) -> dict[str, Any]:
-    """Return an answer's JSON object. Raises: SourceUnreadable where it is none."""
+def object_of(reply: Reply, url: str, depth_max: int) -> dict[str, Any]:
+    """Return an answer's JSON object. Raises: SourceUnreadable where it is none, or is nested too deeply."""
+    refuse_deep(reply.body or b"", depth_max, redact_url(url))
     try:
         document = msgspec.json.decode(reply.body or b"")
     except (ValueError, RecursionError) as error:
@@ -319,7 +328,9 @@ def _hrefs(links: Iterable[dict[str, Any]], rel: str) -> Iterable[str]:
 
 def _lost(error: SourceError | LoginRefused) -> str:
     """Return what is lost with a document. Raises: `error` where the host is to blame: asked again it may be there."""
-    status = status_of(error)
+    status, cause = status_of(error), error.__cause__
+    if isinstance(cause, TransferError) and not status and not cause.retryable:
+        return error.message  # too large, led where it must not lead: it will be so again
     if isinstance(error, SourceUnreachable) and (status == 0 or status >= 500 or status in (408, 429)):
         raise error
     return error.message

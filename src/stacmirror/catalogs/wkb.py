@@ -18,7 +18,7 @@ def geometry_of(wkb: bytes) -> dict[str, Any]:
     """Return a GeoJSON geometry. Raises: SourceUnreadable for what is no WKB."""
     try:
         return _Reader(wkb).geometry(0)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, KeyError) as error:
         raise SourceUnreadable("a geometry that is no WKB", hint=_OWNER) from error
 
 

@@ -20,7 +20,7 @@ _NAMED = ("key_file", "key_command", "keyring")
 
 
 def check_urls(settings: Settings) -> None:
-    """Refuse a source without an API, and URLs that are none or that carry a secret.
+    """Refuse a source without an API, logins that are none, and URLs that are none or that carry a secret.
 
     Raises: UsageError.
     """
@@ -29,6 +29,10 @@ def check_urls(settings: Settings) -> None:
             "MLHub is gone (2024), so `mlhub:` needs the root of an API that took its place: --api-url URL",
             hint="try `stacmirror demo`, which brings its own; `stacmirror sources` lists today's",
         )
+    if settings.catalog.auth or settings.catalog.header:
+        from stacmirror.assembly import check_logins  # here: few runs log in by it
+
+        check_logins(settings)
     for name, url in (("api_url", settings.catalog.api_url), ("s3_endpoint", settings.s3.s3_endpoint)):
         if url:
             _check_url(name, url)

@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,6 +17,9 @@ from stacmirror.cli.session import emit, emit_json, emit_row, say, session_of, w
 from stacmirror.errors import UsageError
 from stacmirror.model import CollectionInfo
 from stacmirror.settings import Settings
+
+if TYPE_CHECKING:
+    from stacmirror.redact import Redactor
 
 Answer = TypeVar("Answer")
 Listed = Annotated[
@@ -44,7 +47,7 @@ def collections(
     from stacmirror.assembly import list_collections
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=False)
-    found = _only(_ask(list_collections(settings, key, os.environ)), settings)
+    found = _only(_ask(list_collections(settings, key, os.environ, _redactor(ctx))), settings)
     if json:
         emit_json({"collections": [_collection_json(info) for info in found]})
         return
@@ -66,7 +69,8 @@ def classes(
     from stacmirror.assembly import list_classes
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=True)
-    found = {name: values for name, values in _ask(list_classes(settings, key, os.environ)).items() if values}
+    listed = _ask(list_classes(settings, key, os.environ, _redactor(ctx)))
+    found = {name: values for name, values in listed.items() if values}
     if not found:
         say(f"{source} has no label classes: its first item names none; --label-class finds them in label collections")
     if json:
@@ -118,6 +122,17 @@ def _settle(
         key = find(resolved, os.environ, warn)
     session_of(ctx).secret = key
     return settings, key
+
+
+def _redactor(ctx: typer.Context) -> Redactor:
+    """Return what learns this call's secrets, and have all that is said searched for them."""
+    from stacmirror.redact import Redactor  # here: its patterns take 10 ms
+
+    session = session_of(ctx)
+    redactor = Redactor(())
+    redactor.learn(session.secret)
+    session.hides = redactor.text
+    return redactor
 
 
 def _ask(question: Coroutine[Any, Any, Answer]) -> Answer:

@@ -100,7 +100,9 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
     rows += absent_rows(summary.absences) + failed_rows(summary.failures)
     if ending.failures:
         rows.append(("", ending.failures))
-    cited = [part for line in ending.citation for part in _wrapped(line, width and width - _INDENT)]
+    room = width and width - _INDENT
+    rows = [("" if number else name, part) for name, words in rows for number, part in enumerate(_wrapped(words, room))]
+    cited = [part for line in ending.citation for part in _wrapped(line, room)]
     rows += [("cite" if number == 0 else "", line) for number, line in enumerate(cited)]
     rows.append(("files", ending.folder))
     if summary.hint:

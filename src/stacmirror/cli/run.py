@@ -57,7 +57,7 @@ def _run(session: Session, settings: Settings, job: Job, look: Look, log: Log | 
     with failure_file(settings.look.failures, settings.target) as write_failures:
         runner = asyncio.Runner(loop_factory=loop_factory())
         try:
-            summary, citation = runner.run(_drive(settings, job, display))
+            summary, citation = runner.run(_drive(session, settings, job, display))
         finally:
             with suppress(
                 OSError, RuntimeError
@@ -83,11 +83,12 @@ def _run(session: Session, settings: Settings, job: Job, look: Look, log: Log | 
     return ending.summary.exit_code
 
 
-async def _drive(settings: Settings, job: Job, display: Display) -> tuple[Summary, list[str]]:
+async def _drive(session: Session, settings: Settings, job: Job, display: Display) -> tuple[Summary, list[str]]:
     from stacmirror.mirror import Mirror
 
     gc.freeze()  # what is there by now stays: neither a run's collections nor the process's end need look at it
     mirror = Mirror(settings, api_key=job.api_key, observer=display, task=job.task, secrets=os.environ)
+    session.hides = mirror.hide
     mirror.progress.items_expected = job.expected_items
     with stopping(mirror.stop, display.note), display.showing(mirror.progress):
         summary = await mirror.run()

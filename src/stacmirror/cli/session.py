@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import typer
@@ -32,11 +32,13 @@ class Session(msgspec.Struct):
     log_path: str = ""
     secret: str = ""
     """The API key, so that what is said can be searched for it."""
+    hides: Callable[[str], str] = str
+    """Takes out what the logins of a run have sent, once there is one."""
 
     def hide(self, text: str) -> str:
         """Return `text` without this call's secrets: a last line of defence; they are taken out where they enter."""
         known = (self.secret, *(os.environ.get(name, "") for name in _SECRETS))
-        return without_secrets(text, [secret for secret in known if len(secret) >= _SECRET_LENGTH_MIN])
+        return self.hides(without_secrets(text, [secret for secret in known if len(secret) >= _SECRET_LENGTH_MIN]))
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> Session:

@@ -68,7 +68,7 @@ def warnings(layer: Layer, saved: Layer, own: Layer) -> list[str]:
                 said.append(
                     f"{command.origin} can be read by others, and has `key_command`; chmod 600 {command.origin}"
                 )
-    if (api_url := saved.get("api_url")) is not None:
+    if (api_url := saved.get("api_url")) is not None and api_url.value:
         with contextlib.suppress(OSError):
             if os.stat(api_url.origin).st_uid not in (os.geteuid(), 0):
                 said.append(f"{api_url.origin} belongs to another user; your key goes to {api_url.value}")

@@ -62,6 +62,7 @@ def tune(
     """
     from stacmirror.catalogs import source_of
     from stacmirror.ramp import Caps
+    from stacmirror.redact import Redactor
     from stacmirror.tune import Tuner
 
     session = session_of(ctx)
@@ -76,6 +77,10 @@ def tune(
         session.secret = access.need_key(resolved, os.environ, warn)
     say(announcement(settings, caps))
 
+    redactor = Redactor(())
+    redactor.learn(session.secret)
+    session.hides = redactor.text
+
     async def ramp() -> Tuning:
         tuner = Tuner(
             settings,
@@ -84,6 +89,7 @@ def tune(
             on_step=lambda step: say(step_line(step)),
             note=lambda line: say(session.hide(line)),
             secrets=os.environ,
+            redactor=redactor,
         )
         return await tuner.run()
 

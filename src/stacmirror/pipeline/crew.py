@@ -49,5 +49,7 @@ class Crew(NamedTuple):
 
     redact: Callable[[bytes], bytes] = redact_document
     """Takes secrets out of an item's JSON."""
+    hide: Callable[[str], str] = str
+    """Takes them out of a message that is kept."""
     shows_at_once: bool = False
     """Items are revealed when they are handed over, although they may lack assets."""

@@ -249,7 +249,7 @@ class Settler:
             Failed(
                 key,
                 error.kind,
-                str(error),
+                crew.hide(str(error)),
                 transfer.attempts,
                 permanent=permanent,
                 host=error.host,

@@ -50,6 +50,10 @@ class _StartAgain(Exception):
     """The page where this walk was to go on is not there any more: only a walk from the start finds the rest."""
 
 
+_LOST_SAID_MAX = 10
+"""So many of what could not be read are named; all are counted."""
+
+
 class Walk:
     """One walk over the listing, from a resume point to its end, `items_max`, or a cancellation.
 
@@ -294,6 +298,8 @@ class Walk:
         """Let the listing count as broken where parts of it could not be read; what was read is mirrored."""
         if self._lost and self.error is None:
             self.ended = False
+            for lost in self._lost[1:_LOST_SAID_MAX]:
+                self._note(f"not read: {lost}")
             more = f", and {len(self._lost) - 1:,} more" if len(self._lost) > 1 else ""
             self.error = SourceUnreadable(
                 f"not all of the listing can be read: {self._lost[0]}{more}", hint="`stacmirror resume` looks again"

@@ -72,7 +72,14 @@ class Worker:
                 job.item = await self._crew.catalog.item(job.key, job.href)
             except SourceError as error:
                 job.failed.append(
-                    Failed("@item", "source", error.message, error.attempts, host=error.host, status=error.status)
+                    Failed(
+                        "@item",
+                        "source",
+                        self._crew.hide(error.message),
+                        error.attempts,
+                        host=error.host,
+                        status=error.status,
+                    )
                 )
             else:
                 if job.item is None:

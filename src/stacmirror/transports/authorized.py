@@ -9,17 +9,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from stacmirror.errors import LoginRefused, TransferError
 from stacmirror.interfaces import Reply, SeveralTransport, Transport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
+from stacmirror.transports.address import parse_origin, split
 from stacmirror.transports.posting import PostTransport
 
 _REFUSED = (401, 403)
 _COOKIES_MAX = 50
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Login(Protocol):
@@ -39,8 +39,18 @@ class Login(Protocol):
         ...
 
 
+class Learns(Protocol):
+    """Hears of a secret before it is sent, so that it is taken out of all that is said and kept."""
+
+    def __call__(self, secret: str, *, passing: bool = False) -> None: ...
+
+
+def nothing_learned(secret: str, *, passing: bool = False) -> None:
+    """For who says and keeps nothing."""
+
+
 class Rule(NamedTuple):
-    """Which hosts a login is for: a glob over `host` or `host:port`."""
+    """Which hosts a login is for: a glob over `host` or `host:port`; see `Logins`."""
 
     hosts: str
     login: Login
@@ -48,10 +58,22 @@ class Rule(NamedTuple):
 
 
 class Logins:
-    """All rules of a run; the first that fits a host counts, and headers of all that fit are sent."""
+    """All rules of a run, bound to origins; what all that fit one want is sent.
 
-    def __init__(self, rules: Sequence[Rule], *, allow_http: bool = False) -> None:
+    A rule that names no port is for the scheme's own port, and for the origin that the user named as source (`home`).
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        *,
+        allow_http: bool = False,
+        home: str = "",
+        learns: Learns = nothing_learned,
+    ) -> None:
         self._rules = rules
+        self._home = parse_origin(split(home)[0]) if home.startswith(("http://", "https://")) else None
+        self._learns = learns
         self._allow_http = allow_http
         self._by_origin: dict[str, tuple[Rule, ...]] = {}
         self._cookies: dict[str, dict[str, str]] = {}
@@ -61,13 +83,14 @@ class Logins:
         origin = origin_of(url)
         found = self._by_origin.get(origin)
         if found is None:
-            parts = urlsplit(origin)
-            host = (parts.hostname or "").lower()
-            names = {host, f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
+            tls, host, port, _ = asked = parse_origin(split(url)[0])  # as the clients read it, whatever it looks like
+            names = {f"{host}:{port}"}
+            if port == (443 if tls else 80) or asked == self._home:
+                names.add(host)
             fits = (rule for rule in self._rules if any(fnmatch.fnmatchcase(name, rule.hosts) for name in names))
             found = self._by_origin[origin] = tuple(fits)
-            if found and parts.scheme == "http" and host not in _LOOPBACK and not self._allow_http:
-                self._by_origin[origin] = ()
+            if found and not tls and host not in LOOPBACK and not self._allow_http:
+                del self._by_origin[origin]
                 raise TransferError("tls", f"no login is sent to {origin} without TLS (--allow-http)", retryable=False)
         return found
 
@@ -110,6 +133,7 @@ class Logins:
                 jar = self._cookies.setdefault(origin, {})
                 if len(jar) < _COOKIES_MAX:
                     jar[name] = value
+                    self._learns(value, passing=True)
 
 
 _HINT = "`stacmirror sources --auth` says how to log in"

@@ -11,11 +11,12 @@ import base64
 import netrc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from stacmirror.errors import LoginRefused, UsageError
 from stacmirror.interfaces import Clock, Transport
-from stacmirror.transports.authorized import Login, Rule
+from stacmirror.transports.authorized import LOOPBACK, Learns, Login, Rule, nothing_learned
 from stacmirror.transports.oauth import ClientGrant, PasswordGrant, TokenLogin
 from stacmirror.transports.planetary import SAS_ROOT, PlanetaryComputer
 from stacmirror.transports.posting import PostTransport
@@ -33,6 +34,8 @@ SCHEMES = {
 """How `--auth HOST=SCHEME` is spelled, and what each means."""
 _HINT = "`stacmirror sources --auth` lists the schemes"
 _COMMAND_S = 60.0
+_NOBODY: Any = None
+"""In place of clients, where nothing is asked."""
 
 Secrets = Callable[[str], str]
 """Gives the value of a variable, "" where it is not set."""
@@ -45,44 +48,69 @@ def make_rules(
     http: Transport,
     posts: PostTransport,
     clock: Clock,
+    learns: Learns = nothing_learned,
 ) -> list[Rule]:
-    """Return who logs in where; `http` and `posts` fetch tokens. Raises: UsageError for what cannot be read."""
-    rules = [_header_rule(text) for text in headers]
+    """Return who logs in where; `http` and `posts` fetch tokens, `learns` hears of each secret before it is sent.
+
+    Raises: UsageError for what cannot be read.
+    """
+    rules = [_header_rule(text, learns) for text in headers]
+    makes = _Makes(secrets, http, posts, clock, learns)
     for text in auth:
         hosts, equals, scheme = text.strip().partition("=")
         kind, _, rest = scheme.partition(":")
         if not equals or not hosts or "/" in hosts:
             raise UsageError(f"--auth {hosts[:60]!r}: HOST=SCHEME is wanted", hint=_HINT)
-        login = _login(kind, rest, hosts, secrets, http, posts, clock)
+        login = makes.login(kind, rest, hosts)
         rules.append(Rule(hosts.lower(), login, keeps_cookies=kind == "netrc"))
     return rules
 
 
-def _login(
-    kind: str, rest: str, hosts: str, secrets: Secrets, http: Transport, posts: PostTransport, clock: Clock
-) -> Login:
-    if kind == "bearer":
-        return _Held(_secret(rest, secrets), lambda token: {"authorization": f"Bearer {token}"})
-    if kind == "basic":
-        return _Held(_secret(rest, secrets), lambda pair: {"authorization": f"Basic {_base64(pair)}"})
-    if kind == "netrc":
-        return _Netrc(Path(rest or "~/.netrc").expanduser())
-    if kind == "command" and rest.strip():
-        return TokenLogin(_Command(rest), clock)
-    if kind == "oauth2-client" and _is_url(rest):
-        return TokenLogin(ClientGrant(rest, secrets, posts), clock)
-    if kind == "oauth2-password" and "@" in rest and _is_url(rest.partition("@")[2]):
-        client, _, url = rest.partition("@")
-        return TokenLogin(PasswordGrant(url, client, secrets, posts), clock)
-    if kind == "query" and ":" in rest:
-        name, _, where = rest.partition(":")
-        return _Query(name, _secret(where, secrets))
-    if kind == "planetary-computer" and (not rest or _is_url(rest)):
-        return PlanetaryComputer(rest or SAS_ROOT, http, clock)
-    raise UsageError(f"--auth {hosts}={kind}: no such scheme, or not all of it", hint=_HINT)
+def check_rules(auth: Sequence[str], headers: Sequence[str]) -> None:
+    """Refuse what is no rule before any of it is shown or kept: a secret may stand there. Raises: UsageError."""
+    make_rules(auth, headers, lambda name: "", _NOBODY, _NOBODY, _NOBODY)
 
 
-def _header_rule(text: str) -> Rule:
+class _Makes(NamedTuple):
+    """What logins are made of."""
+
+    secrets: Secrets
+    http: Transport
+    posts: PostTransport
+    clock: Clock
+    learns: Learns
+
+    def login(self, kind: str, rest: str, hosts: str) -> Login:
+        """Return the login of one rule. Raises: UsageError."""
+        secrets, posts, clock, learns = self.secrets, self.posts, self.clock, self.learns
+        if kind == "bearer":
+            return _Held(_secret(rest, secrets, learns), lambda token: {"authorization": f"Bearer {token}"})
+        if kind == "basic":
+            read = _secret(rest, secrets, learns)
+            return _Held(read, lambda pair: {"authorization": f"Basic {_base64(_pair(pair, learns))}"})
+        if kind == "netrc":
+            return _Netrc(Path(rest or "~/.netrc").expanduser(), learns)
+        if kind == "command" and rest.strip():
+            return TokenLogin(_Command(rest), clock, learns)
+        if kind == "oauth2-client" and _is_url(rest):
+            return TokenLogin(ClientGrant(rest, secrets, posts, learns), clock, learns)
+        if kind == "oauth2-password" and "@" in rest and _is_url(rest.partition("@")[2]):
+            client, _, url = rest.partition("@")
+            return TokenLogin(PasswordGrant(url, client, secrets, posts, learns), clock, learns)
+        if kind == "query" and ":" in rest:
+            name, _, where = rest.partition(":")
+            return _Query(name, _secret(where, secrets, learns))
+        if kind == "planetary-computer" and (not rest or _is_url(rest)):
+            return PlanetaryComputer(rest or SAS_ROOT, self.http, clock, learns)
+        raise UsageError(f"--auth {hosts}={kind[:20]}: no such scheme, or not all of it", hint=_HINT)
+
+
+def _pair(pair: str, learns: Learns) -> str:
+    learns(pair.partition(":")[2])  # the password by itself, too
+    return pair
+
+
+def _header_rule(text: str, learns: Learns) -> Rule:
     # Not shown: what stands there is likely a secret.
     hosts, colon, header = text.strip().partition(":")
     if header.partition(":")[0].isdigit():  # HOST:PORT:NAME=VALUE
@@ -92,6 +120,8 @@ def _header_rule(text: str) -> Rule:
     usable = colon and equals and hosts and name.replace("-", "").replace("_", "").isalnum()
     if not usable or not (name.isascii() and value.isascii() and value.isprintable()):
         raise UsageError("--header wants HOST:NAME=VALUE, in ASCII", hint="such as --header host.org:X-Api-Key=…")
+    learns(value)
+    learns(value.rpartition(" ")[2])  # without `Bearer`, `Basic`
     return Rule(hosts.lower(), _Held(lambda: value, lambda held: {name.lower(): held}))
 
 
@@ -145,8 +175,9 @@ class _Query:
 class _Netrc:
     """User and password by host, from a netrc file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, learns: Learns = nothing_learned) -> None:
         self._path = path
+        self._learns = learns
         self._read: netrc.netrc | None = None
         self.lacks = ""
 
@@ -162,6 +193,7 @@ class _Netrc:
         found = self._read.authenticators(urlsplit(url).hostname or "") if self._read is not None else None
         if found is None:
             return url, headers
+        self._learns(found[2] or "")
         return url, {**headers, "authorization": f"Basic {_base64(f'{found[0]}:{found[2]}')}"}
 
     def refused(self, sent: Mapping[str, str]) -> bool:
@@ -197,10 +229,11 @@ class _Command:
         """Nothing is kept."""
 
 
-def _secret(where: str, secrets: Secrets) -> Callable[[], str]:
+def _secret(where: str, secrets: Secrets, learns: Learns) -> Callable[[], str]:
     kind, _, name = where.partition(":")
     if kind not in ("env", "file") or not name:
-        raise UsageError(f"--auth: env:NAME or file:PATH is wanted, not {kind[:20]!r}", hint=_HINT)
+        # Not shown: what stands there is likely the secret itself.
+        raise UsageError("--auth: env:NAME or file:PATH is wanted, and no secret itself", hint=_HINT)
 
     def read() -> str:
         if kind == "env":
@@ -217,6 +250,7 @@ def _secret(where: str, secrets: Secrets) -> Callable[[], str]:
             raise LoginRefused(missing, hint=_HINT)
         if not (found.isascii() and found.isprintable()):
             raise LoginRefused(f"{name} holds characters that no secret has", hint="copy it anew")
+        learns(found)
         return found
 
     return read
@@ -227,4 +261,10 @@ def _base64(pair: str) -> str:
 
 
 def _is_url(text: str) -> bool:
-    return text.startswith(("https://", "http://127.0.0.1", "http://localhost"))
+    """Return whether a token may be had there: with TLS or on this machine, and no login is in the address itself."""
+    try:
+        parts = urlsplit(text)
+        local = parts.scheme == "http" and (parts.hostname or "") in LOOPBACK
+        return (local or (parts.scheme == "https" and bool(parts.hostname))) and parts.username is None
+    except ValueError:
+        return False

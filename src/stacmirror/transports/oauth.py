@@ -17,11 +17,14 @@ import msgspec
 from stacmirror.errors import LoginRefused, TransferError
 from stacmirror.interfaces import Clock
 from stacmirror.redact import redact_url
+from stacmirror.transports.authorized import Learns, nothing_learned
 from stacmirror.transports.posting import PostTransport
 
 _ANSWER_MAX_BYTES = 1 << 20
 _MARGIN_S = 60.0
 _FORM = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+_NAMES = frozenset({"STACMIRROR_CLIENT_ID", "STACMIRROR_USERNAME"})
+"""Variables that are no secrets, and may be words of other texts."""
 _LOCKED_S = 10.0
 """A token that was refused within so many seconds of its birth is not at fault."""
 
@@ -41,8 +44,9 @@ class TokenSource(Protocol):
 class TokenLogin:
     """A bearer token; implements `authorized.Login`."""
 
-    def __init__(self, source: TokenSource, clock: Clock) -> None:
+    def __init__(self, source: TokenSource, clock: Clock, learns: Learns = nothing_learned) -> None:
         self._source = source
+        self._learns = learns
         self._clock = clock
         self._token = ""
         self._born_s = -math.inf
@@ -64,6 +68,7 @@ class TokenLogin:
         except MissingSecret as error:
             self.lacks = error.message
             return
+        self._learns(self._token, passing=True)
         self._born_s = self._clock.monotonic()
         margin_s = _MARGIN_S if life_s is None else min(_MARGIN_S, life_s / 5)
         self._ends_s = math.inf if life_s is None else self._born_s + life_s - margin_s
@@ -86,8 +91,11 @@ class MissingSecret(LoginRefused):
 class _Grant:
     """What both grants share: one POST of a form."""
 
-    def __init__(self, url: str, secrets: Callable[[str], str], posts: PostTransport) -> None:
+    def __init__(
+        self, url: str, secrets: Callable[[str], str], posts: PostTransport, learns: Learns = nothing_learned
+    ) -> None:
         self._url = url
+        self._learns = learns
         self._secrets = secrets
         self._posts = posts
 
@@ -96,6 +104,8 @@ class _Grant:
         found = self._secrets(name).strip()
         if not found:
             raise MissingSecret(f"the variable {name} is not set", hint="set it, or leave that --auth out")
+        if name not in _NAMES:
+            self._learns(found)
         return found
 
     async def ask(self, form: Mapping[str, str]) -> dict[str, Any]:
@@ -140,8 +150,15 @@ class ClientGrant(_Grant):
 class PasswordGrant(_Grant):
     """A user's name and password; then the refresh token, for as long as it is taken."""
 
-    def __init__(self, url: str, client: str, secrets: Callable[[str], str], posts: PostTransport) -> None:
-        super().__init__(url, secrets, posts)
+    def __init__(
+        self,
+        url: str,
+        client: str,
+        secrets: Callable[[str], str],
+        posts: PostTransport,
+        learns: Learns = nothing_learned,
+    ) -> None:
+        super().__init__(url, secrets, posts, learns)
         self._client = client
         self._refresh = ""
 
@@ -161,6 +178,7 @@ class PasswordGrant(_Grant):
             )
         refresh = found.get("refresh_token")
         self._refresh = refresh if isinstance(refresh, str) else self._refresh
+        self._learns(self._refresh, passing=True)
         return str(found["access_token"]), _life_s(found, "expires_in")
 
     def forget(self) -> None:

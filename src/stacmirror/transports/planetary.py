@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -19,6 +19,7 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Clock, Transport
 from stacmirror.redact import redact_url
 from stacmirror.retry import GONE_STATUSES, RETRYABLE_STATUSES, error_for_status
+from stacmirror.transports.authorized import Learns, nothing_learned
 
 SAS_ROOT = "https://planetarycomputer.microsoft.com/api/sas/v1"
 _PUBLIC_ACCOUNTS = frozenset({"ai4edatasetspublicassets"})
@@ -38,9 +39,10 @@ class PlanetaryComputer:
 
     lacks = ""
 
-    def __init__(self, root: str, http: Transport, clock: Clock) -> None:
+    def __init__(self, root: str, http: Transport, clock: Clock, learns: Learns = nothing_learned) -> None:
         self._root = root.rstrip("/")
         self._http = http
+        self._learns = learns
         self._clock = clock
         self._tokens: dict[tuple[str, str], _Token] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
@@ -84,5 +86,7 @@ class PlanetaryComputer:
             token, until = said["token"], datetime.fromisoformat(said["msft:expiry"]).timestamp()
         except (ValueError, KeyError, TypeError) as error:
             raise TransferError("protocol", f"no token from {redact_url(url)}") from error
+        for signature in parse_qs(str(token).lstrip("?&")).get("sig", ()):
+            self._learns(signature, passing=True)
         left_s = until - self._clock.wall()
         return _Token(str(token).lstrip("?&"), until - min(_MARGIN_S, max(0.0, left_s) / 5))
