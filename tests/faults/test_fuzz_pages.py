@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stacmirror.catalogs.parse import ASSETS_MAX, Context, ParsedPage, parse_item, parse_page
+from stacmirror.catalogs.parse import Caps, Context, ParsedPage, parse_item, parse_page
 from stacmirror.errors import SourceUnreadable
 from stacmirror.pipeline.signatures import form_of
 from stacmirror.redact import redact_document
@@ -111,7 +111,7 @@ def oracle(body: bytes) -> list[str] | None:
         found = item.get("id") if isinstance(item, dict) else None
         if not isinstance(found, str | int) or isinstance(found, bool) or found == "":
             return None
-        if isinstance(item.get("assets"), dict) and len(item["assets"]) > ASSETS_MAX:
+        if isinstance(item.get("assets"), dict) and len(item["assets"]) > Caps().assets_max:
             return None
         ids.append(str(found).encode("utf-8", "xmlcharrefreplace").decode())
     return ids
