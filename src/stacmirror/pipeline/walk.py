@@ -269,7 +269,6 @@ class Walk:
             else:
                 matched += 1
                 bundles.append(self._bundle(item, number, known, claimed_before))
-            if item.key not in met and item.key not in claimed_before and item.key not in known:
                 self._conflicts.met(item)
             met.add(item.key)
         if repeated:
