@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xxhash
@@ -15,6 +17,7 @@ from stacmirror.model import AssetKey, ItemKey, PartState, Unit, Version
 from stacmirror.sinks import directory, part_file
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.durable import FsyncEach
+from stacmirror.sinks.parts import PartStore
 from tests.conftest import tree
 from tests.parts import ASSET, VERSION, a_large_file, left_early
 
@@ -189,6 +192,35 @@ async def test_a_large_file_left_early_goes_on(make: Callable[[], Sink], tmp_pat
     publish(sink, UNIT, {"C.tif": "C.tif"})
     assert tree(tmp_path) == {"labels/a/C.tif": LARGE}
     assert left_of_parts(tmp_path) == []
+
+
+async def test_cancelled_while_its_record_is_written(
+    make: Callable[[], Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever leaves waits for the thread that writes the record: two that write it at once would fail the disk."""
+    monkeypatch.setattr(part_file, "_SAVED_EVERY_BYTES", 1)
+    sink, save, goes_on = make(), PartStore.save, threading.Event()
+    at_once = most = 0
+
+    def slowly(store: PartStore, *values: Any) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        goes_on.wait(5)
+        save(store, *values)
+        at_once -= 1
+
+    monkeypatch.setattr(PartStore, "save", slowly)
+    task = asyncio.create_task(a_large_file(sink, UNIT, "C.tif", LARGE, chunk_bytes=1 << 20))
+    while not at_once:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.02)  # it writes on, and waits for the record before the next one
+    task.cancel()
+    asyncio.get_running_loop().call_later(0.05, goes_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert most == 1
+    assert sink.waiting[ASSET].offset
 
 
 async def test_what_came_after_the_last_promise_is_not_joined(make: Callable[[], Sink], tmp_path: Path) -> None:

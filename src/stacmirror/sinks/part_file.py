@@ -140,15 +140,18 @@ class DirectoryPart:
         self._saving = asyncio.get_running_loop().run_in_executor(None, self._store.save, promised, self._path)
 
     async def _saved(self) -> None:
-        """Wait for the record that is being written."""
-        saving, self._saving = self._saving, None
-        if saving is not None:
-            try:
-                await saving
-            except OSError as error:
-                if is_shortage(error):
-                    return  # nothing new is promised, that is all
+        """Wait for the record that is being written. Cancel: safe; whoever leaves then waits for it once more."""
+        if self._saving is None:
+            return
+        try:
+            await asyncio.shield(self._saving)  # it goes on in its thread, and nobody else may write a record meanwhile
+        except OSError as error:
+            if not is_shortage(error):
                 raise self._store.unwritable(error, self._path + PART) from error
+            # Nothing new is promised, that is all.
+        finally:
+            if self._saving.done():
+                self._saving = None
 
     async def finish(self) -> tuple[int, bytes]:
         """See `interfaces.Part.finish`."""
