@@ -64,6 +64,7 @@ class Built(NamedTuple):
 
     run: Run
     walk: Walk
+    names: AssetNames
     adopter: Adopter | None
 
 
@@ -84,6 +85,7 @@ def build_run(
         progress,
     )
     choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
+    names = AssetNames(choice.include, choice.takes)
     walk = Walk(
         catalog,
         ledger,
@@ -96,7 +98,7 @@ def build_run(
         wants=choice.takes,
         note=note,
         redact=context.redactor.document,
-        names=AssetNames(choice.include, choice.takes),
+        names=names,
         joiner=Joiner(catalog if isinstance(catalog, FoundCatalog) else None, note),
         sources=settings.filter.sources,
     )
@@ -123,7 +125,12 @@ def build_run(
         sink=sink,
         fetcher=fetcher,
         planner=Planner(
-            context.layout, choice.chooses, ledger.run, choice.takes, only_sources=settings.filter.only_sources
+            context.layout,
+            choice.chooses,
+            ledger.run,
+            choice.takes,
+            names=names,
+            only_sources=settings.filter.only_sources,
         ),
         missing=missing,
         committer=committer,
@@ -149,7 +156,7 @@ def build_run(
         show_incomplete=write.incomplete == "show",
     )
     run = Run(crew, walk, ledger, missing, context.stop, context.observer, shape, room, context.task, adopter)
-    return Built(run, walk, adopter)
+    return Built(run, walk, names, adopter)
 
 
 def _make_committer(

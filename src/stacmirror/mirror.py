@@ -171,7 +171,7 @@ class Mirror:
             staged = recover(sink, ledger)
             drop_parts_of_known(sink, ledger)
             room = make_room(self._context, sink)
-            run, walk, adopter = build_run(self._context, sink, ledger, router, catalog, room)
+            run, walk, names, adopter = build_run(self._context, sink, ledger, router, catalog, room)
             before: list[FailureCount] = []
             if isinstance(self._task, Retry):
                 before = ledger.failures()
@@ -204,7 +204,7 @@ class Mirror:
                     await unless_stopped(self._describe(catalog, sink, ledger), self.stop)
                 except TargetUnwritable as unwritable:
                     error = error or unwritable
-            return Ending(error, walk, adopter, before)
+            return Ending(error, walk, names, adopter, before)
         finally:
             if catalog is not None:
                 catalog.close()

@@ -14,6 +14,7 @@ from stacmirror.errors import StacmirrorError, TargetInUse, TargetUnwritable
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Counts, FailureCount, Retried, Summary
 from stacmirror.pipeline.adopt import Adopter
+from stacmirror.pipeline.asset_names import AssetNames
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.task import Retry, Task
 from stacmirror.pipeline.walk import Walk
@@ -25,6 +26,7 @@ class Ending(NamedTuple):
 
     error: StacmirrorError | None
     walk: Walk
+    names: AssetNames
     adopter: Adopter | None
     before: list[FailureCount]
     """What had failed before a retry."""
@@ -42,7 +44,7 @@ def summarize(context: RunContext, ending: Ending, ledger: LedgerStore, seconds:
     unlisted = ledger.unknown_ids(settings.filter.item) if walk.ended else []
     if settings.run.refresh and walk.ended:
         context.observer.note(f"refresh: items fetched again, as the source has changed them: {walk.changed}")
-    verdict, exit_code, reason = verdict_of(error, stop, walk, mirror, unlisted)
+    verdict, exit_code, reason = verdict_of(error, stop, walk, mirror, unlisted, ending.names.unmatched())
     hint = ""
     if adopter is not None and error is None and not stop.asked.is_set():
         exit_code, reason = adoption_verdict(adopter, mirror)

@@ -14,11 +14,16 @@ from stacmirror.pipeline.walk import Walk
 
 
 def verdict_of(
-    error: StacmirrorError | None, stop: Stop, walk: Walk, mirror: Counts, unlisted: Sequence[str]
+    error: StacmirrorError | None,
+    stop: Stop,
+    walk: Walk,
+    mirror: Counts,
+    unlisted: Sequence[str],
+    unmatched: str = "",
 ) -> tuple[Verdict, int, str]:
     """Return verdict, exit code and reason. Order: what broke the run, what stopped it, what is missing.
 
-    `unlisted` are the ids asked for by name that the catalog does not list.
+    `unlisted` are the ids asked for by name that the catalog does not list; `unmatched` says that no asset name matches.
     """
     if error is not None:
         verdict: Verdict = "incomplete" if isinstance(error, SourceError) else "stopped"
@@ -34,6 +39,8 @@ def verdict_of(
     if unlisted:
         more = f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else ""
         return "incomplete", 3, f"the catalog lists no item {', '.join(unlisted[:3])}{more}"
+    if unmatched and not mirror.assets.stored:
+        return "incomplete", 3, unmatched
     return "complete", 0, ""
 
 

@@ -376,3 +376,16 @@ async def test_a_low_limit_of_open_files_lowers_the_ceiling(
         summary = await Mirror(settings, api_key=simulator.key, observer=observer).run()
     assert summary.exit_code == 0
     assert any("at most 128 at once, not 1000" in note for note in observer.notes)
+
+
+async def test_asset_names_that_match_nothing_are_told_with_those_there_are(
+    quick_settings: Make, tmp_path: Path
+) -> None:
+    """Neither of labels nor of their sources: that is no complete mirror, and the names there are stand in the reason."""
+    async with simulated(items=6, generation=2022) as simulator:
+        summary = await run(quick_settings(simulator, asset=["B99"]), simulator.key)
+        assert (summary.verdict, summary.exit_code) == ("incomplete", 3)
+        assert summary.reason.startswith("--asset `B99` matches no asset: there are ")
+        assert {"labels", "B01", "B12"} <= set(summary.reason.partition("there are ")[2].split(", "))
+        right = await run(quick_settings(simulator, "right", asset=["B99", "B01"]), simulator.key)
+    assert right.verdict == "complete"

@@ -12,6 +12,7 @@ import xxhash
 from stacmirror.errors import UsageError
 from stacmirror.layout import Layout
 from stacmirror.model import Asset, Failed, Receipt, Transfer, Unit
+from stacmirror.pipeline.asset_names import AssetNames
 from stacmirror.pipeline.bundle import Bundle, Job
 
 
@@ -25,15 +26,17 @@ class Planner:
         run: int,
         takes: Callable[[Asset], bool] | None = None,
         *,
+        names: AssetNames | None = None,
         only_sources: bool = False,
     ) -> None:
         """`takes` says which assets are wanted, `chooses` which keys are, where nothing more is known.
 
-        `only_sources`: of an item that names sources nothing is wanted itself.
+        `names` hears of each item's assets. `only_sources`: of an item that names sources nothing is wanted itself.
         """
         self._layout = layout
         self._chooses = chooses
         self._takes = takes or (lambda asset: chooses(asset.key))
+        self._names = names
         self._only_sources = only_sources
         self._run = run
         self._units = 0
@@ -55,6 +58,8 @@ class Planner:
         wanted = [asset for asset in job.item.assets if self._takes(asset)]
         if self._only_sources and job.item.sources:
             wanted = []
+        if self._names is not None:
+            self._names.planned(job.item.assets, wanted=bool(wanted))
         names = self._layout.names(job.item, wanted)
         if job.before is not None and (job.before.widen or any(failed.key != "@item" for failed in job.before.failed)):
             job.stored, job.absent = list(job.before.stored), list(job.before.absent)
