@@ -23,7 +23,7 @@ def verdict_of(
 ) -> tuple[Verdict, int, str]:
     """Return verdict, exit code and reason. Order: what broke the run, what stopped it, what is missing.
 
-    `unlisted` are the ids asked for by name that the catalog does not list; `unmatched` says that no asset name matches.
+    `unlisted` are the ids asked for by name that the catalog does not list; `unmatched`: no asset name matches.
     """
     if error is not None:
         verdict: Verdict = "incomplete" if isinstance(error, SourceError) else "stopped"

@@ -381,7 +381,7 @@ async def test_a_low_limit_of_open_files_lowers_the_ceiling(
 async def test_asset_names_that_match_nothing_are_told_with_those_there_are(
     quick_settings: Make, tmp_path: Path
 ) -> None:
-    """Neither of labels nor of their sources: that is no complete mirror, and the names there are stand in the reason."""
+    """Neither of labels nor of their sources: that is no complete mirror, and the reason has the names there are."""
     async with simulated(items=6, generation=2022) as simulator:
         summary = await run(quick_settings(simulator, asset=["B99"]), simulator.key)
         assert (summary.verdict, summary.exit_code) == ("incomplete", 3)
