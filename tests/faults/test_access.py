@@ -104,8 +104,8 @@ async def test_row_20_links_that_live_for_seconds(quick_settings: Make, tmp_path
         asked = renewals(simulator)
     assert summary.seconds > 2, "no link died: the test says nothing"
     assert max(asked.values()) <= 1 + summary.seconds / 1.0
-    # At one worker an item takes longer than a link lives, and few are refused until its life is known.
-    assert way[1] == 1 or any("links die after" in line for line in notes.lines) == (told == "it is learned")
+    # How many are refused before its life is known is a matter of pace; unit/test_renewal.py has how it is learned.
+    assert told == "it is learned" or not any("links die after" in line for line in notes.lines)
 
 
 @pytest.mark.skipif(not FULL, reason="10,000 files: `make fault-matrix`")
