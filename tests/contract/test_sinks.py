@@ -223,6 +223,77 @@ async def test_cancelled_while_its_record_is_written(
     assert sink.waiting[ASSET].offset
 
 
+@pytest.mark.parametrize("content", [LARGE, LARGE[:99]], ids=["with a record", "too small for one"])
+async def test_cancelled_while_it_is_put_into_its_unit(
+    make: Callable[[], Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """Whoever leaves waits for that thread, too, and takes the file back: whole, with its record, for any unit."""
+    sink, move, begun, goes_on = make(), PartStore._move_into_unit, threading.Event(), threading.Event()
+
+    def slowly(store: PartStore, *values: Any) -> None:
+        begun.set()
+        goes_on.wait(5)
+        move(store, *values)
+
+    sink.stage(UNIT, FILES)
+    monkeypatch.setattr(PartStore, "_move_into_unit", slowly)
+    await cancelled(asyncio.create_task(a_large_file(sink, UNIT, "C.tif", content)), begun, goes_on)
+    assert sink.waiting[ASSET].digest == xxhash.xxh3_128_digest(content)
+    assert endings_of_parts(tmp_path) == [".json", ".part"]
+    for next_sink in (sink, make()):
+        next_sink.retain({})
+        async with next_sink.part(ASSET) as part:
+            assert part.state is not None
+            assert (part.state.offset, part.state.unit) == (len(content), "")
+    async with next_sink.part(ASSET) as part:
+        await part.keep(UNIT, "C.tif", xxhash.xxh3_128_digest(content))
+    publish(next_sink, UNIT, {"C.tif": "C.tif"})
+    assert tree(tmp_path) == {"labels/a/C.tif": content}
+    assert left_of_parts(tmp_path) == []
+
+
+@pytest.mark.parametrize("at", ["opened", "written"])
+async def test_cancelled_while_a_thread_is_at_it(
+    make: Callable[[], Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """A file is closed when no thread is at it any more, and what waits is what its record says."""
+    sink, begun, goes_on, closed = make(), threading.Event(), threading.Event(), []
+
+    class Slow(part_file._HashedFile):
+        def truncate(self, size: int | None = None) -> int:
+            if at == "opened":
+                begun.set()
+                goes_on.wait(5)
+            return super().truncate(size)
+
+        def write(self, data: Any, /) -> int:
+            if at == "written":
+                begun.set()
+                goes_on.wait(5)
+            return super().write(data)
+
+        def close(self) -> None:
+            closed.append(goes_on.is_set())
+            super().close()
+
+    monkeypatch.setattr(part_file, "_HashedFile", Slow)
+    await cancelled(asyncio.create_task(a_large_file(sink, UNIT, "C.tif", LARGE, chunk_bytes=1 << 20)), begun, goes_on)
+    assert closed
+    assert all(closed)
+    written = {"opened": 0, "written": 1 << 20}[at]
+    assert {state.offset for state in sink.waiting.values()} == ({written} if written else set())
+    assert endings_of_parts(tmp_path) == ([".json", ".part"] if written else [])
+
+
+async def cancelled(task: asyncio.Task[bytes], begun: threading.Event, goes_on: threading.Event) -> None:
+    """Cancel `task` when its thread has `begun`; let that go on when the task has had time to be done without it."""
+    await asyncio.to_thread(begun.wait, 5)
+    task.cancel()
+    asyncio.get_running_loop().call_later(0.05, goes_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_what_came_after_the_last_promise_is_not_joined(make: Callable[[], Sink], tmp_path: Path) -> None:
     """Bytes behind the recorded offset may be anything after a power cut: they are written again."""
     await left_early(make(), b"promised")
@@ -362,6 +433,10 @@ async def test_a_large_file_is_recorded_while_it_comes(
 
 def left_of_parts(root: Path) -> list[str]:
     return sorted(path.name for path in (root / ".stacmirror/parts").iterdir())
+
+
+def endings_of_parts(root: Path) -> list[str]:
+    return [name[name.index(".") :] for name in left_of_parts(root)]
 
 
 def test_a_file_can_be_read_staged_or_in_place(make: Callable[[], Sink]) -> None:

@@ -30,6 +30,7 @@ from stacmirror.mirror import Mirror
 from stacmirror.model import Receipt, Summary
 from stacmirror.settings import Settings
 from stacmirror.simulator import Simulator
+from stacmirror.sinks.parts import look
 from tests.conftest import tree
 from tests.faults.world import KEY, Bench, Run
 
@@ -183,10 +184,15 @@ def holds_receipts(files: Mapping[str, bytes], receipts: Mapping[str, Receipt]) 
 
 
 def leaves_nothing(target: Path, *, cut: bool = False) -> None:
-    """i4. After a run that was `cut` short, a part with its record waits for the next."""
-    left = [path for path in (target / ".stacmirror" / "parts").rglob("*") if path.is_file()]
+    """i4. After a run that was `cut` short, a record of a part, or of what is staged, waits for the next."""
+    parts = target / ".stacmirror" / "parts"
+    left = {path.name for path in parts.rglob("*") if path.is_file()}
     if cut:
-        left = [path for path in left if not all(path.with_suffix(end).exists() for end in (".part", ".json"))]
+        for name, state in look(str(parts)).items():
+            part = (parts / name).with_suffix(".part")
+            staged = target / ".stacmirror" / "staging" / state.unit / state.name if state and state.unit else part
+            if state is not None and (part.is_file() or staged.is_file()):
+                left -= {part.name, part.with_suffix(".json").name}
     assert not left, f"i4: {left}"
     with sqlite3.connect(target / ".stacmirror" / "ledger.sqlite") as ledger:
         units = {unit for (unit,) in ledger.execute("SELECT unit FROM item WHERE unit IS NOT NULL")}

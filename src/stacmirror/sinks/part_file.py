@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,16 +41,15 @@ class DirectoryPart:
         self._path = path
         self._state = store.waiting.get(asset)
         self._raw: _HashedFile | None = None
-        self._opened: _HashedFile | None = None
-        """By the thread, which may come to its end after a cancellation."""
         self._file: Any = None
-        self._wrap: Callable[[_HashedFile], Any]
         self._chunks: list[bytes] = []
         self._chunks_bytes = 0
         self._saved_bytes = self._state.offset if self._state is not None else 0
         self._saved_at_s = 0.0
         self._saving: asyncio.Future[None] | None = None
-        self._kept = self._dropped = self._left = False
+        self._at_it: asyncio.Task[Any] | None = None
+        """What a thread does with the file, or did last: it goes on when whoever waits for it is cancelled."""
+        self._kept = self._dropped = False
 
     @property
     def state(self) -> PartState | None:
@@ -78,16 +77,14 @@ class DirectoryPart:
 
     async def _open(self, hasher: Hasher, offset: int) -> None:
         self._close()
-        self._raw = raw = await self._in_thread(self._open_at, hasher, offset, patience_s=0.0)
-        self._file = self._wrap(raw)
+        await self._in_thread(self._open_at, hasher, offset, patience_s=0.0)
         self._chunks, self._chunks_bytes, self._saved_bytes = [], 0, offset
         self._saved_at_s = time.monotonic()
 
-    def _open_at(self, hasher: Hasher, offset: int) -> _HashedFile:
+    def _open_at(self, hasher: Hasher, offset: int) -> None:
         # Here, since most mirrors have no large files; and where it is waited out that no file can be opened.
         from aiofiles.threadpool import wrap
 
-        self._wrap = wrap
         if not offset:
             self._store.forget(self._path)
         raw = _HashedFile(self._path + PART, hasher)
@@ -101,10 +98,7 @@ class DirectoryPart:
         except BaseException:
             raw.close()
             raise
-        self._opened = raw
-        if self._left:  # cancelled meanwhile: nobody else will close it
-            raw.close()
-        return raw
+        self._raw, self._file = raw, wrap(raw)
 
     async def write(self, chunk: bytes) -> None:
         """See `interfaces.Part.write`. One thread hop a MiB, not a chunk."""
@@ -115,18 +109,20 @@ class DirectoryPart:
             await self._save_now_and_then()
 
     async def _flush(self) -> None:
-        state = self._there()
         chunks, self._chunks, self._chunks_bytes = self._chunks, [], 0
         try:
-            view = memoryview(b"".join(chunks))
-            while view:  # an unbuffered write may be short without an error
-                written = await self._file.write(view)
-                if not written:
-                    raise OSError(28, "No space left on device")
-                view = view[written:]
-                state.offset += written
+            await self._alone(self._append(chunks))
         except OSError as error:
             raise self._store.unwritable(error, self._path + PART) from error
+
+    async def _append(self, chunks: list[bytes]) -> None:
+        state, view = self._there(), memoryview(b"".join(chunks))
+        while view:  # an unbuffered write may be short without an error
+            written = await self._file.write(view)
+            if not written:
+                raise OSError(28, "No space left on device")
+            view = view[written:]
+            state.offset += written
 
     async def _save_now_and_then(self) -> None:
         state, now_s = self._there(), time.monotonic()
@@ -179,7 +175,7 @@ class DirectoryPart:
         waited_s = 0.0
         while True:
             try:
-                return await asyncio.to_thread(work, *values)
+                return await self._alone(asyncio.to_thread(work, *values))
             except OSError as error:
                 if not is_shortage(error) or waited_s >= patience_s:
                     if is_shortage(error):
@@ -189,11 +185,18 @@ class DirectoryPart:
             await asyncio.sleep(_SHORTAGE_WAIT_S)
             waited_s += _SHORTAGE_WAIT_S
 
+    async def _alone(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do `work`, which a thread does. Cancel: safe; it goes on, and nothing else is done to the file meanwhile."""
+        self._at_it = asyncio.ensure_future(work)
+        return await asyncio.shield(self._at_it)
+
     async def __aexit__(self, *exc: object) -> None:
         error = exc[1]
         try:
             if self._kept:
                 return
+            if self._at_it is not None:
+                await asyncio.wait([self._at_it])
             if not self._dropped and not isinstance(error, TargetUnwritable) and self._raw is not None:
                 await self._flush()
             with contextlib.suppress(TargetUnwritable):
@@ -201,20 +204,21 @@ class DirectoryPart:
             self._close()
             await self._in_thread(self._leave, isinstance(error, TargetUnwritable))
         finally:
-            self._left = True  # before closing: a thread that still opens it closes it itself
-            self._close()
-            if self._opened is not None:
-                self._opened.close()
+            if self._at_it is None or self._at_it.done():
+                self._close()
+            else:  # cancelled once more: a descriptor that is closed under a thread may be another file's by then
+                self._at_it.add_done_callback(lambda _: self._close())
             self._store.open.discard(self._asset)
 
     def _leave(self, failed: bool) -> None:
         """Leave what there is to another attempt, or leave nothing."""
         state = self._state
-        if self._dropped or state is None or not state.offset or not is_resumable(state.version):
+        taken_back = state is not None and not failed and self._store.take_back(state, self._path)
+        if self._dropped or state is None or not state.offset or not (state.digest or is_resumable(state.version)):
             self._store.waiting.pop(self._asset, None)
             self._store.remove(self._path)
         elif not failed:
-            if state.offset != self._saved_bytes or not os.path.exists(self._path + RECORD):
+            if taken_back or state.offset != self._saved_bytes or not os.path.exists(self._path + RECORD):
                 self._store.save(state, self._path)
             self._store.waiting[self._asset] = state
         elif not os.path.exists(self._path + RECORD):  # a full disk: what no record speaks of is in the way

@@ -140,6 +140,17 @@ class PartStore:
         with below(self._staging_fd, folder) as fd:
             os.replace(path + PART, base, dst_dir_fd=fd)
 
+    def take_back(self, state: PartState, path: str) -> bool:
+        """Have a file out of the unit that it was put into, or may have been; return whether it was in one."""
+        unit, state.unit = state.unit, ""
+        staged = os.path.join(self._staging, unit, state.name)
+        if not unit or os.path.islink(staged) or not os.path.isfile(staged):
+            return False
+        os.replace(staged, path + PART)
+        with contextlib.suppress(KeyError, ValueError):
+            self.in_units[unit].remove(path)
+        return True
+
     def revealed(self, unit_id: str) -> None:
         """Hear that a unit's row is durable and its files are in place: their records are needed no more."""
         for path in self.in_units.pop(unit_id, ()):
@@ -155,10 +166,7 @@ class PartStore:
                 del self.waiting[asset]
                 self.in_units.setdefault(state.unit, []).append(path)
                 continue
-            staged = os.path.join(self._staging, state.unit, state.name)
-            if state.unit and not os.path.islink(staged) and os.path.isfile(staged):
-                os.replace(staged, path + PART)
-            state.unit = ""
+            self.take_back(state, path)
             if not _holds(path + PART, state):
                 del self.waiting[asset]
                 self.remove(path)
