@@ -327,6 +327,9 @@ def test_status_lists_what_failed(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert program.run(["status", "ben", "--failed", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["message"], told["status"], told["again"]) == ("503 from host", 503, "this run")
+    failed.clear()
+    assert program.run(["status", "ben", "--failed"]) == 0
+    assert capsys.readouterr() == ("", "ben: no asset has failed\n")
 
 
 def test_demo_mirrors_from_a_simulator_that_it_ends(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,9 +107,11 @@ async def test_ctrl_c_finishes_what_is_in_hand(tmp_path: Path) -> None:
         process = await start(command(simulator, tmp_path / "mirror", "--missing-ok", "B10"), simulator)
         await blobs_reach(simulator, 200)
         process.send_signal(signal.SIGINT)
-        code, summary = await finished(process)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+    code, summary, said = process.returncode, json.loads(out), err.decode()
     assert code == summary["exit_code"] == 130
     assert summary["verdict"] == "stopped"
+    assert 0 < said.index("finishing the items in hand") < said.index("interrupt once more to stop now"), said
     items = summary["items"]
     assert isinstance(items, dict)
     assert items["complete"] > 0

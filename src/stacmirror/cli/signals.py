@@ -33,8 +33,8 @@ def stopping(stop: Stop, note: Callable[[str], None]) -> Iterator[None]:
                 signal.signal(each, signal.SIG_DFL)  # Python's own way to end would wait for the threads
             _show_cursor()
         else:
-            # The run says by itself that it finishes what is in hand.
-            note("interrupt once more to stop now")
+            # A turn later: by then the run has said that it finishes what is in hand.
+            loop.call_soon(note, "interrupt once more to stop now")
 
     def release() -> None:
         for number in EXIT_CODES:

@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from stacmirror.cli.mirror import Dest
 from stacmirror.cli.options import Json
 from stacmirror.cli.report import absent_rows, aligned, counts_json, counts_rows, failed_rows
-from stacmirror.cli.session import emit, emit_json, emit_row
+from stacmirror.cli.session import emit, emit_json, emit_row, say
 from stacmirror.cli.watch_flag import StatusCommand as StatusCommand
 from stacmirror.cli.watch_flag import seconds
 from stacmirror.errors import UsageError
@@ -62,8 +62,12 @@ def status(
             for told in tell_failed(dest):
                 emit_json(told)
             return
+        has_failed = False
         for asset in read_failed(dest):
+            has_failed = True
             emit_row(asset.collection, asset.item, asset.asset, asset.kind, asset.message)
+        if not has_failed:
+            say(f"{dest}: no asset has failed")
         return
     found = read_status(dest)
     if json:
