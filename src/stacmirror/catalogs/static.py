@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from stacmirror.catalogs.asking import Means, Question, status_of
+from stacmirror.catalogs.decoding import GIVE_A_ROOT, object_of
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled, self_of
-from stacmirror.catalogs.parse import Context, parse_collection, parse_item, refuse_deep
+from stacmirror.catalogs.parse import Context, parse_collection, parse_item
 from stacmirror.catalogs.stac_api import resolve
 from stacmirror.errors import (
     CursorRefused,
@@ -158,7 +159,9 @@ class StaticCatalog:
         """See `interfaces.Catalog.describe`: what the crawl has met."""
         info = self._infos.get(collection)
         if info is None:
-            raise SourceUnreadable(f"{redact_url(self._url)}: this run met no collection {collection}", hint=_HINT)
+            raise SourceUnreadable(
+                f"{redact_url(self._url)}: this run met no collection {collection}", hint=GIVE_A_ROOT
+            )
         return info
 
     async def collections(self) -> list[CollectionInfo]:
@@ -301,23 +304,6 @@ class StaticCatalog:
         wall_s = self._means.clock.wall()
         shown, caps = redact_url(url), self._means.caps
         return Context(shown, collection or "items", wall_s, lambda key: url, self._alternates, base=url, caps=caps)
-
-
-def object_of(reply: Reply, url: str, depth_max: int) -> dict[str, Any]:
-    """Return an answer's JSON object. Raises: SourceUnreadable where it is none, or is nested too deeply."""
-    refuse_deep(reply.body or b"", depth_max, redact_url(url))
-    try:
-        document = msgspec.json.decode(reply.body or b"")
-    except (ValueError, RecursionError) as error:
-        start = (reply.body or b"")[:200].lstrip().lower()
-        what = "it is HTML" if start.startswith(b"<") else "it is empty" if not start else "it is no JSON"
-        raise SourceUnreadable(f"{redact_url(url)} is no STAC: {what}", hint=_HINT) from error
-    if not isinstance(document, dict):
-        raise SourceUnreadable(f"{redact_url(url)} is no STAC: it is no JSON object", hint=_HINT)
-    return document
-
-
-_HINT = "give the root of an API, a collection, a catalog.json, or a file of items"
 
 
 def _hrefs(links: Iterable[dict[str, Any]], rel: str) -> Iterable[str]:
