@@ -22,8 +22,8 @@ SUPPORT = {
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
 ROOTS = {
-    "mirror", "building", "summary", "tune", "assembly", "verdict", "status", "record", "verify", "strays", "manifest",
-    "explain", "watch",
+    "mirror", "building", "summary", "tune", "assembly", "clients", "listings", "verdict", "status", "record", "verify",
+    "strays", "manifest", "explain", "watch",
 }  # fmt: skip
 LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 """From the bottom up; a part imports what is in layers below its own."""
@@ -32,7 +32,8 @@ WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("limits", "health"), ("limits", "budget"),
     ("search", "settings"), ("typed", "profiles"), ("ranges", "retry"),
     ("budget", "pace"), ("budget", "health"), ("budget", "shortage"), ("open_files", "settings"),
-    ("tune", "assembly"), ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"), ("mirror", "building"),
+    ("tune", "assembly"), ("listings", "assembly"), ("assembly", "clients"),
+    ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"), ("mirror", "building"),
     ("mirror", "summary"), ("building", "assembly"), ("summary", "building"), ("summary", "verdict"),
     ("status", "record"), ("verify", "record"), ("verify", "strays"), ("strays", "record"), ("manifest", "record"),
     ("explain", "record"), ("watch", "record"),

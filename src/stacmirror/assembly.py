@@ -5,39 +5,26 @@ Part of the composition root, beside `mirror`: it knows the adapters.
 
 from __future__ import annotations
 
-import os
 import random
-import re
-import ssl
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from stacmirror import __version__
 from stacmirror.catalogs import DIALECTS, AnyCatalog, FoundCatalog, source_of
-from stacmirror.catalogs.parse import Caps, label_classes
+from stacmirror.catalogs.parse import Caps
+from stacmirror.clients import Client, make_aiohttp, make_guard, make_http
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import UsageError
 from stacmirror.health import Change
 from stacmirror.interfaces import Clock, SeveralTransport, Transport
-from stacmirror.layout import PRESETS, make_layout
 from stacmirror.limits import HostLimits
-from stacmirror.model import START, CollectionInfo
 from stacmirror.pace import Allowance
-from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.progress import Progress
-from stacmirror.pipeline.task import Adopt
-from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.redact import Redactor, redact_url
 from stacmirror.retry import RetryPolicy
 from stacmirror.search import make_search
 from stacmirror.settings import Settings
-from stacmirror.sinks.directory import DirectorySink
-from stacmirror.sinks.shelf import FolderShelf
-from stacmirror.transports.guard import Guard
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.posting import LazyPosts, PostTransport
@@ -48,17 +35,6 @@ from stacmirror.units import format_duration
 
 if TYPE_CHECKING:
     from stacmirror.transports.authorized import Logins
-    from stacmirror.transports.http import AiohttpTransport
-
-
-class _Client(Transport, Protocol):
-    """An HTTP client: a transport that can let go of the connections that nobody uses."""
-
-    def close_idle(self) -> None: ...
-
-
-_URL = re.compile(r"https?://[^\s,;]+")
-USER_AGENT = f"stacmirror/{__version__}"
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -81,8 +57,8 @@ def make_router(
     learns of every secret that they send.
     """
     limit, s3 = settings.limit, settings.s3
-    guard = _make_guard(settings)
-    http = _make_http(settings, guard)
+    guard = make_guard(settings)
+    http = make_http(settings, guard)
     several = http if isinstance(http, WireTransport) else None
     objects = S3Transport(
         http,
@@ -95,7 +71,7 @@ def make_router(
         wall=clock.wall,
         vouch=guard.vouch,
     )
-    posts = LazyPosts(lambda: _make_aiohttp(settings, guard))
+    posts = LazyPosts(lambda: make_aiohttp(settings, guard))
     sends_posts: PostTransport = posts
     dressed = None
     if settings.catalog.auth or settings.catalog.header:
@@ -163,7 +139,7 @@ def _make_logins(
     return Logins(rules, allow_http=catalog.allow_http, home=home, learns=learns)
 
 
-def _shortage_hearer(client: _Client, note: Callable[[str], None]) -> Callable[[], None]:
+def _shortage_hearer(client: Client, note: Callable[[str], None]) -> Callable[[], None]:
     """Return what is called when no more files may be open: it says so once, and closes what is open and idle."""
     said = False
 
@@ -207,77 +183,6 @@ def make_several(settings: Settings, router: Router, note: Callable[[str], None]
     if limit.pipeline:
         return Pipelining(router, small_max_bytes, redirects_max, note)
     return InTurn(router, small_max_bytes, redirects_max)
-
-
-def _make_guard(settings: Settings) -> Guard:
-    """Return the guard of a run: the host that its SOURCE is at, and those that the user's settings name."""
-    catalog = settings.catalog
-    dialect, place = source_of(settings, needs_collection=False)
-    root = place if dialect == "web" else catalog.api_url
-    if root.startswith("s3://"):
-        root = settings.s3.s3_endpoint
-    home = "loopback" if dialect in ("path", "stdin") else ""
-    guard = Guard(urlsplit(root).hostname or "", catalog.allow_host, home=home)
-    for text in catalog.auth:
-        for url in _URL.findall(text):  # where a login gets its token
-            guard.vouch(url)
-    return guard
-
-
-def _make_http(settings: Settings, guard: Guard) -> _Client:
-    limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
-    if limit.http_client == "wire" and not {"http", "https", "all"} & proxies.keys():
-        return WireTransport(
-            user_agent=USER_AGENT,
-            connect_timeout_s=limit.connect_timeout_s,
-            stall_timeout_s=limit.stall_timeout_s,
-            kept_max=limit.per_host,
-            tls=tls,
-            slowest_bytes_per_s=limit.lowest_speed_bytes,
-            head_max_bytes=limit.header_max_bytes,
-            guard=guard,
-        )
-    return _make_aiohttp(settings, guard)
-
-
-def _make_aiohttp(settings: Settings, guard: Guard) -> AiohttpTransport:
-    from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
-
-    limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
-    for proxy in proxies.values():
-        guard.vouch(proxy)
-    return AiohttpTransport(
-        user_agent=USER_AGENT,
-        connect_timeout_s=limit.connect_timeout_s,
-        stall_timeout_s=limit.stall_timeout_s,
-        proxies=proxies,
-        tls=tls,
-        slowest_bytes_per_s=limit.lowest_speed_bytes,
-        head_max_bytes=limit.header_max_bytes,
-        guard=guard,
-    )
-
-
-def _tls_maker(ca_file: str) -> Callable[[], ssl.SSLContext]:
-    """Return what makes a TLS context that trusts `ca_file` besides the system's CAs. Raises: UsageError."""
-    if not ca_file:
-        return ssl.create_default_context  # not made before it is needed: it reads 150 certificates
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(ca_file)
-    except (OSError, ssl.SSLError) as error:  # an SSLError is an OSError, whose words are no help
-        reason = "no certificates in PEM in it" if isinstance(error, ssl.SSLError) else error.strerror
-        raise UsageError(f"--ca-file {ca_file}: {reason}", hint="name a PEM file with the CA's certificate") from error
-    return lambda: context
-
-
-def _proxies() -> Mapping[str, str]:
-    """Return the proxies that the environment (on macOS: the system) names, by scheme."""
-    if sys.platform != "darwin" and not any(name.lower().endswith("_proxy") for name in os.environ):
-        return {}
-    from urllib.request import getproxies  # here: it takes 50 ms to load
-
-    return getproxies()
 
 
 def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock, progress: Progress) -> AnyCatalog:
@@ -345,50 +250,3 @@ def _statuses(texts: Sequence[str]) -> frozenset[int]:
         if not (text.isdigit() and 400 <= int(text) < 600):
             raise UsageError(f"--retry-statuses {text!r} is no status", hint="such as 403")
     return frozenset(map(int, texts))
-
-
-async def list_collections(
-    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None, redactor: Redactor | None = None
-) -> list[CollectionInfo]:
-    """Return what every collection of the source says of itself. Raises: SourceError, LoginRefused."""
-    clock = SystemClock()
-    router = make_router(settings, clock, secrets=secrets, redactor=redactor)
-    catalog = make_catalog(settings, api_key, router, clock, Progress())
-    try:
-        return await catalog.collections()
-    finally:
-        catalog.close()
-        await router.close()
-
-
-async def list_classes(
-    settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None, redactor: Redactor | None = None
-) -> dict[str, list[str]]:
-    """Return the label classes of the source's first item, by property. Raises: SourceError, LoginRefused."""
-    clock = SystemClock()
-    router = make_router(settings, clock, secrets=secrets, redactor=redactor)
-    catalog = make_catalog(settings, api_key, router, clock, Progress())
-    try:
-        page = await catalog.page(START)
-        found: dict[str, list[str]] = {}
-        for item in page.items[:1]:
-            found.update(label_classes(item))
-        return found
-    finally:
-        catalog.close()
-        await router.close()
-
-
-def make_adopter(
-    settings: Settings, task: Adopt, sink: DirectorySink, fetcher: Fetcher, note: Callable[[str], None]
-) -> Adopter:
-    """Return who takes the files that `task` names. Raises: UsageError for a layout that cannot be."""
-    layout = make_layout(task.layout, task.template)
-    root = os.path.abspath(task.folder)
-    top = PRESETS[layout.name].partition("/")[0] if layout.name in PRESETS else ""
-    if os.path.basename(root) == top and not os.path.isdir(os.path.join(root, top)):
-        root = os.path.dirname(root)  # the folder that the layout begins with was named itself
-    if os.path.realpath(root) == os.path.realpath(settings.target):
-        task = task._replace(link=True)  # in place: a second copy of all would be of no use
-    small_max_bytes = min(settings.write.small_file_max_bytes, held_max_bytes(settings))
-    return Adopter(task, layout, FolderShelf(root), sink, fetcher, note, small_max_bytes)

@@ -5,15 +5,16 @@ Part of the composition root: `mirror` calls `build_run` once the ledger is open
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stacmirror.assembly import held_max_bytes, make_adopter, make_several, retry_policy
+from stacmirror.assembly import held_max_bytes, make_several, retry_policy
 from stacmirror.catalogs import AnyCatalog, FoundCatalog
 from stacmirror.filters import AssetChoice, make_filters
 from stacmirror.interfaces import Observer
-from stacmirror.layout import Layout
+from stacmirror.layout import PRESETS, Layout, make_layout
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import ItemOutcome, LedgerEntry
 from stacmirror.pipeline.adopt import Adopter
@@ -39,6 +40,7 @@ from stacmirror.pipeline.walk import Walk
 from stacmirror.redact import Redactor
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
+from stacmirror.sinks.shelf import FolderShelf
 from stacmirror.transports.router import Router
 from stacmirror.units import parse_allowed
 
@@ -117,7 +119,7 @@ def build_run(
     several = make_several(settings, router, note)
     adopter = None
     if isinstance(context.task, Adopt):
-        adopter = make_adopter(settings, context.task, sink, fetcher, note)
+        adopter = _make_adopter(settings, context.task, sink, fetcher, note)
         shortcut = several = None
     crew = Crew(
         catalog=catalog,
@@ -182,6 +184,21 @@ def _make_committer(
         on_written=written,
         on_committed=committed,
     )
+
+
+def _make_adopter(
+    settings: Settings, task: Adopt, sink: DirectorySink, fetcher: Fetcher, note: Callable[[str], None]
+) -> Adopter:
+    """Return who takes the files that `task` names. Raises: UsageError for a layout that cannot be."""
+    layout = make_layout(task.layout, task.template)
+    root = os.path.abspath(task.folder)
+    top = PRESETS[layout.name].partition("/")[0] if layout.name in PRESETS else ""
+    if os.path.basename(root) == top and not os.path.isdir(os.path.join(root, top)):
+        root = os.path.dirname(root)  # the folder that the layout begins with was named itself
+    if os.path.realpath(root) == os.path.realpath(settings.target):
+        task = task._replace(link=True)  # in place: a second copy of all would be of no use
+    small_max_bytes = min(settings.write.small_file_max_bytes, held_max_bytes(settings))
+    return Adopter(task, layout, FolderShelf(root), sink, fetcher, note, small_max_bytes)
 
 
 def make_room(context: RunContext, sink: DirectorySink) -> Room:

@@ -1,4 +1,4 @@
-"""A ramp of requests at once as plain values: what it may cost, what each step showed, and which step to keep.
+"""A ramp of requests at once as plain values: what it may cost, what its steps showed, its end, and what to keep.
 
 Made by `tune`, printed by the command line. It asks nothing of anyone.
 """
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 RAMP = (4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 _GOOD = 0.95
+_WORTH = 1.05
+_BUSY = 0.8
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,22 @@ class Tuning:
     workers: int
     requests: int
     bytes: int
+
+
+def why_last(steps: list[Step], ended: str) -> str:
+    """Return why the last of `steps` ends the ramp, "" where it does not; `ended` is what came up while it was on."""
+    step = steps[-1]
+    if step.refused:
+        return f"the source refused {step.refused:,} requests (429, 503) at {step.at_once} at once"
+    if ended:
+        return ended
+    if not step.files and step.failed:
+        return f"nothing came at {step.at_once} at once"
+    if step.busy > _BUSY:
+        return f"this machine is the limit: busy for {step.busy:.0%} of the time at {step.at_once} at once"
+    if len(steps) > 2 and step.files_per_s < _WORTH * max(one.files_per_s for one in steps[:-2]):
+        return "more at once brought no more, twice"
+    return ""
 
 
 def recommended(steps: list[Step]) -> int:

@@ -25,7 +25,7 @@ from stacmirror.interfaces import Reply
 from stacmirror.model import START, Cursor, Item, SourceLink
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.progress import Progress
-from stacmirror.ramp import RAMP, Caps, Step, Tuning, recommended
+from stacmirror.ramp import RAMP, Caps, Step, Tuning, recommended, why_last
 from stacmirror.redact import Redactor
 from stacmirror.retry import error_for_status
 from stacmirror.settings import Settings
@@ -36,8 +36,6 @@ HOSTS = 2
 _STEP_MIN_S = 1.0
 _ENOUGH = 25
 """A step may end early when so many files a place came."""
-_WORTH = 1.05
-_BUSY = 0.8
 _LATE_S = 3.0
 """So long after a step's end, what is still under way is given up."""
 
@@ -135,7 +133,7 @@ class Tuner:
                 step = await self._step(at_once, left_s / (len(ramp) - number))
                 self.steps.append(step)
                 self._on_step(step)
-                self._judge()
+                self._ended = why_last(self.steps, self._ended)
         finally:
             await self._router.close()
         if not self._files:
@@ -149,20 +147,6 @@ class Tuner:
             requests=self._router.requests,
             bytes=self._bytes,
         )
-
-    def _judge(self) -> None:
-        """Decide whether the last step was the last one."""
-        step = self.steps[-1]
-        if step.refused:
-            self._ended = f"the source refused {step.refused:,} requests (429, 503) at {step.at_once} at once"
-        elif self._ended:
-            return
-        elif not step.files and step.failed:
-            self._ended = f"nothing came at {step.at_once} at once"
-        elif step.busy > _BUSY:
-            self._ended = f"this machine is the limit: busy for {step.busy:.0%} of the time at {step.at_once} at once"
-        elif len(self.steps) > 2 and step.files_per_s < _WORTH * max(one.files_per_s for one in self.steps[:-2]):
-            self._ended = "more at once brought no more, twice"
 
     def _nothing_came(self) -> SourceError:
         refused = "refused" in self._failed

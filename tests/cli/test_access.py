@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stacmirror.cli import access, config
+from stacmirror.cli.layers import Given
 from stacmirror.cli.opening import open_run
 from stacmirror.cli.session import Look
 from stacmirror.errors import LoginRefused, UsageError
@@ -31,7 +32,7 @@ def _profiles(folder: Path, text: str) -> None:
 def _key_file(mode: int = 0o600) -> config.Resolved:
     Path("key").write_text("from-file\nsecond line\n")
     Path("key").chmod(mode)
-    return config.Resolved({"key_file": config.Given("key", "stacmirror.toml")})
+    return config.Resolved({"key_file": Given("key", "stacmirror.toml")})
 
 
 def test_the_environment_comes_first_then_the_profile_then_the_key_file() -> None:
@@ -118,7 +119,7 @@ def test_a_folder_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="must run nothing"):
         config.resolve({}, {}, config.places())
     Path("stacmirror.toml").unlink()
-    saved = config.Saved("mlhub:x", {"key_command": config.Given("touch ran", "ben/.stacmirror/settings.toml")})
+    saved = config.Saved("mlhub:x", {"key_command": Given("touch ran", "ben/.stacmirror/settings.toml")})
     with pytest.raises(UsageError, match="must run nothing"):
         config.resolve({}, {}, config.places(), saved=saved)
     assert not Path("ran").exists()
@@ -223,12 +224,12 @@ def test_a_url_that_is_none_or_carries_a_secret_is_refused_unseen(url: str) -> N
 
 def test_a_mirror_that_names_another_api_is_told() -> None:
     """Where a mirror's own settings name another host than the user does, the key's way is said before it goes."""
-    saved = config.Saved("mlhub:x", {"api_url": config.Given("https://evil.example.org/", "ben/settings.toml")})
+    saved = config.Saved("mlhub:x", {"api_url": Given("https://evil.example.org/", "ben/settings.toml")})
     environ = {"MLHUB_ROOT_URL": "https://good.example.org/"}
     (told,) = config.resolve({}, environ, config.places(), saved=saved).warnings
     assert "your key goes to https://evil.example.org/" in told
     assert config.resolve({}, {}, config.places(), saved=saved).warnings == ()
-    keyless = config.Saved("/a/catalog.json", {"api_url": config.Given("", "ben/settings.toml")})
+    keyless = config.Saved("/a/catalog.json", {"api_url": Given("", "ben/settings.toml")})
     assert config.resolve({}, environ, config.places(), saved=keyless).warnings == ()
 
 

@@ -70,10 +70,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeMirror]:
         return {"labels": ["Beaches, dunes, sands", "Airports\x07"]}
 
     module.Mirror = Fresh
-    assembly: Any = types.ModuleType("stacmirror.assembly")
-    assembly.list_collections, assembly.list_classes = list_collections, list_classes
+    listings: Any = types.ModuleType("stacmirror.listings")
+    listings.list_collections, listings.list_classes = list_collections, list_classes
     monkeypatch.setitem(sys.modules, "stacmirror.mirror", module)
-    monkeypatch.setitem(sys.modules, "stacmirror.assembly", assembly)
+    monkeypatch.setitem(sys.modules, "stacmirror.listings", listings)
     monkeypatch.setenv("MLHUB_API_KEY", "s3cr3t")
     return Fresh
 
@@ -281,7 +281,7 @@ def test_a_collection_without_classes_is_said_to_have_none(
     async def none(settings: Settings, api_key: str, secrets: Any, redactor: Any) -> dict[str, list[str]]:
         return {"labels": []}
 
-    monkeypatch.setattr(sys.modules["stacmirror.assembly"], "list_classes", none)
+    monkeypatch.setattr(sys.modules["stacmirror.listings"], "list_classes", none)
     assert program.run(["classes", "mlhub:source", *API]) == 0
     said = capsys.readouterr()
     assert said.out == ""

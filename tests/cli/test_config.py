@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from stacmirror.cli import config
 from stacmirror.cli.config_show import to_toml
+from stacmirror.cli.layers import ENV_PREFIX
 from stacmirror.cli.options import ACCESS, FILTERS, LOOK, PLACE, TUNING
 from stacmirror.errors import UsageError
 from stacmirror.settings import Settings
@@ -122,7 +123,7 @@ def test_every_number_has_a_range_that_holds_wherever_it_is_set(option: Option) 
     beyond = f"{int(str(option.range.most).removesuffix(unit)) + 1}{unit}"
     told = rf"`{option.key}` = .*: must be {option.range} \(from "
     with pytest.raises(UsageError, match=told + f"STACMIRROR_{option.key.upper()}"):
-        config.resolve({}, {config.ENV_PREFIX + option.key.upper(): beyond}, config.places())
+        config.resolve({}, {ENV_PREFIX + option.key.upper(): beyond}, config.places())
     Path("stacmirror.toml").write_text(f'[{option.section}]\n{option.key} = "{beyond}"\n')
     with pytest.raises(UsageError, match=told + "stacmirror.toml"):
         config.resolve({}, {}, config.places())
@@ -193,7 +194,7 @@ def test_every_setting_has_a_documented_way_to_be_set() -> None:
         for flag in group.flags:
             assert flag.key in table
     for key, option in table.items():
-        name = config.ENV_PREFIX + key.upper()
+        name = ENV_PREFIX + key.upper()
         value = str(not option.default) if isinstance(option.default, bool) else "7"
         value = "true" if key in ("cloud_and_shadow", "seasonal_snow") else value
         value = {

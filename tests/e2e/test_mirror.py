@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stacmirror.assembly import list_classes, list_collections
 from stacmirror.errors import UsageError
+from stacmirror.listings import list_classes, list_collections
 from stacmirror.mirror import Mirror
 from stacmirror.model import FailureCount, Summary
 from stacmirror.settings import Settings

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from stacmirror.assembly import list_collections
 from stacmirror.catalogs.byte_sources import Stdin
 from stacmirror.catalogs.files import FileCatalog
 from stacmirror.clock import SystemClock
 from stacmirror.errors import NothingThere
+from stacmirror.listings import list_collections
 from stacmirror.model import START
 from stacmirror.typed import build
 from tests.conftest import tree

@@ -1,6 +1,6 @@
 """Ask a catalog's documents: redirects by hand, attempt by attempt, each failure said with its address.
 
-What the dialects for STAC APIs, static catalogs and files share. MLHub has its own way, since its key is in the query.
+What the dialects for STAC APIs, static catalogs and files share. MLHub has a way of its own (`keyed_asking`).
 It knows no client: it gets an `Asker`.
 """
 

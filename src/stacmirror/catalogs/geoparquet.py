@@ -1,7 +1,6 @@
 """stac-geoparquet: a table of items, read by record batches with pyarrow (extra `geoparquet`), here or behind a URL.
 
-A cursor is a row number of the very file. Rows become items: columns that are no field of an item are its properties,
-WKB becomes GeoJSON, and what is null is not there.
+A cursor is a row number of the very file. `rows` makes items of rows, `remote_file` asks for what is behind a URL.
 
 Source: stac-geoparquet specification 1.0 and 1.1.
 """
@@ -9,32 +8,27 @@ Source: stac-geoparquet specification 1.0 and 1.1.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from stacmirror.catalogs.asking import Means, Question
+from stacmirror.catalogs.asking import Means
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled
 from stacmirror.catalogs.parse import Context, parse_collection, parse_item
-from stacmirror.catalogs.wkb import geometry_of
+from stacmirror.catalogs.remote_file import RemoteFile
+from stacmirror.catalogs.rows import item_of
 from stacmirror.errors import CursorRefused, SourceUnreadable, TransferError, UsageError
-from stacmirror.interfaces import Reply
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 from stacmirror.redact import redact_url
 
 SUFFIXES = (".parquet", ".geoparquet", ".parq")
-_FIELDS = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 _NO_COLLECTION = "items"
-_LOOK_S = 0.5
-"""How often whoever waits in a thread looks whether the run is over."""
 
 
 class GeoparquetCatalog:
@@ -47,7 +41,7 @@ class GeoparquetCatalog:
         self._page_size = page_size
         self._alternates = alternates
         self._file: Any = None
-        self._ranges: _Ranges | None = None
+        self._remote: RemoteFile | None = None
         self._batches: Iterator[Any] | None = None
         self._rows: list[dict[str, Any]] = []
         self._row = 0
@@ -109,8 +103,8 @@ class GeoparquetCatalog:
 
     def close(self) -> None:
         """Let go of the file; whoever still reads it in a thread is told so."""
-        if self._ranges is not None:
-            self._ranges.let_go()
+        if self._remote is not None:
+            self._remote.let_go()
         self._batches = None
         if self._file is not None:
             self._file.close(force=True)
@@ -126,10 +120,10 @@ class GeoparquetCatalog:
                 f"{self._shown} is Parquet, which takes pyarrow", hint="pip install 'stacmirror[geoparquet]'"
             ) from None
         if "://" in self._place:
-            ranges = self._ranges = _Ranges(self._place, self._means, asyncio.get_running_loop())
-            await ranges.begin()
-            place: Any = io.BufferedReader(ranges, 1 << 20)
-            self._mark = ranges.mark
+            remote = self._remote = RemoteFile(self._place, self._means, asyncio.get_running_loop())
+            await remote.begin()
+            place: Any = io.BufferedReader(remote, 1 << 20)
+            self._mark = remote.mark
         else:
             try:
                 found = os.stat(self._place)
@@ -217,115 +211,3 @@ class GeoparquetCatalog:
         wall_s = self._means.clock.wall()
         name, caps = collection or _NO_COLLECTION, self._means.caps
         return Context(self._shown, name, wall_s, lambda key: "", self._alternates, base="", caps=caps)
-
-
-def item_of(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the STAC item of a row. Raises: SourceUnreadable for a geometry that is no WKB."""
-    geometry = row.get("geometry")
-    if isinstance(geometry, (bytes, bytearray)):
-        geometry = geometry_of(bytes(geometry))
-    bbox = row.get("bbox")
-    if isinstance(bbox, dict):
-        names = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
-        bbox = [bbox[name] for name in names if bbox.get(name) is not None]
-    own = row.get("properties")
-    properties = dict(own) if isinstance(own, dict) else {}
-    properties.update({name: value for name, value in row.items() if name not in _FIELDS and name != "properties"})
-    item = {
-        name: _plain(row.get(name))
-        for name in _FIELDS
-        if name not in ("geometry", "bbox") and row.get(name) is not None
-    }
-    assets = item.get("assets")
-    if isinstance(assets, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in row["assets"]):
-        assets = dict(assets)  # a column of maps, which pyarrow gives as pairs
-    if isinstance(assets, dict):
-        item["assets"] = {key: asset for key, asset in assets.items() if asset}
-    item.setdefault("type", "Feature")
-    return {**item, "geometry": geometry, "bbox": bbox, "properties": _plain(properties)}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it, without nulls: a column has them wherever another row has something."""
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items() if one is not None}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, datetime):
-        stamped = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return stamped.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, (bytes, bytearray)):
-        return value.hex()
-    return value
-
-
-class _Ranges(io.RawIOBase):
-    """A remote file that can be sought in, by range requests on the loop; read in threads."""
-
-    def __init__(self, url: str, means: Means, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._url = url
-        self._means = means
-        self._loop = loop
-        self._at = 0
-        self._size = 0
-        self._is_over = False
-        self.mark = ""
-
-    async def begin(self) -> None:
-        """Find out size and version. Raises: SourceUnreadable where the server gives no ranges."""
-        reply = await self._ask(0, 1)
-        total = reply.headers.get("content-range", "").rpartition("/")[2]
-        if not total.isdigit():
-            raise SourceUnreadable(
-                f"{redact_url(self._url)}: the server gives no ranges", hint="download the file, and give its path"
-            )
-        self._size = int(total)
-        said = reply.headers.get("etag") or reply.headers.get("last-modified") or ""
-        self.mark = f"{self._size}-{said}" if said else ""
-
-    async def _ask(self, start: int, end: int) -> Reply:
-        headers = {"range": f"bytes={start}-{end - 1}", "accept": "*/*", "accept-encoding": "identity"}
-        question = Question(self._url, headers)
-        return await self._means.ask(lambda: question, lambda reply: reply, statuses=(200, 206))
-
-    def let_go(self) -> None:
-        """Have whoever waits for a range in a thread give up."""
-        self._is_over = True
-
-    def _wait_for(self, asked: concurrent.futures.Future[Reply]) -> Reply:
-        while True:
-            try:
-                return asked.result(_LOOK_S)
-            except TimeoutError:
-                if self._is_over or self._loop.is_closed():
-                    asked.cancel()
-                    raise TransferError("client", "the run is over") from None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = (0, self._at, self._size)[whence] + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        end = min(self._at + len(view), self._size)
-        if end <= self._at:
-            return 0
-        reply = self._wait_for(asyncio.run_coroutine_threadsafe(self._ask(self._at, end), self._loop))
-        body = reply.body or b""
-        if reply.status != 206 or len(body) != end - self._at:
-            raise TransferError("protocol", "the server gave another range than was asked for")
-        view[: len(body)] = body
-        self._at = end
-        return len(body)

@@ -18,11 +18,12 @@ from msgspec.structs import replace
 from stacmirror.catalogs.api import ApiCatalog, page_size_for
 from stacmirror.catalogs.asking import Means, Question, status_of
 from stacmirror.catalogs.byte_sources import ByteSource, DiskFile, Opens, RemoteFile, Stdin
+from stacmirror.catalogs.decoding import object_of
 from stacmirror.catalogs.files import LINE_SUFFIXES, FileCatalog
 from stacmirror.catalogs.geoparquet import SUFFIXES as PARQUET_SUFFIXES
 from stacmirror.catalogs.geoparquet import GeoparquetCatalog
 from stacmirror.catalogs.stac_api import ApiRoot, resolve
-from stacmirror.catalogs.static import StaticCatalog, object_of
+from stacmirror.catalogs.static import StaticCatalog
 from stacmirror.errors import NothingThere, SourceUnreachable, SourceUnreadable, UsageError
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url

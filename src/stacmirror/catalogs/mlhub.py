@@ -1,15 +1,15 @@
 """The MLHub dialect: the Radiant MLHub API as it was from 2019 to 2022, now served by the simulator.
 
 The composition root makes one; the walk asks it for pages, workers for linked items. It gets a way to ask (`Asker`)
-and knows no client. The key goes to the API's own origin only, as the query parameter `key`.
+and knows no client; what is asked with the key, and what a refusal of it means, is in `keyed_asking`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
 from urllib.parse import unquote
 
+from stacmirror.catalogs.keyed_asking import KeyedAsking
 from stacmirror.catalogs.page_size import PageSize
 from stacmirror.catalogs.parse import (
     CAPS,
@@ -21,10 +21,9 @@ from stacmirror.catalogs.parse import (
     parse_item,
     parse_page,
 )
-from stacmirror.catalogs.stac_api import REDIRECTS_MAX, ApiRoot, Asker, ask_by_hand, cursor_of, resolve, set_parameters
+from stacmirror.catalogs.stac_api import REDIRECTS_MAX, ApiRoot, Asker, cursor_of, resolve, set_parameters
 from stacmirror.errors import (
     CursorRefused,
-    LoginRefused,
     NothingThere,
     SourceError,
     SourceUnreachable,
@@ -32,23 +31,12 @@ from stacmirror.errors import (
     TransferError,
 )
 from stacmirror.interfaces import Clock, Reply
-from stacmirror.limits import origin_of
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page
 from stacmirror.redact import redact_url
-from stacmirror.retry import GONE_STATUSES, RetryPolicy, error_for_status, with_retries
+from stacmirror.retry import GONE_STATUSES, RetryPolicy, error_for_status
 
-_HEADERS = {"accept": "application/geo+json, application/json"}
-_KEY_HINT = "put the key in MLHUB_API_KEY, in ~/.mlhub/profiles, or in a file named by --key-file"
-_UNREADABLE = "unreadable"
 _CURSOR_STATUSES = frozenset({400, 404, 410, 422})
 """What servers say to a cursor that they did not give, or not lately."""
-_REFUSALS_MAX = {401: 3, 403: 20}
-"""Items refused one after another, by status, with which the key itself counts as refused.
-
-A 401 is about the key; a 403 may be about an item, and forbidden items can stand side by side.
-"""
-
-T = TypeVar("T")
 
 
 class MlhubCatalog:
@@ -74,22 +62,22 @@ class MlhubCatalog:
     ) -> None:
         self._collection = collection
         self._root = ApiRoot.parse(api_url)
-        self._key = api_key
         self._page_size = PageSize(page_size)
-        self._asker = asker
-        self._retry = retry
         self._clock = clock
-        self._random = random
-        self._on_retry = on_retry
-        self._page_max_bytes = page_max_bytes
-        self._allow_http = allow_http
-        self._key_as = key_as
-        self._redirects_max = redirects_max
         self._caps = caps
-        self._refusals: int | None = None
-        """Refusals since the key was last good for something; None before it was."""
-        self._ended: LoginRefused | None = None
-        """Once the key counts as refused nothing more is asked with it."""
+        self._asking = KeyedAsking(
+            self._root,
+            api_key,
+            asker,
+            retry,
+            clock,
+            random,
+            on_retry,
+            page_max_bytes,
+            allow_http=allow_http,
+            key_as=key_as,
+            redirects_max=redirects_max,
+        )
 
     @property
     def collection(self) -> str:
@@ -132,13 +120,13 @@ class MlhubCatalog:
                 raise TransferError("gone", f"{reply.status} from {redact_url(url)}", status=reply.status)
             _require_ok(reply, url, self._clock)
             parsed = parse_page(_body(reply), self._context(url))
-            self._refusals = 0
+            self._asking.key_is_good()
             self._page_size.succeeded(may_grow=cursor.kind == "keyset" and cursor != START)
             next_cursor = self._next(parsed.next_href, parsed.next_method, parsed.next_token, url)
             return Page(parsed.items, next_cursor, parsed.total)
 
         try:
-            return await self._ask(url_now, read, shrinks=shrinks)
+            return await self._asking.ask(url_now, read, shrinks=shrinks)
         except SourceUnreachable as error:
             cause = error.__cause__
             if cursor != START and isinstance(cause, TransferError) and cause.status in _CURSOR_STATUSES:
@@ -161,10 +149,10 @@ class MlhubCatalog:
             item = parse_item(_body(reply), self._context(url, key.collection))
             if item.key != key:
                 raise SourceUnreadable(f"{redact_url(url)} answered with the item {item.key}", hint=OWNERS)
-            self._refusals = 0
+            self._asking.key_is_good()
             return item
 
-        return await self._ask(lambda: url, read, one_of_many=True)
+        return await self._asking.ask(lambda: url, read, one_of_many=True)
 
     async def describe(self, collection: str) -> CollectionInfo:
         """Return what `collection` says of itself; MLHub asks no key for that. Raises and Cancel: as `page`."""
@@ -176,7 +164,7 @@ class MlhubCatalog:
             _require_ok(reply, url, self._clock)
             return parse_collection(_body(reply), redact_url(url), self._caps)
 
-        return await self._ask(lambda: url, read)
+        return await self._asking.ask(lambda: url, read)
 
     async def collections(self) -> list[CollectionInfo]:
         """Return all collections, in the server's order; MLHub never paged them. Raises and Cancel: as `page`."""
@@ -186,75 +174,7 @@ class MlhubCatalog:
             _require_ok(reply, url, self._clock)
             return parse_collections(_body(reply), redact_url(url), self._caps)
 
-        return await self._ask(lambda: url, read)
-
-    async def _ask(
-        self,
-        url_now: Callable[[], str],
-        read: Callable[[Reply, str], T],
-        *,
-        one_of_many: bool = False,
-        shrinks: Callable[[TransferError], bool] = lambda error: False,
-    ) -> T:
-        """Ask the URL that `url_now` gives, attempt by attempt; `shrinks` says that the next one asks for less."""
-        try:
-            return await with_retries(
-                self._attempt(url_now, read, one_of_many, shrinks),
-                self._retry,
-                self._random,
-                self._clock.sleep,
-                self._on_retry,
-            )
-        except TransferError as error:
-            url = url_now()
-            if error.kind == _UNREADABLE and isinstance(error.__cause__, SourceUnreadable):
-                raise error.__cause__.after(error, redact_url(origin_of(url))) from None
-            shown = redact_url(url)
-            message = error.message if shown in error.message else f"{shown}: {error.message}"
-            unreachable = SourceUnreachable(message, hint=error.hint or _hint(error))
-            raise unreachable.after(error, redact_url(origin_of(url))) from error
-
-    def _attempt(
-        self,
-        url_now: Callable[[], str],
-        read: Callable[[Reply, str], T],
-        one_of_many: bool,
-        shrinks: Callable[[TransferError], bool],
-    ) -> Callable[[], Awaitable[T]]:
-        async def attempt() -> T:
-            while True:
-                try:
-                    return await ask_once(url_now())
-                except TransferError as error:
-                    # Too large will be too large: what has shrunk is another question, and no attempt.
-                    if not shrinks(error) or error.retryable:
-                        raise
-
-        async def ask_once(url: str) -> T:
-            if self._ended is not None:
-                raise LoginRefused(self._ended.message, hint=self._ended.hint)
-            reply = await ask_by_hand(
-                self._asker,
-                url,
-                self._root,
-                self._key,
-                _HEADERS,
-                self._page_max_bytes,
-                allow_http=self._allow_http,
-                key_as=self._key_as,
-                redirects_max=self._redirects_max,
-            )
-            if reply.status in (401, 403) and self._root.may_see_key(reply.url or url):
-                raise self._refused(reply.status, url, one_of_many)
-            try:
-                return read(reply, url)
-            except SourceUnreadable as error:
-                if reply.status != 200:
-                    raise
-                # Users met HTML and empty bodies amid the paging, and good ones when they asked again.
-                raise TransferError(_UNREADABLE, error.message) from error
-
-        return attempt
+        return await self._asking.ask(lambda: url, read)
 
     def _next(self, href: str, method: str, token: str, url: str) -> Cursor | None:
         if not href:
@@ -292,17 +212,6 @@ class MlhubCatalog:
             f"no collection {collection!r} at {self._root.url}", hint="stacmirror collections mlhub: lists them"
         )
 
-    def _refused(self, status: int, url: str, one_of_many: bool) -> LoginRefused | TransferError:
-        if self._refusals is not None:
-            self._refusals += 1
-        if one_of_many and self._refusals is not None and self._refusals < _REFUSALS_MAX[status]:
-            error = TransferError("refused", f"{status} from {redact_url(url)}", status=status, retryable=False)
-            error.hint = "the key was good for other items: ask the catalog's owner about this one"
-            return error
-        said = "refused the API key" if self._key else "wants an API key"
-        self._ended = LoginRefused(f"{self._root.url} {said} ({status})", hint=_KEY_HINT)
-        return self._ended
-
 
 def _require_ok(reply: Reply, url: str, clock: Clock) -> None:
     if reply.status != 200:
@@ -311,13 +220,3 @@ def _require_ok(reply: Reply, url: str, clock: Clock) -> None:
 
 def _body(reply: Reply) -> bytes:
     return reply.body or b""
-
-
-def _hint(error: TransferError) -> str:
-    if error.status in (401, 403):
-        return "a redirect led away from --api-url, where the key is not sent"
-    if error.status in GONE_STATUSES:
-        return "is --api-url the root of the API, such as https://host/mlhub/v1?"
-    if error.kind == "connect":
-        return "is --api-url right, and the server up?"
-    return "run the same command again; more --retries or a longer --stall-timeout bear more trouble"

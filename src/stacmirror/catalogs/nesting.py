@@ -1,6 +1,6 @@
 """How deeply JSON is nested, found out without decoding it: a decoder that is too deep is too late to stop.
 
-Used by `parse` on every page, so it is done by operations on many bytes at once: 2 ms for a page of 580 kB.
+Used by `decoding` on every page, so it is done by operations on many bytes at once: 2 ms for a page of 580 kB.
 """
 
 from __future__ import annotations

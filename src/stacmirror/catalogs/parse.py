@@ -7,26 +7,21 @@ item without an id. It asks nothing and knows no URL but those it is given.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
-from stacmirror.catalogs.nesting import is_deeper
+from stacmirror.catalogs.decoding import IS_IT_THE_ROOT, count_of, decode, objects_of, refuse_deep, text_of
 from stacmirror.catalogs.stac_api import item_key, resolve
 from stacmirror.errors import SourceUnreadable
 from stacmirror.model import Asset, CollectionInfo, Item, ItemKey, SourceLink
 from stacmirror.redact import redact_document
 
 OWNERS = "the server's documents contradict themselves: tell the catalog's owner"
-_IS_IT_THE_ROOT = "is --api-url the root of the API, and the server well?"
 
-_DIGITS_MAX = 1000
 _LARGE_ITEM_BYTES = 64 << 10
 """From here on an item's assets are counted before any of them is decoded. 10,001 empty ones are 70,000 bytes."""
-T = TypeVar("T")
 
 
 class _PageDocument(msgspec.Struct):
@@ -116,18 +111,18 @@ def parse_page(body: bytes, context: Context) -> ParsedPage:
     Raises: SourceUnreadable naming the page.
     """
     refuse_deep(body, context.caps.depth_max, context.what)
-    page = _decode(_PAGE, body, context.what)
+    page = decode(_PAGE, body, context.what)
     lost: list[str] = []
     items = tuple(_items(page.features or (), context, lost))
-    links = [link for link in _objects(page.links) if link.get("rel") == "next"]
+    links = [link for link in objects_of(page.links) if link.get("rel") == "next"]
     link = next((link for link in links if _method(link) == context.method), links[0] if links else None)
     search = page.search if isinstance(page.search, dict) else {}
     token = search.get("next") if link is None else None
     matched = page.context.get("matched") if isinstance(page.context, dict) else None
-    totals = (_count(value) for value in (page.number_matched, matched, search.get("matched")))
+    totals = (count_of(value) for value in (page.number_matched, matched, search.get("matched")))
     return ParsedPage(
         items,
-        _text(link.get("href")) if link else "",
+        text_of(link.get("href")) if link else "",
         _method(link) if link else "GET",
         str(token) if isinstance(token, (str, int)) and not isinstance(token, bool) else "",
         next((total for total in totals if total is not None), None),
@@ -147,7 +142,7 @@ def _items(features: Iterable[msgspec.Raw], context: Context, lost: list[str]) -
 
 
 def _method(link: Mapping[str, Any]) -> str:
-    return _text(link.get("method")).upper() or "GET"
+    return text_of(link.get("method")).upper() or "GET"
 
 
 def parse_item(body: bytes, context: Context) -> Item:
@@ -162,13 +157,13 @@ def parse_item(body: bytes, context: Context) -> Item:
 def _read_item(body: bytes, context: Context) -> Item:
     if len(body) > _LARGE_ITEM_BYTES:
         _refuse_many_assets(body, context)
-    document = _decode(_ITEM, body, context.what)
+    document = decode(_ITEM, body, context.what)
     item_id = document.id
     if isinstance(item_id, int) and not isinstance(item_id, bool):
         item_id = str(item_id)
     if not isinstance(item_id, str) or not item_id:
         raise SourceUnreadable(f"{context.what} has an item without an id", hint=OWNERS)
-    key = ItemKey(_text(document.collection) or context.collection, item_id)
+    key = ItemKey(text_of(document.collection) or context.collection, item_id)
     assets = document.assets if isinstance(document.assets, dict) else {}
     if len(assets) > context.caps.assets_max:
         raise _many_assets(len(assets), context)
@@ -202,21 +197,21 @@ def _many_assets(count: int, context: Context) -> SourceUnreadable:
 def parse_collection(body: bytes, what: str, caps: Caps = CAPS) -> CollectionInfo:
     """Return what a collection says of itself. Raises: SourceUnreadable when it has no id."""
     refuse_deep(body, caps.depth_max, what)
-    document = _decode(_OBJECT, body, what)
-    collection_id = _text(document.get("id"))
+    document = decode(_OBJECT, body, what)
+    collection_id = text_of(document.get("id"))
     if not collection_id:
-        raise SourceUnreadable(f"{what} has no id", hint=_IS_IT_THE_ROOT)
+        raise SourceUnreadable(f"{what} has no id", hint=IS_IT_THE_ROOT)
     # STAC 0.8 and 0.9 had these under `properties`.
     properties = document.get("properties")
     older = properties if isinstance(properties, dict) else {}
-    names = (_text(provider.get("name")) for provider in _objects(document.get("providers")))
-    licenses = (_text(link.get("href")) for link in _objects(document.get("links")) if link.get("rel") == "license")
+    names = (text_of(provider.get("name")) for provider in objects_of(document.get("providers")))
+    licenses = (text_of(link.get("href")) for link in objects_of(document.get("links")) if link.get("rel") == "license")
     return CollectionInfo(
         id=collection_id,
-        title=_text(document.get("title")),
-        license=_text(document.get("license")),
-        citation=_text(document.get("sci:citation")) or _text(older.get("sci:citation")),
-        doi=_text(document.get("sci:doi")) or _text(older.get("sci:doi")),
+        title=text_of(document.get("title")),
+        license=text_of(document.get("license")),
+        citation=text_of(document.get("sci:citation")) or text_of(older.get("sci:citation")),
+        doi=text_of(document.get("sci:doi")) or text_of(older.get("sci:doi")),
         providers=tuple(name for name in names if name),
         license_href=next(filter(None, licenses), ""),
         document=redact_document(body),
@@ -226,7 +221,7 @@ def parse_collection(body: bytes, what: str, caps: Caps = CAPS) -> CollectionInf
 def parse_collections(body: bytes, what: str, caps: Caps = CAPS) -> list[CollectionInfo]:
     """Return all collections of a listing, in its order. Raises: SourceUnreadable."""
     refuse_deep(body, caps.depth_max, what)
-    document = _decode(_COLLECTIONS, body, what)
+    document = decode(_COLLECTIONS, body, what)
     return [parse_collection(bytes(raw), what, caps) for raw in document.collections or ()]
 
 
@@ -234,8 +229,8 @@ def label_classes(item: Item) -> dict[str, list[str]]:
     """Return the classes of a label item by the property they stand in; "" where that has no name (rasters)."""
     found: dict[str, list[str]] = {}
     listed = item.properties.get("label:classes")
-    for entry in _objects([listed] if isinstance(listed, dict) else listed):
-        classes = found.setdefault(_text(entry.get("name")), [])
+    for entry in objects_of([listed] if isinstance(listed, dict) else listed):
+        classes = found.setdefault(text_of(entry.get("name")), [])
         values = entry.get("classes")
         for value in values if isinstance(values, list) else []:
             name = str(value).lower() if isinstance(value, bool) else str(value)
@@ -245,7 +240,7 @@ def label_classes(item: Item) -> dict[str, list[str]]:
 
 
 def _self_of(links: Any, context: Context, key: ItemKey) -> str:
-    hrefs = (_text(link.get("href")) for link in _objects(links) if link.get("rel") == "self")
+    hrefs = (text_of(link.get("href")) for link in objects_of(links) if link.get("rel") == "self")
     return next((href for href in hrefs if "://" in href), "") or context.item_url(key)
 
 
@@ -255,12 +250,12 @@ def _asset(key: str, asset: Any, base: str, alternates: tuple[str, ...] = ()) ->
     roles = asset.get("roles")
     return Asset(
         key,
-        resolve(base, (_alternate(asset, alternates) if alternates else "") or _text(asset.get("href"))),
-        _text(asset.get("type")),
-        _text(asset.get("title")),
+        resolve(base, (_alternate(asset, alternates) if alternates else "") or text_of(asset.get("href"))),
+        text_of(asset.get("type")),
+        text_of(asset.get("title")),
         tuple(role for role in roles if isinstance(role, str)) if roles and isinstance(roles, list) else (),
-        _count(asset.get("file:size")) if "file:size" in asset else None,
-        _text(asset["file:checksum"]).lower() if "file:checksum" in asset else "",
+        count_of(asset.get("file:size")) if "file:size" in asset else None,
+        text_of(asset["file:checksum"]).lower() if "file:checksum" in asset else "",
     )
 
 
@@ -270,74 +265,15 @@ def _alternate(asset: Mapping[str, Any], names: tuple[str, ...]) -> str:
     if not isinstance(alternates, dict):
         return ""
     found = (alternates.get(name) for name in names)
-    return next((href for one in found if isinstance(one, dict) and (href := _text(one.get("href")))), "")
+    return next((href for one in found if isinstance(one, dict) and (href := text_of(one.get("href")))), "")
 
 
 def _sources(key: ItemKey, links: Any, base: str) -> tuple[SourceLink, ...]:
     """Return the linked items, once each. What is no item of an API (a web page, a file) is not followed."""
     found: dict[ItemKey, SourceLink] = {}
-    for link in _objects(links):
-        if link.get("rel") == "source" and (href := resolve(base, _text(link.get("href")))):
+    for link in objects_of(links):
+        if link.get("rel") == "source" and (href := resolve(base, text_of(link.get("href")))):
             source = item_key(href)
             if source is not None and source != key:  # an item that names itself would wait for itself
                 found.setdefault(source, SourceLink(source, href))
     return tuple(found.values())
-
-
-def refuse_deep(body: bytes, depth_max: int, what: str) -> None:
-    """Refuse JSON that is nested deeper than `depth_max`. Raises: SourceUnreadable."""
-    if is_deeper(body, depth_max):
-        raise SourceUnreadable(f"{what} is nested too deeply (more than {depth_max})", hint=_IS_IT_THE_ROOT)
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
-    try:
-        try:
-            return decoder.decode(body)
-        except ValueError:  # no JSON, a number out of range, or not what is wanted
-            return decoder.decode(_mended(body))
-    except msgspec.ValidationError as error:
-        raise SourceUnreadable(f"{what} is not what it should be: {error}", hint=_IS_IT_THE_ROOT) from error
-    except RecursionError as error:
-        raise SourceUnreadable(f"{what} is nested too deeply", hint=_IS_IT_THE_ROOT) from error
-    except (ValueError, MemoryError) as error:
-        raise SourceUnreadable(f"{what} is no JSON ({_looks_like(body)})", hint=_IS_IT_THE_ROOT) from error
-
-
-def _mended(body: bytes) -> bytes:
-    """Return JSON that msgspec takes, from what only Python's parser does: NaN, a byte order mark, lone surrogates.
-
-    Numbers that are none to any computer (5,000 digits, 1e999) become null: they must not cost the page.
-    """
-    value = json.loads(body, parse_constant=lambda _: None, parse_int=_integer, parse_float=_finite)
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "xmlcharrefreplace")
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if len(text) <= _DIGITS_MAX else None
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
-
-
-def _looks_like(body: bytes) -> str:
-    start = body[:200].lstrip().lower()
-    if not start:
-        return "it is empty"
-    return "it is HTML" if start.startswith((b"<!doctype", b"<html", b"<")) else f"{len(body):,} bytes"
-
-
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    return (entry for entry in value if isinstance(entry, dict)) if isinstance(value, list) else iter(())
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value[:18])
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

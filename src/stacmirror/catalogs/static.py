@@ -8,18 +8,18 @@ one to follow, so it holds as long as those are there.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from stacmirror.catalogs.asking import Means, Question, status_of
+from stacmirror.catalogs.decoding import GIVE_A_ROOT, object_of
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled, self_of
-from stacmirror.catalogs.parse import Context, parse_collection, parse_item, refuse_deep
+from stacmirror.catalogs.parse import Context, parse_collection, parse_item
 from stacmirror.catalogs.stac_api import resolve
+from stacmirror.catalogs.way import Node, Way, hrefs_of
 from stacmirror.errors import (
     CursorRefused,
     LoginRefused,
@@ -39,52 +39,6 @@ _ITEMS_AHEAD = 16
 """Items of each of those children."""
 _DEPTH_MAX = 100
 _COLLECTIONS_MAX = 10_000
-
-
-@dataclass
-class _Node:
-    """One catalog or collection: its links in their order, and which of them is next."""
-
-    url: str
-    collection: str
-    items: list[str]
-    children: list[str]
-    at: int = 0
-    looked: int = 0
-    """Children that were asked for ahead, or need not be."""
-
-    @property
-    def hrefs(self) -> list[str]:
-        return self.items + self.children
-
-    @property
-    def is_at_item(self) -> bool:
-        return self.at < len(self.items)
-
-    @property
-    def is_done(self) -> bool:
-        return self.at >= len(self.items) + len(self.children)
-
-    @property
-    def href(self) -> str:
-        """The link that is next."""
-        return self.items[self.at] if self.is_at_item else self.children[self.at - len(self.items)]
-
-
-@dataclass
-class _Way:
-    """Where the crawl stands: the nodes from the root down, and the cursor of that place."""
-
-    nodes: list[_Node] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
-
-    def cursor(self) -> Cursor | None:
-        """Return where the crawl goes on; None at the end."""
-        while self.nodes and self.nodes[-1].is_done:
-            self.nodes.pop()
-            if self.nodes:
-                self.nodes[-1].at += 1
-        return Cursor(json.dumps([node.href for node in self.nodes], separators=(",", ":"))) if self.nodes else None
 
 
 class StaticCatalog:
@@ -107,7 +61,7 @@ class StaticCatalog:
         self._infos: dict[str, CollectionInfo] = {}
         self._ahead: dict[str, asyncio.Task[Any]] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._way: _Way | None = None
+        self._way: Way | None = None
         self._stands_at: Cursor | None = None
         self.collection = ""
         self.remembers: Remembers | None = None
@@ -158,7 +112,9 @@ class StaticCatalog:
         """See `interfaces.Catalog.describe`: what the crawl has met."""
         info = self._infos.get(collection)
         if info is None:
-            raise SourceUnreadable(f"{redact_url(self._url)}: this run met no collection {collection}", hint=_HINT)
+            raise SourceUnreadable(
+                f"{redact_url(self._url)}: this run met no collection {collection}", hint=GIVE_A_ROOT
+            )
         return info
 
     async def collections(self) -> list[CollectionInfo]:
@@ -166,7 +122,7 @@ class StaticCatalog:
         level, seen = [self._url], {self._url}
         found: dict[str, CollectionInfo] = {}
         for _ in range(_DEPTH_MAX):
-            nodes: list[_Node] = []
+            nodes: list[Node] = []
             for start in range(0, len(level), AT_ONCE):
                 nodes += await asyncio.gather(*(self._read_node(url, "") for url in level[start : start + AT_ONCE]))
             found.update((one, self._infos[one]) for node in nodes if (one := node.collection) in self._infos)
@@ -183,15 +139,12 @@ class StaticCatalog:
 
     # -- the crawl -------------------------------------------------------------------------------------------
 
-    async def _descend(self, cursor: Cursor) -> _Way:
+    async def _descend(self, cursor: Cursor) -> Way:
         """Return the way to where `cursor` points. Raises: CursorRefused where a link on it is no more."""
-        way = _Way([await self._read_node(self._url, "")], {self._url})
+        way = Way([await self._read_node(self._url, "")], {self._url})
         if cursor == START:
             return way
-        try:
-            hrefs = json.loads(cursor.value)
-        except ValueError:
-            hrefs = [""]
+        hrefs = hrefs_of(cursor)
         for depth, href in enumerate(hrefs):
             node = way.nodes[-1]
             if href not in node.hrefs:
@@ -205,7 +158,7 @@ class StaticCatalog:
                 way.seen.add(url)
         return way
 
-    async def _step(self, way: _Way, room: int, items: list[Item], lost: list[str]) -> None:
+    async def _step(self, way: Way, room: int, items: list[Item], lost: list[str]) -> None:
         """Follow the next link: a run of items at once, or one child."""
         node = way.nodes[-1]
         self._look_ahead(way)
@@ -233,7 +186,7 @@ class StaticCatalog:
             return
         way.nodes.append(child)
 
-    def _look_ahead(self, way: _Way) -> None:
+    def _look_ahead(self, way: Way) -> None:
         """Ask for the documents that come next, on each level of the way."""
         for node in way.nodes:
             at = max(0, node.at - len(node.items))
@@ -243,7 +196,7 @@ class StaticCatalog:
                 if url not in way.seen and url not in self._ahead:
                     self._ahead[url] = asyncio.create_task(self._read_child_ahead(url, node.collection), name="ahead")
 
-    async def _read_child_ahead(self, url: str, collection: str) -> _Node:
+    async def _read_child_ahead(self, url: str, collection: str) -> Node:
         node = await self._read_node(url, collection)
         for href in node.items[:_ITEMS_AHEAD]:
             self._start(resolve(url, href), node.collection)
@@ -269,11 +222,11 @@ class StaticCatalog:
 
     # -- documents -------------------------------------------------------------------------------------------
 
-    async def _read_node(self, url: str, collection: str) -> _Node:
+    async def _read_node(self, url: str, collection: str) -> Node:
         async with self._places:
             return await self._means.ask(lambda: Question(url), lambda reply: self._node(url, collection, reply))
 
-    def _node(self, url: str, collection: str, reply: Reply) -> _Node:
+    def _node(self, url: str, collection: str, reply: Reply) -> Node:
         document = object_of(reply, url, self._means.caps.depth_max)
         found = document.get("id")
         own_id = found if isinstance(found, str) else ""
@@ -286,7 +239,7 @@ class StaticCatalog:
         links = [link for link in document.get("links") or () if isinstance(link, dict)]
         items = list(dict.fromkeys(_hrefs(links, "item")))
         skipped = self._wanted and collection not in self._wanted
-        return _Node(url, collection, [] if skipped else items, list(dict.fromkeys(_hrefs(links, "child"))))
+        return Node(url, collection, [] if skipped else items, list(dict.fromkeys(_hrefs(links, "child"))))
 
     async def _ask_item(self, url: str, collection: str) -> Item:
         async with self._places:
@@ -301,23 +254,6 @@ class StaticCatalog:
         wall_s = self._means.clock.wall()
         shown, caps = redact_url(url), self._means.caps
         return Context(shown, collection or "items", wall_s, lambda key: url, self._alternates, base=url, caps=caps)
-
-
-def object_of(reply: Reply, url: str, depth_max: int) -> dict[str, Any]:
-    """Return an answer's JSON object. Raises: SourceUnreadable where it is none, or is nested too deeply."""
-    refuse_deep(reply.body or b"", depth_max, redact_url(url))
-    try:
-        document = msgspec.json.decode(reply.body or b"")
-    except (ValueError, RecursionError) as error:
-        start = (reply.body or b"")[:200].lstrip().lower()
-        what = "it is HTML" if start.startswith(b"<") else "it is empty" if not start else "it is no JSON"
-        raise SourceUnreadable(f"{redact_url(url)} is no STAC: {what}", hint=_HINT) from error
-    if not isinstance(document, dict):
-        raise SourceUnreadable(f"{redact_url(url)} is no STAC: it is no JSON object", hint=_HINT)
-    return document
-
-
-_HINT = "give the root of an API, a collection, a catalog.json, or a file of items"
 
 
 def _hrefs(links: Iterable[dict[str, Any]], rel: str) -> Iterable[str]:

@@ -76,7 +76,7 @@ def path(config_file: ConfigFile = "", json: Json = False) -> None:
 
 
 def to_toml(value: object) -> str:
-    """Return a setting's value as TOML. "Not set" is an empty text, as config.py reads it."""
+    """Return a setting's value as TOML. "Not set" is an empty text, as config_file.py reads it."""
     if value is None:
         return '""'
     if isinstance(value, bool):

@@ -18,6 +18,7 @@ import typer
 
 from stacmirror.cli import config
 from stacmirror.cli.checks import check_settings
+from stacmirror.cli.layers import Given
 from stacmirror.cli.opening import open_run
 from stacmirror.cli.options import FILTERS, LOOK, PLACE, TUNING, Json, Quiet, Verbose, takes
 from stacmirror.cli.session import Look, session_of
@@ -70,7 +71,7 @@ def _aimed(resolved: config.Resolved, dest: str, urls: Mapping[str, str], genera
     if generation == 2020:
         # That API redirects to s3://, so the simulator's S3 stands in for AWS.
         aim |= {"s3_endpoint": urls["s3"], "s3_unsigned": True}
-    given = {key: config.Given(value, "the simulator") for key, value in aim.items()}
+    given = {key: Given(value, "the simulator") for key, value in aim.items()}
     return config.Resolved({**resolved.given, **given}).settings(SOURCE, dest)
 
 

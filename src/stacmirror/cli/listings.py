@@ -44,7 +44,7 @@ def collections(
     stacmirror collections mlhub:bigearthnet_v1_labels
     stacmirror collections mlhub: | cut -f1
     """
-    from stacmirror.assembly import list_collections
+    from stacmirror.listings import list_collections
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=False)
     found = _only(_ask(list_collections(settings, key, os.environ, _redactor(ctx))), settings)
@@ -66,7 +66,7 @@ def classes(
 
     stacmirror classes mlhub:bigearthnet_v1_labels --api-url https://host/mlhub/v1
     """
-    from stacmirror.assembly import list_classes
+    from stacmirror.listings import list_classes
 
     settings, key = _settle(ctx, source, flags, config_file, key_needed=True)
     listed = _ask(list_classes(settings, key, os.environ, _redactor(ctx)))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stacmirror.cli import config
+from stacmirror.cli.layers import Layer
 from stacmirror.cli.options import ConfigFile, Json
 from stacmirror.cli.screen import safe
 from stacmirror.cli.session import emit_json, emit_row
@@ -56,11 +57,11 @@ def _list_schemes(json: bool) -> None:
             emit_row(*row)
 
 
-def _settings_of(layer: config.Layer) -> dict[str, object]:
+def _settings_of(layer: Layer) -> dict[str, object]:
     return {key: ["(secret)"] if key in SECRETS else given.value for key, given in layer.items()}
 
 
-def _words_of(name: str, layer: config.Layer) -> tuple[str, str]:
+def _words_of(name: str, layer: Layer) -> tuple[str, str]:
     """Return what a source is, and what is particular to it."""
     profile = PROFILES.get(name)
     particular = {key: value for key, value in _settings_of(layer).items() if key not in ("api_url", "profile", "auth")}

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from stacmirror.errors import UsageError
 
 if TYPE_CHECKING:
-    from stacmirror.cli.config import Layer
+    from stacmirror.cli.layers import Layer
 
 _LEADS_THE_KEY = frozenset({"api_url", "ca_file", "key_file", "key_command", "keyring"})
 

@@ -131,6 +131,10 @@ class ResumePoint(Struct, frozen=True):
     began: int = 0
     """The run that began this walk."""
 
+    def ordinal(self, number: int) -> int:
+        """Return a page's number as people count: from 1, within this walk over the listing."""
+        return number - self.first + 1
+
 
 class LackingItem(Struct):
     """An item of the ledger that lacks assets, for a sweep. `row` orders sweeps; `held`: its unit is unrevealed.

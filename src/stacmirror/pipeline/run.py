@@ -1,7 +1,8 @@
 """One run, top to bottom: recover, walk and fetch (or retry), sweep, give up on the rest, describe, count.
 
-The only place where tasks are made. It ends early by a Stop (softly, then at once) or by an error; whatever ends
-it, what is whole is committed first, unless the disk itself has failed.
+The only place where tasks are made, but for pages read ahead and large files of one item. It ends early by a Stop
+(softly, then at once) or by an error; whatever ends it, what is whole is committed first, unless the disk itself has
+failed.
 """
 
 from __future__ import annotations

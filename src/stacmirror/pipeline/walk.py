@@ -1,6 +1,6 @@
-"""Read the catalog's pages and line their items up: filters, duplicates, linked items claimed, pages recorded.
+"""Line up the items of the catalog's pages: filters, duplicates, linked items claimed, pages recorded.
 
-One task reads pages ahead (never more than the prefetch), one lines bundles up (never more than the queue). The
+Pages are read ahead (`pages`, never more than the prefetch), bundles are lined up (never more than the queue). The
 ledger hears of a page before any of its items is lined up, so that a page can settle.
 """
 
@@ -11,15 +11,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from stacmirror.errors import (
-    CursorRefused,
-    ListingLoop,
-    SourceError,
-    SourceUnreachable,
-    SourceUnreadable,
-    StacmirrorError,
-    UsageError,
-)
+from stacmirror.errors import CursorRefused, ListingLoop, SourceError, SourceUnreadable, StacmirrorError, UsageError
 from stacmirror.interfaces import Catalog, Filter, Ledger
 from stacmirror.model import (
     START,
@@ -42,6 +34,7 @@ from stacmirror.pipeline.circles import Circles
 from stacmirror.pipeline.conflicts import Conflicts
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.joining import Joiner
+from stacmirror.pipeline.pages import PagesAhead
 from stacmirror.pipeline.progress import Progress
 from stacmirror.redact import redact_document
 
@@ -149,16 +142,15 @@ class Walk:
         self._start = start
         self._again.begin(start)
         self._resumed = start.cursor != START
-        pages: asyncio.Queue[tuple[int, Cursor, Page] | None] = asyncio.Queue(max(1, self._prefetch))
-        reader = asyncio.create_task(self._read_pages(start, pages), name="pages")
+        pages = PagesAhead(self._catalog, self._circles, self._progress, start, prefetch=self._prefetch)
         try:
             matched = start.matched
-            while (entry := await pages.get()) is not None:
+            while (entry := await pages.next()) is not None:
                 matched = await self._line_up(dispatch, *entry, matched)
                 if self.limited:
                     break
+            self.error = pages.error
             if not self.limited:
-                await reader
                 self._tell_lost()
             if self._resumed and isinstance(self.error, CursorRefused):
                 raise _StartAgain("the source no longer takes the cursor of the page to go on from")
@@ -166,8 +158,8 @@ class Walk:
             # What is lined up goes on to its end; the run's verdict says that the listing did not.
             self.error = error
         finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            self.error = self.error or pages.error
+            await pages.close()
 
     def _begin_again(self, reason: str) -> ResumePoint:
         """Forget what this walk has seen, and return the start. The ledger hears of it before any of its pages."""
@@ -185,36 +177,6 @@ class Walk:
         return ResumePoint(
             first, START, 0, first=first, again=True, refresh=start.refresh, widen=start.widen, began=start.began
         )
-
-    async def _read_pages(self, start: ResumePoint, pages: asyncio.Queue[tuple[int, Cursor, Page] | None]) -> None:
-        number, cursor = start.number, start.cursor
-        try:
-            while True:
-                self._circles.refuse_again(cursor)
-                page = await self._read_page(number, cursor)
-                self._progress.pages += 1
-                self._circles.refuse_empty(len(page.items), self._ordinal(number))
-                await pages.put((number, cursor, page))
-                if page.next is None:
-                    break
-                number, cursor = number + 1, page.next
-        except StacmirrorError as error:
-            self.error = error
-        except Exception:
-            await pages.put(None)
-            raise
-        await pages.put(None)
-
-    async def _read_page(self, number: int, cursor: Cursor) -> Page:
-        try:
-            return await self._catalog.page(cursor)
-        except (SourceUnreachable, SourceUnreadable) as error:
-            message = f"page {self._ordinal(number)} of the listing: {error.message}"
-            raise type(error)(message, hint=error.hint) from error
-
-    def _ordinal(self, number: int) -> int:
-        """Return a page's number as people count: from 1, within this walk over the listing."""
-        return number - self._start.first + 1
 
     async def _line_up(self, dispatch: Dispatch, number: int, cursor: Cursor, page: Page, matched: int) -> int:
         """Sort a page's items, record the page, line its bundles up; return the matched items so far."""
@@ -290,7 +252,7 @@ class Walk:
             await self._joiner.fill(bundles)
         for bundle in bundles:
             await dispatch.put(bundle)
-        self._circles.refuse_stale(record, rejected, self._ordinal(number))
+        self._circles.refuse_stale(record, rejected, self._start.ordinal(number))
         return matched
 
     def _tell_lost(self) -> None:
