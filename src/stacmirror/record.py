@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import xxhash
 from msgspec import Struct
 
 from stacmirror.errors import TargetInUse, TargetUnwritable, UsageError
@@ -24,8 +27,13 @@ _FIXED = ("filter", "place")
 _ONCE = ("refresh", "change_filter", "state_dir", "key_command", *SECRETS)
 """Settings of one run: the next one does not go on with them, or (`state_dir`) finds them elsewhere. What a mirror
 remembers is read by whoever resumes it, so it names nothing to be run (`key_command`, `command:` in `auth`)."""
-_SENT = ("collection", "bbox", "datetime", "intersects", "query", "filter", "sortby")
+_SENT = ("item", "collection", "bbox", "datetime", "intersects", "query", "filter", "sortby")
 """Filters that a source may judge itself: cursors that it gave are of the listing as it was asked for then."""
+
+_IDS_IN_PLACE = 100
+"""More ids of items than these have a file of their own: a TOML parser takes seconds for a hundred thousand."""
+_IDS_FILE = re.compile(r"@items-[0-9a-f]{16}\.json")
+_SHOWN = 5
 
 
 class FilterChange(Struct, frozen=True):
@@ -40,15 +48,26 @@ def write_record(settings: Settings) -> None:
     """Keep `settings` in the target. Raises: TargetUnwritable."""
     folder = os.path.join(settings.target, STATE_FOLDER)
     path = os.path.join(folder, _FILE)
+    tables = _tables(settings)
     try:
         os.makedirs(folder, exist_ok=True)
-        with open(path + ".part", "w", encoding="utf-8", opener=_unfollowed) as file:
-            file.write(_to_toml(settings))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + ".part", path)
+        if len(settings.filter.item) > _IDS_IN_PLACE:
+            ids = json.dumps(settings.filter.item, ensure_ascii=True)
+            name = f"items-{xxhash.xxh3_64_hexdigest(ids.encode())}.json"
+            _put(os.path.join(folder, name), ids)
+            tables["filter"]["item"] = [f"@{name}"]
+        _put(path, _to_toml(settings.source, tables))
     except OSError as error:
         raise TargetUnwritable(f"cannot write to {path}: {error.strerror}", hint="choose another target") from error
+
+
+def _put(path: str, text: str) -> None:
+    """Write a file whole, or not at all. Raises: OSError."""
+    with open(path + ".part", "w", encoding="utf-8", opener=_unfollowed) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".part", path)
 
 
 def _unfollowed(path: str, flags: int) -> int:
@@ -77,13 +96,34 @@ def read_record(target: str) -> dict[str, Any]:
     path = os.path.join(target, STATE_FOLDER, _FILE)
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            found = tomllib.load(file)
     except FileNotFoundError:
         raise UsageError(
             f"{target} is no mirror: {path} does not exist", hint="start one with `stacmirror mirror SOURCE DEST`"
         ) from None
     except (OSError, ValueError) as error:  # no TOML, or no UTF-8
-        raise TargetInUse(f"{path} cannot be read: {error}", hint="restore it, or start anew elsewhere") from error
+        raise _unreadable(path, error) from error
+    bring_ids(found, os.path.dirname(path))
+    return found
+
+
+def bring_ids(found: dict[str, Any], folder: str) -> None:
+    """Put the many ids of items where a record names their file. Raises: TargetInUse."""
+    match found.get("filter"):
+        case {"item": [str(name)]} if _IDS_FILE.fullmatch(name):
+            path = os.path.join(folder, name[1:])
+            try:
+                with open(path, encoding="utf-8") as file:
+                    text = file.read()
+                if xxhash.xxh3_64_hexdigest(text.encode()) not in name:
+                    raise ValueError("it is not what was written")
+                found["filter"]["item"] = json.loads(text)
+            except (OSError, ValueError) as error:
+                raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> TargetInUse:
+    return TargetInUse(f"{path} cannot be read: {error}", hint="restore it, or start anew elsewhere")
 
 
 def refuse_other_mirror(settings: Settings) -> FilterChange:
@@ -105,9 +145,7 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
         for key, value in now[section].items():
             was = before.get(section, {}).get(key, _default(key))
             if was != value:
-                (filters if section == "filter" else differences).append(
-                    f"{key} is {json.dumps(was)}, not {json.dumps(value)}"
-                )
+                (filters if section == "filter" else differences).append(f"{key} is {_shown(was)}, not {_shown(value)}")
                 if section == "filter":
                     changes.append(f"{key} was {_said(was)}, is {_said(value)}")
                     if not _is_narrower(key, was, value):
@@ -123,7 +161,13 @@ def refuse_other_mirror(settings: Settings) -> FilterChange:
 
 
 def _said(value: object) -> str:
-    return "not set" if value in (None, []) else json.dumps(value, ensure_ascii=False)
+    return "not set" if value in (None, []) else _shown(value, ascii_only=False)
+
+
+def _shown(value: object, *, ascii_only: bool = True) -> str:
+    if isinstance(value, list) and len(value) > _SHOWN:
+        return f"{len(value):,}, {json.dumps(value[:_SHOWN], ensure_ascii=ascii_only)[:-1]} ...]"
+    return json.dumps(value, ensure_ascii=ascii_only)
 
 
 def _is_narrower(key: str, was: object, now: object) -> bool:
@@ -157,12 +201,12 @@ def _tables(settings: Settings) -> dict[str, dict[str, object]]:
     return tables
 
 
-def _to_toml(settings: Settings) -> str:
+def _to_toml(source: str, tables: Mapping[str, Mapping[str, object]]) -> str:
     lines = [
         "# How this mirror was made; `stacmirror resume` reads it. No key and no password is ever written here.",
-        f"source = {_toml_value(settings.source)}",
+        f"source = {_toml_value(source)}",
     ]
-    for section, table in _tables(settings).items():
+    for section, table in tables.items():
         lines += ["", f"[{section}]"]
         lines += [f"{key} = {_toml_value(value)}" for key, value in table.items() if value is not None]
     return "\n".join(lines) + "\n"

@@ -109,6 +109,21 @@ def test_a_geometry_file_is_read_once() -> None:
         resolved("https://h/x", {"intersects": "bad.json"})
 
 
+def test_a_file_of_ids_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--item @FILE becomes the ids themselves, each once, beside those that were typed."""
+    Path("train.csv").write_bytes(b"\xef\xbb\xbfa\r\n\n  b,1 \nc\na")
+    settings = resolved("https://h/x", {"item": ["z", "@train.csv", "c"]})
+    assert settings.filter.item == ("z", "a", "b,1", "c")
+    Path("empty").write_text("\n \n")
+    Path("picture").write_bytes(b"\xff\xd8\xff")
+    gone = "No such file"
+    for text, said in (("@nowhere", gone), ("@", gone), ("@empty", "no id"), ("@picture", "no text")):
+        with pytest.raises(UsageError, match=f"--item {text}.*{said}"):
+            resolved("https://h/x", {"item": [text]})
+    monkeypatch.setenv("STACMIRROR_ITEM", "@train.csv")
+    assert program.run(["config", "show", "--json"]) == 0
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

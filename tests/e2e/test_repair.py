@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from stacmirror.cli.config import load_saved
+from stacmirror.errors import UsageError
 from stacmirror.mirror import Mirror
 from stacmirror.model import AbsentKey, FailureCount, Summary
 from stacmirror.settings import Settings
@@ -125,6 +127,20 @@ async def test_an_item_asked_for_by_name_that_is_not_listed(quick_settings: Make
         summary = await run(quick_settings(simulator, item=[there, "nonesuch"]), simulator.key)
     assert (summary.exit_code, summary.mirror.items.complete) == (3, 1)
     assert summary.reason == "the catalog lists no item nonesuch"
+
+
+async def test_many_items_asked_for_by_name(quick_settings: Make, tmp_path: Path) -> None:
+    """A long list of ids is what the mirror is: the next run wants the same ones; another list is another mirror."""
+    async with simulated(items=120, generation=2020) as simulator:
+        ids = [simulator.item_id(number) for number in range(3, 113)]
+        first = await run(quick_settings(simulator, item=ids, asset=["B02"], max_items=50), simulator.key)
+        assert load_saved(str(tmp_path / "mirror")).layer["item"].value == ids
+        with pytest.raises(UsageError, match="item is 110, "):
+            await run(quick_settings(simulator, item=ids[1:], asset=["B02"]), simulator.key)
+        second = await run(quick_settings(simulator, item=ids, asset=["B02"]), simulator.key)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert (first.mirror.items.complete, second.mirror.items.complete) == (50, 110)
+    assert len(tree(tmp_path / "mirror")) == 110
 
 
 async def test_one_refused_item_does_not_stop_the_run(quick_settings: Make) -> None:

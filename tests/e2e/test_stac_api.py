@@ -197,6 +197,26 @@ async def test_filters_are_sent_or_judged_here(
             assert sent in requests
 
 
+@pytest.mark.parametrize("methods", [["GET"], ["GET", "POST"]])
+async def test_many_ids_are_asked_for_in_portions(tmp_path: Path, methods: list[str]) -> None:
+    """A split of 700 ids becomes searches that a server takes, and is gone on with in the same ones."""
+    ids = [*(f"s{number:03}" for number in range(899, 199, -1)), "nonesuch"]
+    async with stac_server(900) as server:
+        server.methods = methods
+        first = await mirror(server.url, tmp_path, collection=["scenes"], item=ids, max_items=301)
+        second = await mirror(server.url, tmp_path, collection=["scenes"], item=ids)
+        searches = [request for request in server.asked if request[0].split("?")[0].endswith("/search")]
+    assert (first.verdict, first.mirror.items.complete) == ("complete", 301)
+    assert (second.exit_code, second.mirror.items.complete) == (3, 700)
+    assert second.reason == "the catalog lists no item nonesuch"
+    assert second.run.items.listed < 500
+    if "POST" in methods:
+        assert max(len(body["ids"]) for _, body in searches) == 250
+    else:
+        assert max(len(path) for path, _ in searches) < 2000
+    assert {path.name for path in (tmp_path / "scenes").iterdir() if path.is_dir()} == set(ids[:-1])
+
+
 async def test_a_filter_goes_to_a_server_that_takes_it(tmp_path: Path) -> None:
     """CQL2 as JSON by POST, as text by GET; the server judges, and nothing is judged twice."""
     async with stac_server() as server:

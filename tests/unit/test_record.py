@@ -35,6 +35,32 @@ def test_any_text_comes_back(tmp_path: Path, text: str) -> None:
     refuse_other_mirror(settings)
 
 
+def test_many_ids_have_a_file_of_their_own(tmp_path: Path) -> None:
+    """A list of ids comes back as it was; a mirror is the same with it, and another one without the last."""
+    ids = [f"{text} {number}" for number in range(1000) for text in ODD] + ["@home"]
+    settings = build(SOURCE, str(tmp_path), {"item": ids})
+    write_record(settings)
+    assert read_record(str(tmp_path))["filter"]["item"] == ids
+    refuse_other_mirror(settings)
+    with pytest.raises(UsageError, match=r"item is 9,001, \[.*\.\.\.\], not 9,000, \[") as refused:
+        refuse_other_mirror(build(SOURCE, str(tmp_path), {"item": ids[:-1]}))
+    assert len(str(refused.value)) < 1000
+    assert (tmp_path / ".stacmirror/settings.toml").stat().st_size < 10_000
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_damaged_list_of_ids_is_refused(tmp_path: Path, damage: str) -> None:
+    """Neither fewer ids than were asked for, nor all items, pass for what a mirror is of."""
+    write_record(build(SOURCE, str(tmp_path), {"item": [f"i{number}" for number in range(1000)]}))
+    [path] = (tmp_path / ".stacmirror").glob("items-*.json")
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_text(path.read_text()[:100] + '"]')
+    with pytest.raises(TargetInUse, match=path.name):
+        read_record(str(tmp_path))
+
+
 def test_another_filter_layout_or_source_is_refused(tmp_path: Path) -> None:
     """Each difference is named; what may change between runs may change."""
     write_record(build(SOURCE, str(tmp_path), {"label_class": ["Sea"], "workers": 3}))

@@ -10,6 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
+
+from msgspec import structs
 
 from stacmirror.catalogs.paging import Listing
 from stacmirror.catalogs.stac_api import ApiRoot, resolve
@@ -18,6 +21,8 @@ from stacmirror.search import Search
 
 _QUERY_MAX = 1500
 """Longer searches go by POST where that can be: proxies cut URLs."""
+_IDS_MAX = 250
+"""Ids in one request: servers have limits of their own, which few of them tell."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,26 @@ def plan(search: Search, can: Abilities, root: ApiRoot, collections: Sequence[st
     posts = (
         "POST" in can.methods and by_post and (large or bool(sent & {"query", "filter"}) or "GET" not in can.methods)
     )
+    # In order only as one list.
+    ids = [search.ids] if search.sortby else _portions(search.ids, posts=posts)
+    portions = [structs.replace(search, ids=some) for some in ids]
     if posts:
-        return Plan([Listing(can.search_url, "POST", {}, _body_of(search, sent))], sent)
-    return Plan([Listing(can.search_url, "GET", query)], sent)
+        return Plan([Listing(can.search_url, "POST", {}, _body_of(portion, sent)) for portion in portions], sent)
+    return Plan([Listing(can.search_url, "GET", _query_of(portion, sent)) for portion in portions], sent)
+
+
+def _portions(ids: Sequence[str], *, posts: bool) -> list[tuple[str, ...]]:
+    """Return ids in as many parts as requests can take; no ids are one part."""
+    parts: list[tuple[str, ...]] = []
+    part: list[str] = []
+    length = 0
+    for id_ in ids:
+        length += len(quote(id_)) + 1
+        if part and (len(part) == _IDS_MAX or (length > _QUERY_MAX and not posts)):
+            parts.append(tuple(part))
+            part, length = [], len(quote(id_)) + 1
+        part.append(id_)
+    return [*parts, tuple(part)]
 
 
 def _takes(can: Abilities, name: str) -> bool:

@@ -10,7 +10,6 @@ Called by the commands. `layers` reads flags and variables, `config_file` TOML; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from msgspec import Struct, field
 from stacmirror.cli import trust
 from stacmirror.cli.config_file import read_settings, read_sources, read_toml, settings_in
 from stacmirror.cli.layers import Given, Layer, check_value, of_environment, of_flags, of_official_client
+from stacmirror.cli.named_files import with_geometry, with_ids
 from stacmirror.errors import UsageError
 from stacmirror.profiles import PROFILES
+from stacmirror.record import bring_ids
 from stacmirror.settings import Settings
 from stacmirror.typed import build
 
@@ -117,7 +118,9 @@ def resolve(
             if key not in merged:
                 merged[key], ranks[key] = given, rank
     others = trust.warnings({**user, **project}, saved.layer if saved else {}, {**of_official_client(environ), **user})
-    return Resolved(_with_geometry(_with_layout(merged, ranks)), (*warnings, *others))
+    if saved is None or merged.get("item") is not saved.layer.get("item"):  # it holds ids, whatever they begin with
+        merged = with_ids(merged)
+    return Resolved(with_geometry(_with_layout(merged, ranks)), (*warnings, *others))
 
 
 def only_flags(flags: Mapping[str, object]) -> Resolved:
@@ -131,7 +134,8 @@ def only_flags(flags: Mapping[str, object]) -> Resolved:
 def load_saved(target: str) -> Saved:
     """Return what the mirror in `target` remembers.
 
-    Raises: UsageError when there is no mirror, with the command that makes one.
+    Raises: UsageError when there is no mirror, with the command that makes one; TargetInUse for a list of ids that
+            is not what was written.
     """
     path = Path(target) / SAVED_FILE
     try:
@@ -146,6 +150,7 @@ def load_saved(target: str) -> Saved:
         raise UsageError(
             f"{path}: `source` is missing", hint='put the line back, such as: source = "mlhub:bigearthnet_v1_labels"'
         )
+    bring_ids(document, str(path.parent))
     return Saved(source, settings_in(document, path))
 
 
@@ -160,22 +165,6 @@ def _with_layout(merged: dict[str, Given], ranks: Mapping[str, int]) -> dict[str
         return {key: given for key, given in merged.items() if key != "path_template"}
     # Of one layer: whoever typed both meant one of them, and nobody can say which. The layout refuses it.
     return merged
-
-
-def _with_geometry(merged: dict[str, Given]) -> dict[str, Given]:
-    """Read the file that `intersects` names: a mirror remembers the geometry, not where it once was."""
-    given = merged.get("intersects")
-    if given is None or not isinstance(given.value, str) or not given.value.strip() or "{" in given.value:
-        return merged
-    path = Path(given.value)
-    try:
-        text = path.read_text(encoding="utf-8")
-        compact = json.dumps(json.loads(text), separators=(",", ":"))
-    except OSError as error:
-        raise UsageError(f"--intersects {path}: {error.strerror}", hint="name a file with GeoJSON") from error
-    except ValueError:
-        raise UsageError(f"--intersects {path} is no JSON", hint="name a file with GeoJSON") from None
-    return merged | {"intersects": Given(compact, given.origin)}
 
 
 def _profile(name: str, *files: Mapping[str, Layer]) -> Layer:

@@ -59,7 +59,7 @@ FILTERS = Group(
         Flag("max_items", "Stop after N matches, over all runs.", "N"),
         Flag("asset", "Fetch only asset keys like B0*, or role:GLOB, type:GLOB; repeat.", "GLOB"),
         Flag("exclude_asset", "Leave out asset keys like this, or role:…, type:…; repeat.", "GLOB"),
-        Flag("item", "Keep only the item with this id; repeat.", "ID", also="--ids"),
+        Flag("item", "Keep only the item with this id, or the ids in @FILE, one a line; repeat.", "ID", also="--ids"),
         Flag("collection", "Only this collection of an API or catalog; repeat.", "ID", also="-c"),
         Flag("bbox", "Items that meet this box, in degrees.", "W,S,E,N"),
         Flag("datetime", "Items of this time: 2020-06, or 2020-06-01/2020-09-30.", "TIME"),

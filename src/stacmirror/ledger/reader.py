@@ -112,7 +112,12 @@ class LedgerReader(LedgerCounts):
 
     def unknown_ids(self, ids: Sequence[str]) -> list[str]:
         """Return those of `ids` that no listed item has."""
-        return [id_ for id_ in ids if not self._rows("SELECT 1 FROM item WHERE id = ? AND page IS NOT NULL", (id_,))]
+        unknown = dict.fromkeys(ids)
+        if unknown:  # no index is by id alone: one look at each item, not one at all items for each id
+            with self._reading() as connection:
+                for (id_,) in connection.execute("SELECT id FROM item WHERE page IS NOT NULL"):
+                    unknown.pop(id_, None)
+        return list(unknown)
 
     def missing_keys(self) -> list[MissingKey]:
         """Return what earlier runs learned of asset keys that may exist nowhere."""
