@@ -51,12 +51,16 @@ def write_record(settings: Settings) -> None:
     tables = _tables(settings)
     try:
         os.makedirs(folder, exist_ok=True)
+        name = ""
         if len(settings.filter.item) > _IDS_IN_PLACE:
             ids = json.dumps(settings.filter.item, ensure_ascii=True)
             name = f"items-{xxhash.xxh3_64_hexdigest(ids.encode())}.json"
             _put(os.path.join(folder, name), ids)
             tables["filter"]["item"] = [f"@{name}"]
         _put(path, _to_toml(settings.source, tables))
+        for other in os.listdir(folder):
+            if other != name and _IDS_FILE.fullmatch(f"@{other}"):
+                os.unlink(os.path.join(folder, other))  # a list of other filters, before
     except OSError as error:
         raise TargetUnwritable(f"cannot write to {path}: {error.strerror}", hint="choose another target") from error
 

@@ -37,7 +37,7 @@ def verdict_of(
     if not walk.ended and not walk.limited:
         return "incomplete", 5, "the listing did not end"
     if unlisted:
-        more = f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else ""
+        more = f" and {len(unlisted) - 3:,} more" if len(unlisted) > 3 else ""
         return "incomplete", 3, f"the catalog lists no item {', '.join(unlisted[:3])}{more}"
     if unmatched and not mirror.assets.stored:
         return "incomplete", 3, unmatched

@@ -46,6 +46,9 @@ def test_many_ids_have_a_file_of_their_own(tmp_path: Path) -> None:
         refuse_other_mirror(build(SOURCE, str(tmp_path), {"item": ids[:-1]}))
     assert len(str(refused.value)) < 1000
     assert (tmp_path / ".stacmirror/settings.toml").stat().st_size < 10_000
+    write_record(build(SOURCE, str(tmp_path), {"item": ids[:-1]}))
+    assert read_record(str(tmp_path))["filter"]["item"] == ids[:-1]
+    assert len(list((tmp_path / ".stacmirror").glob("items-*"))) == 1
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut"])
