@@ -178,6 +178,12 @@ def test_every_help_page_ends_with_exit_codes(command: str) -> None:
     assert ("3  finished, but some assets failed" in codes) is (command in ("resume", "demo"))
 
 
+def test_brackets_of_help_are_brackets() -> None:
+    """What looks like markup in a help text is shown as it is typed, on the page of all commands, too."""
+    for words in (["--help"], ["sources", "--help"]):
+        assert "`[source.NAME]`" in _run(*words).stdout
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_simulators_help_names_every_fault_target_and_trap(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """`simulate --help` lists what --fault and --trap take, each with its line, no line wider than the screen."""

@@ -99,6 +99,16 @@ def test_mirror_hands_over_settings_and_key_and_prints_the_verdict(
     assert "s3cr3t" not in said.err
 
 
+def test_ids_are_typed_or_stand_in_files(fake: type[FakeMirror], tmp_path: Path) -> None:
+    """`--ids-from` takes files of ids, beside those that are typed, in either spelling."""
+    for name, ids in (("train", "a\nb"), ("val", "b\nc")):
+        (tmp_path / name).write_text(ids)
+    files = [word for name in ("train", "val") for word in ("--ids-from", str(tmp_path / name))]
+    assert program.run(["mirror", "mlhub:x", "ben", *API, *files, "--item", "z"]) == 0
+    assert program.run(["mirror", "mlhub:x", "ben", *API, "--item", f"@{tmp_path / 'train'}"]) == 0
+    assert [made.settings.filter.item for made in fake.made] == [("z", "a", "b", "c"), ("a", "b")]
+
+
 def test_json_is_one_line_on_stdout(fake: type[FakeMirror], capsys: pytest.CaptureFixture[str]) -> None:
     """--json prints one line on stdout, with the verdict; the words stay on stderr."""
     assert program.run(["mirror", "mlhub:x", "ben", *API, "--json", "-q"]) == 0

@@ -118,7 +118,7 @@ def test_a_file_of_ids_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("picture").write_bytes(b"\xff\xd8\xff")
     gone = "No such file"
     for text, said in (("@nowhere", gone), ("@", gone), ("@empty", "no id"), ("@picture", "no text")):
-        with pytest.raises(UsageError, match=f"--item {text}.*{said}"):
+        with pytest.raises(UsageError, match=f"--ids-from {text[1:]}.*{said}"):
             resolved("https://h/x", {"item": [text]})
     monkeypatch.setenv("STACMIRROR_ITEM", "@train.csv")
     assert program.run(["config", "show", "--json"]) == 0

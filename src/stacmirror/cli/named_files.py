@@ -1,4 +1,4 @@
-"""Settings that may name a file with what they want: --intersects FILE, --item @FILE. Called by `config`.
+"""Settings that may name a file with what they want: --intersects FILE, --ids-from FILE. Called by `config`.
 
 What such a file holds becomes the setting: a mirror remembers what was asked for, not where that once was.
 """
@@ -55,8 +55,8 @@ def _ids_in(path: str) -> Iterator[str]:
                     found = True
                     yield id_
     except OSError as error:
-        raise UsageError(f"--item @{path}: {error.strerror}", hint=_IDS_HINT) from error
+        raise UsageError(f"--ids-from {path}: {error.strerror}", hint=_IDS_HINT) from error
     except ValueError:
-        raise UsageError(f"--item @{path} is no text", hint=_IDS_HINT) from None
+        raise UsageError(f"--ids-from {path} is no text", hint=_IDS_HINT) from None
     if not found:
-        raise UsageError(f"--item @{path} holds no id", hint=_IDS_HINT)
+        raise UsageError(f"--ids-from {path} holds no id", hint=_IDS_HINT)

@@ -29,6 +29,8 @@ class Flag(Struct, frozen=True):
     """Another spelling, such as `-c`."""
     negative_help: str = ""
     """For settings that are yes, no or not asked for: what the `--no-` flag says."""
+    file_help: str = ""
+    """For lists whose values a file may hold: what the flag `…-from` says, which names one."""
 
 
 class Group(Struct, frozen=True):
@@ -59,7 +61,13 @@ FILTERS = Group(
         Flag("max_items", "Stop after N matches, over all runs.", "N"),
         Flag("asset", "Fetch only asset keys like B0*, or role:GLOB, type:GLOB; repeat.", "GLOB"),
         Flag("exclude_asset", "Leave out asset keys like this, or role:…, type:…; repeat.", "GLOB"),
-        Flag("item", "Keep only the item with this id, or the ids in @FILE, one a line; repeat.", "ID", also="--ids"),
+        Flag(
+            "item",
+            "Keep only the item with this id (or the ids in @FILE); repeat.",
+            "ID",
+            also="--ids",
+            file_help="Keep only the items with the ids in this file, one a line; repeat.",
+        ),
         Flag("collection", "Only this collection of an API or catalog; repeat.", "ID", also="-c"),
         Flag("bbox", "Items that meet this box, in degrees.", "W,S,E,N"),
         Flag("datetime", "Items of this time: 2020-06, or 2020-06-01/2020-09-30.", "TIME"),
@@ -237,13 +245,21 @@ def _parameters(flag: Flag, group: Group, table: Mapping[str, Option]) -> list[i
     rows = [(flag.key, (name, *filter(None, [flag.also])), flag.help + _default(option))]
     if flag.negative_help:
         rows.append((f"no_{flag.key}", ("--no-" + flag.key.replace("_", "-"),), flag.negative_help))
+    if flag.file_help:
+        rows.append((f"{flag.key}_from", (f"{flag.also or name}-from",), flag.file_help))
     return [
         inspect.Parameter(
             key,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                typed | None, typer.Option(*words, help=help_text, metavar=metavar, rich_help_panel=group.panel)
+                typed | None,
+                typer.Option(
+                    *words,
+                    help=help_text,
+                    metavar="FILE" if key.endswith("_from") else metavar,
+                    rich_help_panel=group.panel,
+                ),
             ],
         )
         for key, words, help_text in rows
@@ -270,4 +286,8 @@ def _given(typed: Mapping[str, Any]) -> dict[str, object]:
             raise UsageError(f"--{name} and --no-{name} contradict each other", hint="give one of the two, or neither")
         del given[key]
         given[positive] = False
+    for key in [key for key in given if key.endswith("_from")]:
+        files = [f"@{path}" for path in given.pop(key)]
+        listed = key.removesuffix("_from")
+        given[listed] = [*given.get(listed, []), *files]
     return given

@@ -20,7 +20,7 @@ Auth = Annotated[bool, typer.Option("--auth", help="List the schemes of --auth i
 
 
 def sources(auth: Auth = False, config_file: ConfigFile = "", json: Json = False) -> None:
-    """List the sources known by name: built in, and `[source.NAME]` of your files. Nothing is asked of anyone.
+    r"""List the sources known by name: built in, and `\[source.NAME]` of your files. Nothing is asked of anyone.
 
     stacmirror sources
     stacmirror mirror earth-search:sentinel-2-l2a s2 --bbox 5,50,6,51 --datetime 2020-06
