@@ -56,6 +56,7 @@ class Bench:
         pending_max: int = 100,
         opener: Opener | None = None,
         clock: Clock | None = None,
+        sync_every_s: float = 0.01,
     ) -> None:
         self.target = target
         self.sink = DirectorySink(str(target))
@@ -70,7 +71,7 @@ class Bench:
         self.committer = Committer(
             self.sink,
             self.ledger,
-            every_s=0.01,
+            every_s=sync_every_s,
             every_bytes=1 << 20,
             pending_max=pending_max,
             on_written=lambda entries: self.walk.release(keys_of(entries)),
