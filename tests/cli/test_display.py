@@ -15,6 +15,7 @@ from stacmirror.cli.drawing import Drawing, panel
 from stacmirror.cli.gauge import Meter, plain_line
 from stacmirror.cli.log import Log
 from stacmirror.pipeline.progress import Progress
+from tests.unit.fakes import until
 
 
 def _progress() -> Progress:
@@ -147,8 +148,7 @@ async def test_the_bar_is_redrawn_and_leaves_nothing_behind(monkeypatch: pytest.
     display = Display(Drawing(console), "bar", title="mlhub:x to d")
     with display.showing(_progress()):
         display.note("B10 is absent [everywhere]")
-        await asyncio.sleep(0.1)
-        assert "50 of 200 items" in _text(console)
+        await until(lambda: _text(console).count("50 of 200 items") > 1)
     text = _text(console)
     assert "B10 is absent [everywhere]" in text
     assert text.count("50 of 200 items") > 1
@@ -168,15 +168,22 @@ async def test_plain_lines_come_every_ten_seconds(
     screen = Drawing(Console(stderr=True, width=80)) if by_rich else Lines()
     display = Display(screen, "plain", clock=lambda: now_s)
     note = f"[bold]hello[/bold] :smile: {'x' * 90} end\x1b"
+    heard = ""
+
+    def said() -> str:
+        nonlocal heard
+        heard += capsys.readouterr().err
+        return heard
+
     with display.showing(_progress()):
         display.note(note)
-        await asyncio.sleep(0.05)
-        assert capsys.readouterr().err == note.replace("\x1b", "\ufffd") + "\n"
+        await until(lambda: said().endswith("\n"))
+        assert said() == note.replace("\x1b", "\ufffd") + "\n"
         now_s = 110.1
-        await asyncio.sleep(0.05)
+        await until(lambda: said().count("\n") == 2)
         now_s = 119.9
         await asyncio.sleep(0.05)
-    (line,) = capsys.readouterr().err.splitlines()
+    _, line = said().splitlines()
     assert line.startswith("[10.1s] fetching: 50 of 200 items, 650 files")
 
 
@@ -224,7 +231,7 @@ async def test_a_terminal_that_stands_still_does_not_hold_the_run(monkeypatch: p
     class Stuck(io.StringIO):
         def write(self, text: str) -> int:
             reached.set()
-            assert gate.wait(5)
+            assert gate.wait(60)
             return super().write(text)
 
     display = Display(Drawing(Console(file=Stuck(), force_terminal=True, width=80)), "bar")
@@ -234,8 +241,8 @@ async def test_a_terminal_that_stands_still_does_not_hold_the_run(monkeypatch: p
             await asyncio.sleep(0.005)
             display.note("a note never blocks")
             turns += 1
-        assert reached.is_set()
         assert turns == 20
+        await until(reached.is_set)
         gate.set()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import trustme
@@ -15,7 +16,7 @@ from stacmirror.transports import http as http_module
 from stacmirror.transports import wire as wire_module
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.wire import WireTransport
-from tests.contract.test_transports import whole
+from tests.contract.test_transports import PATIENCE_S, whole
 from tests.contract.wire_server import KEEP, STALL, WireServer, head, ok, wire_server
 
 
@@ -27,13 +28,13 @@ async def server() -> AsyncIterator[WireServer]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[WireTransport]:
-    client = WireTransport(user_agent="test/1", connect_timeout_s=2.0, stall_timeout_s=2.0)
+    client = WireTransport(user_agent="test/1", connect_timeout_s=PATIENCE_S, stall_timeout_s=PATIENCE_S)
     yield client
     await client.close()
 
 
 async def body(client: Transport, url: str, small_max_bytes: int = 1000) -> bytes | None:
-    return (await asyncio.wait_for(client.fetch(url, {}, small_max_bytes), 5)).body
+    return (await asyncio.wait_for(client.fetch(url, {}, small_max_bytes), PATIENCE_S)).body
 
 
 SECOND = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
@@ -55,7 +56,7 @@ async def test_a_late_surplus_ends_the_connection(client: WireTransport, server:
     """Bytes that come while nobody asks close the connection before the next request."""
     first = server.say("/a", ok(b"abc"), SECOND, KEEP)
     assert await body(client, first) == b"abc"
-    await asyncio.sleep(0.05)
+    await server.until(lambda: server.gone == 1)
     assert await body(client, server.say("/b", ok(b"true"), KEEP)) == b"true"
     assert server.connections == 2
 
@@ -153,10 +154,12 @@ async def test_a_drip_is_given_up(
     made: Callable[..., Transport], small_max_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A byte now and then is a sign of life, and still too slow: the lowest speed ends it, with either client."""
-    monkeypatch.setattr(wire_module, "_SLOW_WINDOW_S", 0.2)
-    monkeypatch.setattr(http_module, "_SLOW_WINDOW_S", 0.2)
     monkeypatch.setattr(wire_module, "_SWEEP_S", 0.05)
-    client = made(user_agent="t", connect_timeout_s=1, stall_timeout_s=0.2, slowest_bytes_per_s=1000)
+    client: Any = made(user_agent="t", connect_timeout_s=PATIENCE_S, stall_timeout_s=PATIENCE_S)
+    if isinstance(client, WireTransport):  # as it is never shorter than the stall timeout
+        client._slow_window_s, client._slowest_bytes_per_s = 0.2, 1000.0
+    else:
+        client._pace = http_module._Pace(0.2, 1000.0)
     ended = asyncio.Event()
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -176,10 +179,10 @@ async def test_a_drip_is_given_up(
     dripping = await asyncio.start_server(drip, "127.0.0.1", 0)
     port = dripping.sockets[0].getsockname()[1]
     with pytest.raises(TransferError) as slow:
-        await whole(await asyncio.wait_for(client.fetch(f"http://127.0.0.1:{port}/", {}, small_max_bytes), 5))
+        await whole(await asyncio.wait_for(client.fetch(f"http://127.0.0.1:{port}/", {}, small_max_bytes), PATIENCE_S))
     assert slow.value.kind == "slow"
     await client.close()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), PATIENCE_S)
     dripping.close()
     await asyncio.sleep(0.01)
 
@@ -191,7 +194,7 @@ async def test_a_drip_is_given_up(
 def make_client(request: pytest.FixtureRequest) -> Callable[[ssl.SSLContext | None], Transport]:
     def make(trusted: ssl.SSLContext | None) -> Transport:
         more = {"tls": lambda: trusted} if trusted is not None else {}
-        return CLIENTS[request.param](user_agent="t", connect_timeout_s=2.0, stall_timeout_s=2.0, **more)
+        return CLIENTS[request.param](user_agent="t", connect_timeout_s=PATIENCE_S, stall_timeout_s=PATIENCE_S, **more)
 
     return make
 

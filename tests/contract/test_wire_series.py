@@ -14,6 +14,7 @@ from stacmirror.transports.wire import WireTransport
 from tests.contract.wire_server import KEEP, RESET, STALL, Step, WireServer, chunked, head, ok, wire_server
 
 SMALL_MAX = 1000
+PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -24,13 +25,13 @@ async def server() -> AsyncIterator[WireServer]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[WireTransport]:
-    client = WireTransport(user_agent="test/1", connect_timeout_s=2.0, stall_timeout_s=0.5)
+    client = WireTransport(user_agent="test/1", connect_timeout_s=PATIENCE_S, stall_timeout_s=0.5)
     yield client
     await client.close()
 
 
 async def several(client: WireTransport, urls: Sequence[str]) -> list[Reply]:
-    replies = await asyncio.wait_for(client.fetch_several([(url, {}) for url in urls], SMALL_MAX), 5)
+    replies = await asyncio.wait_for(client.fetch_several([(url, {}) for url in urls], SMALL_MAX), PATIENCE_S)
     assert None not in replies
     return [reply for reply in replies if reply is not None]
 

@@ -14,6 +14,7 @@ from stacmirror.transports.wire import WireTransport
 from tests.contract.wire_server import KEEP, RESET, STALL, Step, WireServer, chunked, head, ok, wire_server
 
 SMALL_MAX = 1000
+PATIENCE_S = 30.0
 Came = Sequence[Reply | TransferError | None]
 
 
@@ -25,7 +26,7 @@ async def server() -> AsyncIterator[WireServer]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[WireTransport]:
-    client = WireTransport(user_agent="test/1", connect_timeout_s=2.0, stall_timeout_s=0.5)
+    client = WireTransport(user_agent="test/1", connect_timeout_s=PATIENCE_S, stall_timeout_s=0.5)
     yield client
     await client.close()
 
@@ -35,7 +36,7 @@ def always(reply: Reply) -> bool:
 
 
 async def in_turn(client: WireTransport, urls: Sequence[str], heard: Callable[[Reply], bool] = always) -> Came:
-    return await asyncio.wait_for(client.fetch_several([(url, {}) for url in urls], SMALL_MAX, heard), 5)
+    return await asyncio.wait_for(client.fetch_several([(url, {}) for url in urls], SMALL_MAX, heard), PATIENCE_S)
 
 
 def bodies(came: Came) -> list[bytes | None]:

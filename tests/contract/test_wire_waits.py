@@ -19,7 +19,7 @@ from stacmirror.transports.wire import WireTransport
 from tests.contract.wire_server import chunked, head, ok
 
 URL = "http://host.example/"
-PATIENCE_S = 1.0
+PATIENCE_S = 30.0
 
 
 class FakeTransport(asyncio.Transport):
@@ -263,6 +263,41 @@ async def test_every_wait_has_a_deadline(network: Network, phase: str) -> None:
     await client.close()
 
 
+class Clock:
+    """What a sweep takes for the loop: the time, and the next sweep, which is the test's to call."""
+
+    def __init__(self) -> None:
+        self.now_s = asyncio.get_running_loop().time()
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_later(self, delay_s: float, *called: Any) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(3600.0, lambda: None)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_machine_that_stood_still_is_no_silence(client: WireTransport, network: Network, phase: str) -> None:
+    """Stopped for minutes, nobody listened: an answer gets its whole stall timeout from then on, and no more."""
+    task = asyncio.create_task(whole(client))
+    transport = await network.asked()
+    if PHASES[phase][0]:
+        transport.say(PHASES[phase][0])
+    clock: Any = Clock()
+    clock.now_s += 300.0
+    client._sweep(clock)
+    for _ in range(29):
+        clock.now_s += 1.0
+        client._sweep(clock)
+    assert not transport.closing
+    for _ in range(3):
+        clock.now_s += 1.0
+        client._sweep(clock)
+    with pytest.raises(TransferError) as stalled:
+        await asyncio.wait_for(task, PATIENCE_S)
+    assert stalled.value.kind == "timeout"
+
+
 async def test_an_error_in_the_sweep_does_not_end_it(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one timer behind all deadlines goes on, whatever happens in one of its turns."""
     client = WireTransport(user_agent="test/1", connect_timeout_s=PATIENCE_S, stall_timeout_s=0.05)
@@ -364,14 +399,14 @@ async def test_a_cancelled_body_drops_its_connection(client: WireTransport, netw
 async def test_kept_connections_are_few_and_short_lived(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most `kept_max` stay idle at one origin, and none for longer than its life."""
     monkeypatch.setattr(wire_module, "_SWEEP_S", 0.01)
-    monkeypatch.setattr(wire_module, "_IDLE_MAX_S", 0.1)
-    client = WireTransport(user_agent="test/1", connect_timeout_s=1.0, stall_timeout_s=30.0, kept_max=2)
+    client = WireTransport(user_agent="test/1", connect_timeout_s=PATIENCE_S, stall_timeout_s=30.0, kept_max=2)
     tasks = [asyncio.create_task(fetch(client)) for _ in range(5)]
     await network.asked(5)
     for transport in network.made:
         transport.say(ok(b"x"))
     await asyncio.gather(*tasks)
     assert [transport.closing for transport in network.made].count(False) == 2
+    monkeypatch.setattr(wire_module, "_IDLE_MAX_S", 0.1)
     async with asyncio.timeout(PATIENCE_S):
         while client._connections:
             await asyncio.sleep(0.01)
@@ -452,7 +487,7 @@ async def test_any_order_of_events_ends_every_wait(client: WireTransport, networ
     """Whatever happens in whatever order: nobody gets another's answer, and nobody waits once all are gone."""
     storm = Storm(client, network, random.Random(seed))
     await storm.run(400)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while any(not task.done() for task in storm.tasks.values()):
             storm.say()
             await asyncio.sleep(0)

@@ -77,7 +77,7 @@ class WireServer:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition` holds."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.005)
 

@@ -73,7 +73,9 @@ async def test_cut_in_the_middle_only_the_rest_is_asked(
     """Whatever cuts a large body, the same run asks for what is missing, on condition that it is the same object."""
     async with simulated(**LARGE, large={"B02": 20 * MIB}) as simulator:
         faults_of(simulator, fault)
-        settings = quick_settings(simulator, http_client=client, stall_timeout="300ms", **WANTED)
+        # Our own client tells silence of the server from a machine that stood still.
+        stall = "300ms" if client == "wire" else "3s"
+        settings = quick_settings(simulator, http_client=client, stall_timeout=stall, **WANTED)
         summary = await run(settings, simulator.key)
         assert summary.verdict == "complete"
         assert sha256(tmp_path / "mirror") == expected(simulator, "B02")
@@ -174,7 +176,7 @@ async def test_large_files_of_an_item_come_side_by_side(quick_settings: Make, tm
         faults_of(simulator, "stall")
         settings = quick_settings(simulator, **{**WANTED, "asset": bands}, large_at_once=2)
         running = asyncio.create_task(run(settings, simulator.key))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(asked(simulator)) < 4:
                 assert not running.done()
                 await asyncio.sleep(0.01)
@@ -259,7 +261,7 @@ async def test_interrupted_its_parts_wait_and_are_not_tidied_away(
             mirror = Mirror(settings, api_key=simulator.key)
             running = asyncio.create_task(mirror.run())
             requests = len(asked(simulator)) + 1
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(asked(simulator)) < requests or mirror.progress.bytes_on_the_way < 9 * MIB:
                     await asyncio.sleep(0.01)
             mirror.stop.ask()

@@ -195,9 +195,9 @@ async def test_a_stop_ends_the_describing_of_collections_too(quick_settings: Mak
         simulator.on_request = lambda record: "stall" if record.path.endswith(("_labels", "_source")) else None
         mirror = Mirror(quick_settings(simulator), api_key=simulator.key)
         running = asyncio.create_task(mirror.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not any(record.path.endswith("_labels") for record in simulator.requests):
                 await asyncio.sleep(0.01)
         mirror.stop.ask()
-        summary = await asyncio.wait_for(running, 5)
+        summary = await asyncio.wait_for(running, 20)
     assert (summary.verdict, summary.exit_code, summary.mirror.items.complete) == ("stopped", 130, 3)

@@ -342,7 +342,8 @@ async def test_verify_beside_a_running_mirror(quick_settings: Make, tmp_path: Pa
             results.append(result)
 
     async with simulated(items=80, generation=2020) as simulator:
-        settings = quick_settings(simulator, **LAYOUTS[layout])
+        # Some 2,200 requests: it is on for two seconds at least, on any machine.
+        settings = quick_settings(simulator, rate="1000/s", **LAYOUTS[layout])
         running = asyncio.create_task(run(settings, simulator))
         while not (root / ".stacmirror" / "ledger.sqlite-wal").exists() and not running.done():
             await asyncio.sleep(0.01)

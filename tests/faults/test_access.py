@@ -102,10 +102,15 @@ async def test_row_20_links_that_live_for_seconds(quick_settings: Make, tmp_path
         summary = await mirror(settings, simulator.key, notes)
         is_whole(summary, simulator, tmp_path / "mirror", notes.lines)
         asked = renewals(simulator)
+        refused = sum(record.status == 403 and "/download/" in record.path for record in simulator.requests)
     assert summary.seconds > 2, "no link died: the test says nothing"
     assert max(asked.values()) <= 1 + summary.seconds / 1.0
-    # How many are refused before its life is known is a matter of pace; unit/test_renewal.py has how it is learned.
-    assert told == "it is learned" or not any("links die after" in line for line in notes.lines)
+    is_learned = any("links die after" in line for line in notes.lines)
+    if told == "it is learned":
+        # Three that were refused, and came by a new link, tell. One worker meets two or three: its items take no time.
+        assert way[1] == 1 or refused >= 6, "few links were refused: the test says nothing"
+        assert is_learned or refused <= 3
+    assert not is_learned or (told == "it is learned" and refused >= 3)
 
 
 @pytest.mark.skipif(not FULL, reason="10,000 files: `make fault-matrix`")

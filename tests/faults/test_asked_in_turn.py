@@ -21,7 +21,7 @@ from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.router import Router
-from tests.faults.virtual import VirtualClock, VirtualLoop
+from tests.faults.virtual import VirtualClock, VirtualLoop, wait_for_commits
 from tests.unit.fakes import an_item, pages_of
 from tests.unit.test_run_stop import Bench
 
@@ -133,8 +133,9 @@ class Way:
             workers=workers,
             opener=self.router,
             clock=self.clock,
-            **cast("dict[str, Any]", {"sweeps": 0, "retries": 3, **values}),
+            **cast("dict[str, Any]", {"sweeps": 0, "retries": 3, "sync_every_s": 0.0, **values}),
         )
+        wait_for_commits(self.bench)
         more = (self.bench.notes.note,) if opener is Pipelining else ()
         several = cast("SeveralOpener", opener(self.router, SMALL_MAX, 5, *more))
         crew = self.bench.run._crew

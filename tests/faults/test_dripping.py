@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -62,13 +61,11 @@ def test_half_of_the_connections_drip(tmp_path: Path, fixed: bool) -> None:
             per_host=WORKERS,
             fixed=fixed,
             world=world,
-            queue_size=ITEMS,  # all lined up at once: a ledger's thread has no time on this clock
         )
         assert ran.error is None
         assert not ran.failures
         assert ran.counts.items.complete == ITEMS
         assert (world.dripped > WORKERS // 3) == drips
-        # The median of slices: a ledger that is slow in real time may cost a slice of this clock, and not the others.
-        rates[drips] = median(len(world.between(at_s, at_s + 2.0, 200)) / 2.0 for at_s in range(10, 30, 2))
+        rates[drips] = len(world.between(10.0, 30.0, 200)) / 20.0
     assert rates[True] >= 0.45 * rates[False], rates
     assert rates[False] > 0.9 * WORKERS / LATENCY_S

@@ -160,9 +160,9 @@ def test_pages_at_random(part: int) -> None:
             body = json.dumps(generated(chance)).encode()
         if number % 8:
             body = mutated(chance, body)
-        started_s = time.monotonic()
+        started_s = time.thread_time()
         parsed = read(body)
-        assert time.monotonic() - started_s < SECONDS_A_PAGE, body[:200]
+        assert time.thread_time() - started_s < SECONDS_A_PAGE, body[:200]
         refused += parsed is None
         expected = oracle(body)
         if parsed is not None and expected is not None:

@@ -24,7 +24,7 @@ from stacmirror.transports.wire import WireTransport
 from tests.conftest import simulated
 from tests.faults.invariants import hold_simulated, mends_simulated
 from tests.faults.whole_runs import Make, Way, by, is_whole, mirror
-from tests.unit.fakes import Notes
+from tests.unit.fakes import Notes, until
 
 
 class Gate:
@@ -86,11 +86,10 @@ async def test_row_1_connections_refused_for_a_while(quick_settings: Make, tmp_p
         while len(simulator.requests) < 400:
             await asyncio.sleep(0.01)
         gate.shut()
-        await asyncio.sleep(1.5)
+        await until(lambda: any("is down" in line for line in notes.lines))
         await gate.open()
         summary = await running
         is_whole(summary, simulator, tmp_path / "mirror")
-    assert any("is down" in line for line in notes.lines)
     assert any("answers again" in line for line in notes.lines)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from tests.conftest import tree
-from tests.faults.virtual import VirtualClock, VirtualLoop
+from tests.faults.virtual import VirtualClock, VirtualLoop, wait_for_commits
 from tests.unit.fakes import an_item, pages_of
 from tests.unit.test_run_stop import Bench
 
@@ -51,7 +51,9 @@ def run(target: Path, times: int) -> tuple[Bench, list[tuple[object, ...]], list
             backoff_s=0.5,
             workers=1,
             sweeps=0,
+            sync_every_s=0.0,
         )
+        wait_for_commits(bench)
         await bench.run.execute(bench.start, bench.staged)
         return bench
 

@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
@@ -20,6 +21,8 @@ from tests.unit.fakes import Notes, an_item, pages_of
 from tests.unit.test_run_stop import Bench
 
 HOST = "http://host"
+THREADS_S = 60.0
+"""In real time: so long a thread may work without a word, on the busiest of machines."""
 LATE = TransferError("connect", "no connection in time: host:80")
 """A SYN that is dropped: seconds pass until that shows."""
 ALL_WORKERS = (1, 16, 256) if os.environ.get("STACMIRROR_FAULTS") == "full" else (16,)
@@ -27,18 +30,28 @@ ALL_WORKERS = (1, 16, 256) if os.environ.get("STACMIRROR_FAULTS") == "full" else
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock jumps to the next timer whenever nothing is left to do."""
+    """A loop whose clock jumps to the next timer whenever nothing is left to do, on it or in a thread of ours.
+
+    While a thread works the clock stands: however busy the machine is, its work takes no time on this clock.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._now_s = 1000.0
+        self._in_threads = 0
+        self.is_waited_for: Callable[[], bool] = lambda: False
+        """Whether a thread works that is not the executor's, and that the loop will hear of."""
         select = self._selector.select  # type: ignore[attr-defined]
 
         def skip(timeout: float | None = None) -> object:
             if not timeout:
                 self._now_s += 1e-9  # as a real clock does: a timer a rounding error away would be set again for ever
                 return select(timeout)
-            found = select(0.0005)  # threads of ours (the ledger's) get a moment of real time
+            if self._in_threads or self.is_waited_for():
+                found = select(THREADS_S)
+                assert found, "a thread works, and says nothing"
+                return found
+            found = select(0)
             if not found:
                 self._now_s += timeout
             return found
@@ -47,6 +60,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._now_s
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *values: Any) -> Any:
+        future = super().run_in_executor(executor, func, *values)
+        self._in_threads += 1
+
+        def done(_: object) -> None:
+            self._in_threads -= 1
+
+        future.add_done_callback(done)
+        return future
+
+
+def wait_for_commits(bench: Bench) -> None:
+    """Let the clock of the running loop stand while outcomes are made durable, which happens in a thread."""
+    loop, committer = asyncio.get_running_loop(), bench.committer
+    assert isinstance(loop, VirtualLoop)
+    loop.is_waited_for = lambda: not committer._idle and not committer.failed.done()
 
 
 class VirtualClock:
@@ -174,7 +204,9 @@ def run(
             sweeps=sweeps,
             opener=router,
             clock=clock,
+            sync_every_s=0.0,
         )
+        wait_for_commits(bench)
         error: BaseException | None = None
         try:
             await bench.run.execute(bench.start, bench.staged)

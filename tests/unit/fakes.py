@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stacmirror.interfaces import Body, Hasher, Reply
 from stacmirror.model import (
@@ -27,6 +27,19 @@ from stacmirror.model import (
     Space,
     Unit,
 )
+
+
+async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+    """Wait until `condition` holds: on a busy machine, or one that stands still for a while, that is later."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def turns(count: int = 100) -> None:
+    """Let everything go on that waits for nothing but its turn."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 class FakeClock:

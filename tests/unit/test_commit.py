@@ -62,7 +62,7 @@ def an_outcome(item_id: str, size_bytes: int = 10) -> ItemOutcome:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -95,11 +95,11 @@ async def test_drain_waits_for_the_last_confirmation() -> None:
     async with running(every_s=3600.0) as bench:
         for n in range(20):
             await bench.submit(an_outcome(f"i{n}"))
-        await asyncio.wait_for(bench.committer.drain(), 5)
+        await asyncio.wait_for(bench.committer.drain(), 60)
         assert len(bench.ledger.confirmed) == 20
         assert len(bench.written) == 20
         syncs = bench.log.count("sync")
-        await asyncio.wait_for(bench.committer.drain(), 5)
+        await asyncio.wait_for(bench.committer.drain(), 60)
         assert bench.log.count("sync") == syncs
 
 
@@ -107,7 +107,7 @@ async def test_two_drains_at_once_both_return() -> None:
     """Every waiter is woken."""
     async with running(every_s=3600.0) as bench:
         await bench.submit(an_outcome("a"))
-        await asyncio.wait_for(asyncio.gather(bench.committer.drain(), bench.committer.drain()), 5)
+        await asyncio.wait_for(asyncio.gather(bench.committer.drain(), bench.committer.drain()), 60)
 
 
 async def test_after_a_drain_groups_gather_again() -> None:
@@ -119,7 +119,7 @@ async def test_after_a_drain_groups_gather_again() -> None:
         await bench.submit(an_outcome("b"))
         await asyncio.sleep(0.05)
         assert bench.ledger.writes == writes
-        await asyncio.wait_for(bench.committer.drain(), 5)
+        await asyncio.wait_for(bench.committer.drain(), 60)
         assert bench.ledger.confirmed == ["a", "b"]
 
 
@@ -143,14 +143,14 @@ async def test_close_commits_what_was_handed_over() -> None:
 
 async def test_close_before_start_returns() -> None:
     """A run that fails before its first item can close all the same."""
-    await asyncio.wait_for(Bench().committer.close(), 5)
+    await asyncio.wait_for(Bench().committer.close(), 60)
 
 
 async def test_units_of_an_earlier_run_are_revealed_without_rows() -> None:
     """Recovery hands over reveals only: they are synced, revealed and confirmed, and `drain` waits for them."""
     async with running(every_s=3600.0) as bench:
         bench.committer.reveal([Reveal(Unit("old", "labels/old"), {})])
-        await asyncio.wait_for(bench.committer.drain(), 5)
+        await asyncio.wait_for(bench.committer.drain(), 60)
     assert bench.log == ["sync", "write", "reveal old", "sync", "write confirm old"]
 
 
@@ -165,14 +165,14 @@ async def test_a_failed_step_ends_everything_after_it(step: str) -> None:
             bench.sink.failures[step.split()[-1]] = (2 if "second" in step else 1, error)
         await bench.submit(an_outcome("a"))
         with pytest.raises(TargetUnwritable):
-            await asyncio.wait_for(bench.committer.drain(), 5)
+            await asyncio.wait_for(bench.committer.drain(), 60)
         assert bench.committer.failed.exception() is error
         seen = list(bench.log)
         with pytest.raises(TargetUnwritable):
             await bench.submit(an_outcome("b"))
         with pytest.raises(TargetUnwritable):
             await bench.committer.drain()
-        await asyncio.wait_for(bench.committer.close(), 5)
+        await asyncio.wait_for(bench.committer.close(), 60)
         assert bench.log == seen
         assert "a" not in bench.ledger.confirmed
         assert ("reveal a" in bench.log) == (step == "second sync")
@@ -184,7 +184,7 @@ async def test_a_failure_is_known_once_close_returns() -> None:
         async with running() as bench:
             bench.sink.failures["sync"] = (1, TargetUnwritable("no space"))
             await bench.submit(an_outcome("a"))
-            bench.committer._thread.join(5)  # the thread is dead before the loop could hear of it
+            bench.committer._thread.join(60)  # the thread is dead before the loop could hear of it
             await bench.committer.close()
             assert bench.committer.failed.done()
 
@@ -196,7 +196,7 @@ async def test_a_full_line_holds_submitters_back_until_rows_are_written() -> Non
         write = bench.ledger.write
 
         def slow(entries: list[LedgerEntry], in_place: list[Unit]) -> list[Reveal]:
-            gate.wait(5)
+            gate.wait(60)
             return write(entries, in_place)
 
         bench.ledger.write = slow  # type: ignore[method-assign, assignment]
@@ -205,7 +205,7 @@ async def test_a_full_line_holds_submitters_back_until_rows_are_written() -> Non
         assert sum(task.done() for task in submits) == 3
         submits[-1].cancel()
         gate.set()
-        await asyncio.wait_for(asyncio.gather(*submits[:-1]), 5)
+        await asyncio.wait_for(asyncio.gather(*submits[:-1]), 60)
         await bench.committer.drain()
         assert len(bench.ledger.confirmed) == 19
 
@@ -215,7 +215,7 @@ async def test_a_failure_frees_those_who_wait_for_room() -> None:
     async with running(pending_max=1, every_s=0.02) as bench:
         bench.sink.failures["sync"] = (1, TargetUnwritable("no space"))
         submits = [asyncio.create_task(bench.submit(an_outcome(f"i{n}"))) for n in range(5)]
-        results = await asyncio.wait_for(asyncio.gather(*submits, return_exceptions=True), 5)
+        results = await asyncio.wait_for(asyncio.gather(*submits, return_exceptions=True), 60)
         assert [type(result) for result in results] == [type(None)] + [TargetUnwritable] * 4
 
 
@@ -227,7 +227,7 @@ async def test_nothing_is_lost_under_load() -> None:
             for n in range(50):
                 await bench.submit(an_outcome(f"{worker}.{n}"))
 
-        await asyncio.wait_for(asyncio.gather(*(submit(worker) for worker in range(100))), 20)
+        await asyncio.wait_for(asyncio.gather(*(submit(worker) for worker in range(100))), 60)
         await bench.committer.drain()
         ids = [entry.records[0].key.id for entry in bench.ledger.entries if isinstance(entry, ItemOutcome)]
         assert len(ids) == len(set(ids)) == 5000

@@ -48,7 +48,7 @@ async def test_a_full_line_holds_the_feeder_back() -> None:
     await settle()
     assert [task.done() for task in putting] == [True, True, True, False]
     await dispatch.take()
-    await asyncio.wait_for(putting[3], 1)
+    await asyncio.wait_for(putting[3], 30)
     assert dispatch.queued == 2
 
 
@@ -59,7 +59,7 @@ async def test_takers_that_wait_are_woken_one_by_one() -> None:
     await settle()
     for item_id in "abc":
         await dispatch.put(a_bundle(item_id))
-    assert [named(await asyncio.wait_for(task, 1)) for task in taking] == ["a", "b", "c"]
+    assert [named(await asyncio.wait_for(task, 30)) for task in taking] == ["a", "b", "c"]
 
 
 async def test_what_is_put_aside_comes_back_when_it_is_due() -> None:
@@ -82,7 +82,7 @@ async def test_a_waiting_taker_wakes_for_a_parked_bundle() -> None:
     taking = asyncio.create_task(dispatch.take())
     await settle()
     dispatch.park(a_bundle("soon"), time.monotonic() + 0.02)
-    assert named(await asyncio.wait_for(taking, 1)) == "soon"
+    assert named(await asyncio.wait_for(taking, 30)) == "soon"
 
 
 async def test_the_end_waits_for_what_is_parked() -> None:
@@ -101,7 +101,7 @@ async def test_closing_wakes_all_who_wait() -> None:
     taking = [asyncio.create_task(dispatch.take()) for _ in range(5)]
     await settle()
     dispatch.close()
-    assert await asyncio.wait_for(asyncio.gather(*taking), 1) == [None] * 5
+    assert await asyncio.wait_for(asyncio.gather(*taking), 30) == [None] * 5
 
 
 async def test_dropping_frees_a_feeder_that_waits() -> None:
@@ -113,10 +113,10 @@ async def test_dropping_frees_a_feeder_that_waits() -> None:
     putting = asyncio.create_task(dispatch.put(a_bundle("b")))
     await settle()
     dispatch.drop()
-    await asyncio.wait_for(putting, 1)
+    await asyncio.wait_for(putting, 30)
     dispatch.park(a_bundle("q"), clock.now_s)
     assert (dispatch.queued, dispatch.parked) == (0, 0)
-    assert await asyncio.wait_for(dispatch.take(), 1) is None
+    assert await asyncio.wait_for(dispatch.take(), 30) is None
 
 
 async def test_no_more_is_put_aside_than_allowed() -> None:
@@ -139,7 +139,7 @@ async def test_a_cancelled_taker_hands_its_wake_up_on(when: str) -> None:
     await dispatch.put(a_bundle("a"))
     if when == "after":
         first.cancel()
-    assert named(await asyncio.wait_for(second, 1)) == "a"
+    assert named(await asyncio.wait_for(second, 30)) == "a"
     assert (await asyncio.gather(first, return_exceptions=True))[0].__class__ is asyncio.CancelledError
 
 
@@ -151,7 +151,7 @@ async def test_a_cancelled_putter_hands_its_place_on() -> None:
     await settle()
     await dispatch.take()
     first.cancel()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 30)
     await asyncio.gather(first, return_exceptions=True)
     assert named(await dispatch.take()) == "c"
 
@@ -199,7 +199,7 @@ async def test_no_more_bundles_are_in_hand_than_are_of_use() -> None:
     dispatch.close()
     for _ in range(4):
         dispatch.let_go()
-    assert named(await asyncio.wait_for(taking[5], 1)) == "f"
+    assert named(await asyncio.wait_for(taking[5], 30)) == "f"
 
 
 async def test_what_is_put_aside_waits_for_room_too() -> None:
@@ -213,7 +213,7 @@ async def test_what_is_put_aside_waits_for_room_too() -> None:
     await settle()
     assert not taking.done()
     dispatch.let_go()
-    assert named(await asyncio.wait_for(taking, 1)) == "a"
+    assert named(await asyncio.wait_for(taking, 30)) == "a"
 
 
 async def test_a_bundle_let_go_wakes_nobody_for_nothing() -> None:
@@ -228,7 +228,7 @@ async def test_a_bundle_let_go_wakes_nobody_for_nothing() -> None:
     await settle()
     assert list(dispatch._takers) == before
     dispatch.close()
-    await asyncio.wait_for(asyncio.gather(*taking), 1)
+    await asyncio.wait_for(asyncio.gather(*taking), 30)
 
 
 async def test_all_that_is_due_is_taken_by_as_many_as_there_is_room_for() -> None:
@@ -247,4 +247,4 @@ async def test_all_that_is_due_is_taken_by_as_many_as_there_is_room_for() -> Non
     await settle()
     assert sum(task.done() for task in taking) == 3
     dispatch.close()
-    await asyncio.wait_for(asyncio.gather(*taking), 1)
+    await asyncio.wait_for(asyncio.gather(*taking), 30)

@@ -14,6 +14,7 @@ import pytest
 from stacmirror.errors import StacmirrorError, TargetInUse, UsageError
 from stacmirror.ledger import home, network
 from stacmirror.ledger.home import LEDGER, ledger_path, state_folder, take_home
+from stacmirror.ledger.lock import _TEXT_BYTES
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.mirror import Mirror
 from stacmirror.settings import Settings
@@ -206,11 +207,12 @@ async def test_a_run_that_lost_its_lock_stops(quick_settings: Callable[..., Sett
     async with simulated(items=60) as simulator:
         settings = quick_settings(simulator, workers=2)
         lock = Path(settings.target) / ".stacmirror" / "lock"
-        text = json.dumps({"pid": 7, "host": "elsewhere", "since": "now"})
+        text = json.dumps({"pid": 7, "host": "elsewhere", "since": "now"}).ljust(_TEXT_BYTES)
 
         def take_over(record: RequestRecord) -> None:
             if record.server == "blobs" and sum(r.server == "blobs" for r in simulator.requests) == 30:
-                lock.write_text(text)
+                with lock.open("r+") as file:  # in one piece, as a lock is written
+                    os.pwrite(file.fileno(), text.encode(), 0)
 
         simulator.on_request = take_over
         summary = await Mirror(settings, api_key=simulator.key).run()

@@ -289,6 +289,33 @@ async def test_redirects_that_lead_nowhere(location: str, kind: str) -> None:
     assert way.in_flight()[0] == 0
 
 
+@pytest.mark.parametrize(("redirects", "kind"), [(5, ""), (6, "redirect")])
+@pytest.mark.parametrize("handed_over", range(4))
+async def test_the_limit_of_redirects_is_one_for_all_of_them(redirects: int, kind: str, handed_over: int) -> None:
+    """A chain handed over midway, since a large body came between, is followed for what is left, and no further."""
+
+    def answer(url: str) -> Reply:
+        name, hop = url[-2], int(url[-1])
+        if (name, hop) == ("b", handed_over):
+            return a_reply(url, 200, {}, None, Large())  # type: ignore[arg-type]
+        if (name, hop) == ("a", redirects):
+            return a_reply(url, 200, {}, b"here")
+        return a_reply(url, 302, {"location": f"{url[:-1]}{hop + 1}"}, b"")
+
+    way = Way(Server(answer))
+    led, large = await way.open("a0", "b0")
+    assert isinstance(led, Reply)
+    assert isinstance(large, Reply)
+    assert (led.status, led.hops, large.status) == (302, handed_over, 200)
+    try:
+        outcome: object = (await way.router.follow(led, "https://api/a0")).body
+    except TransferError as error:
+        outcome = error.kind
+    assert outcome == (kind or b"here")
+    asked = [url for url in way.server.asked + way.server.single if url[-2] == "a"]
+    assert asked == [f"https://api/a{hop}" for hop in range(6)]
+
+
 async def test_down_to_http_where_it_is_allowed() -> None:
     """With `--allow-http` the redirect is followed."""
 

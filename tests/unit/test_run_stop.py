@@ -30,7 +30,7 @@ from stacmirror.pipeline.walk import Walk
 from stacmirror.retry import RetryPolicy
 from stacmirror.sinks.directory import DirectorySink
 from tests.conftest import tree
-from tests.unit.fakes import FakeCatalog, FakeOpener, Notes, an_item, pages_of
+from tests.unit.fakes import FakeCatalog, FakeOpener, Notes, an_item, pages_of, turns, until
 
 Answers = Mapping[str, bytes | Reply | BaseException]
 
@@ -56,6 +56,7 @@ class Bench:
         pending_max: int = 100,
         opener: Opener | None = None,
         clock: Clock | None = None,
+        sync_every_s: float = 0.01,
     ) -> None:
         self.target = target
         self.sink = DirectorySink(str(target))
@@ -70,7 +71,7 @@ class Bench:
         self.committer = Committer(
             self.sink,
             self.ledger,
-            every_s=0.01,
+            every_s=sync_every_s,
             every_bytes=1 << 20,
             pending_max=pending_max,
             on_written=lambda entries: self.walk.release(keys_of(entries)),
@@ -107,13 +108,13 @@ class Bench:
         self.run = Run(crew, self.walk, self.ledger, missing, self.stop, self.notes, shape)
 
     async def execute(self) -> None:
-        await asyncio.wait_for(self.run.execute(self.start, self.staged), 10)
+        await asyncio.wait_for(self.run.execute(self.start, self.staged), 60)
 
     def launch(self) -> asyncio.Task[None]:
         return asyncio.create_task(self.execute())
 
     async def until_in_flight(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.progress.in_flight < count:
                 await asyncio.sleep(0.002)
 
@@ -194,7 +195,7 @@ async def test_after_the_grace_items_in_hand_are_dropped(tmp_path: Path) -> None
         task = bench.launch()
         await bench.until_in_flight(4)
         bench.stop.ask()
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, 30)
         assert bench.counts().items.complete == 0
         bench.check_whole()
     await finish(tmp_path, 30)
@@ -205,12 +206,12 @@ async def test_a_second_stop_does_not_wait(tmp_path: Path) -> None:
     async with a_bench(tmp_path, listing(30), workers=1) as bench:
         bench.opener.hold, bench.opener.held = asyncio.Event(), {"http://host/i2/A"}
         task = bench.launch()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while "http://host/i2/A" not in bench.opener.asked:
                 await asyncio.sleep(0)
         bench.stop.ask()
         bench.stop.ask()
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, 30)
         assert bench.counts().items.complete == 2
         bench.check_whole()
     await finish(tmp_path, 30)
@@ -221,11 +222,11 @@ async def test_a_stop_does_not_wait_for_what_is_put_aside(tmp_path: Path) -> Non
     down: Answers = {f"http://host/i{n}/B": TransferError("5xx", "down", status=503) for n in range(30)}
     async with a_bench(tmp_path, listing(30), answers=down, retries=3, backoff_s=60.0) as bench:
         task = bench.launch()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while bench.progress.parked < 3:
                 await asyncio.sleep(0.002)
         bench.stop.ask()
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, 30)
         bench.check_whole()
     await finish(tmp_path, 30)
 
@@ -236,11 +237,12 @@ async def test_a_stop_frees_a_feeder_at_a_full_line(tmp_path: Path) -> None:
         bench.opener.hold = asyncio.Event()
         task = bench.launch()
         await bench.until_in_flight(4)
-        await asyncio.sleep(0.02)
-        pages = len(bench.catalog.asked)
+        # Two pages are lined up, one of them in part, two are read, and the reader holds another.
+        await until(lambda: len(bench.catalog.asked) == 5)
+        await turns()
         bench.stop.ask()
-        await asyncio.wait_for(task, 2)
-        assert len(bench.catalog.asked) == pages < 12
+        await asyncio.wait_for(task, 30)
+        assert len(bench.catalog.asked) == 5
     await finish(tmp_path, 60)
 
 
@@ -301,7 +303,7 @@ async def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path) -> None:
     """Cancelled from outside: no task and no thread is left, what is whole is committed."""
     async with a_bench(tmp_path, listing(30)) as bench:
         task = bench.launch()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(bench.opener.asked) < 40:
                 await asyncio.sleep(0)
         task.cancel()

@@ -13,7 +13,7 @@ from stacmirror.pipeline.bundle import Bundle
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.progress import Progress
 from stacmirror.pipeline.walk import Walk
-from tests.unit.fakes import FakeCatalog, FakeClock, FakeLedger, an_item, key, pages_of
+from tests.unit.fakes import FakeCatalog, FakeClock, FakeLedger, an_item, key, pages_of, turns, until
 
 BEGIN = ResumePoint(0, START, 0)
 
@@ -67,12 +67,12 @@ class Bench:
 
     async def run(self, start: ResumePoint = BEGIN) -> list[str]:
         """Walk to the end and return the ids of all bundles in line."""
-        await asyncio.wait_for(self.walk.feed(self.dispatch, start), 10)
+        await asyncio.wait_for(self.walk.feed(self.dispatch, start), 60)
         return [bundle.walked.id for bundle in await self.rest()]
 
     async def rest(self) -> list[Bundle]:
         bundles = []
-        while (bundle := await asyncio.wait_for(self.dispatch.take(), 5)) is not None:
+        while (bundle := await asyncio.wait_for(self.dispatch.take(), 60)) is not None:
             bundles.append(bundle)
         return bundles
 
@@ -101,9 +101,8 @@ async def test_a_page_is_recorded_before_its_first_item_is_lined_up() -> None:
     """With a full line, the ledger has heard of the page already, so that it can settle."""
     bench = Bench(pages_of([numbered(0, 3)]), size=1)
     task = asyncio.create_task(bench.walk.feed(bench.dispatch, BEGIN))
-    await asyncio.sleep(0.05)
+    await until(lambda: bench.dispatch.queued == 1)
     assert [record.queued for record in bench.records] == [3]
-    assert bench.dispatch.queued == 1
     assert len(await bench.rest()) == 3
     await task
 
@@ -258,7 +257,7 @@ async def test_trouble_behind_the_limit_is_nobodys() -> None:
     pages["next=1"] = SourceUnreachable("down")
     bench = Bench(pages, items_max=2, size=1)
     task = asyncio.create_task(bench.walk.feed(bench.dispatch, BEGIN))
-    await asyncio.sleep(0.02)
+    await until(lambda: bench.walk.error is not None)
     assert len(await bench.rest()) == 2
     await task
     assert bench.walk.limited
@@ -292,21 +291,24 @@ async def test_a_cancelled_walk_does_not_hang(size: int) -> None:
     """Cancelled while the line is full and pages are read ahead: it ends, its page has not settled, takers end."""
     bench = Bench(pages_of([numbered(n, 5) for n in range(0, 50, 5)]), size=size, prefetch=1)
     task = asyncio.create_task(bench.walk.feed(bench.dispatch, BEGIN))
-    await asyncio.sleep(0.02)
+    # One page is lined up in part, one is read, and the reader holds another.
+    await until(lambda: bench.dispatch.queued == size and len(bench.catalog.asked) == 3)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
     assert len(await bench.rest()) == size
     assert bench.records[-1].queued == 5
-    assert len(bench.catalog.asked) <= 4
+    assert len(bench.catalog.asked) == 3
 
 
 async def test_pages_are_read_no_further_than_the_prefetch() -> None:
     """While the line is full, the reader stops after the pages it may hold."""
     bench = Bench(pages_of([numbered(n, 5) for n in range(0, 500, 5)]), size=1, prefetch=3)
     task = asyncio.create_task(bench.walk.feed(bench.dispatch, BEGIN))
-    await asyncio.sleep(0.05)
-    assert len(bench.catalog.asked) <= 5
+    # One is lined up in part, three are read, and the reader holds another.
+    await until(lambda: bench.dispatch.queued == 1 and len(bench.catalog.asked) == 5)
+    await turns()
+    assert len(bench.catalog.asked) == 5
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -32,10 +32,12 @@ class Reply:
     an end of its own (a length, chunks); otherwise it ends with the connection, and a short one looks like a whole one.
     """
 
-    __slots__ = ("body", "framed", "headers", "led_s", "length_bytes", "status", "stream", "url")
+    __slots__ = ("body", "framed", "headers", "hops", "led_s", "length_bytes", "status", "stream", "url")
 
     led_s: float
     """Of a redirect that is still to be followed: the loop's time when it was asked for."""
+    hops: int
+    """Of the same: how many redirects it is behind the link."""
 
     def __init__(
         self,

@@ -85,7 +85,7 @@ class InTurn:
                         error.host = redact_url(origin)
                         found[number] = error
                     else:
-                        reply.led_s = hop_s
+                        reply.led_s, reply.hops = hop_s, hop
                         further.append(number)
                 if held_bytes >= self._small_max_bytes:
                     return found

@@ -74,8 +74,12 @@ class Router:
         self, href: str, first: Mapping[str, str] = ASSET_HEADERS, others: Mapping[str, str] = ASSET_HEADERS
     ) -> Reply:
         """See `interfaces.Opener.open`. `first` are the headers for `href` itself, `others` those behind a redirect."""
-        url, headers, secure = href, first, False
-        for _ in range(self._redirects_max + 1):
+        return await self._open(href, first, others, href, 0)
+
+    async def _open(self, url: str, first: Mapping[str, str], others: Mapping[str, str], href: str, hops: int) -> Reply:
+        """Open `url`, which is so many redirects behind `href`."""
+        headers, secure = first, False
+        for _ in range(hops, self._redirects_max + 1):
             secure = secure or is_secure(url)
             reply = await self._ask_once(url, headers, self._small_max_bytes, _PAUSE_IN_PLACE_S)
             if reply.status not in REDIRECT_STATUSES:
@@ -87,7 +91,8 @@ class Router:
 
     async def follow(self, reply: Reply, href: str) -> Reply:
         """See `interfaces.Opener.follow`."""
-        found = await self.open(self.next_hop(reply, reply.url, secure=is_secure(reply.url)))
+        url = self.next_hop(reply, reply.url, secure=is_secure(reply.url))
+        found = await self._open(url, ASSET_HEADERS, ASSET_HEADERS, href, reply.hops + 1)
         if found.status not in DEAD_STATUSES or asyncio.get_running_loop().time() - reply.led_s < TARGET_OLD_S:
             return found
         if found.stream is not None:

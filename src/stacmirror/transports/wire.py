@@ -6,6 +6,7 @@ close. What it cannot do (proxies) stays with `http`.
 
 Every wait has an end: connecting by the dialer's time, an answer and a body by the sweep, which fails whoever
 waits on a connection without a byte for too long, or with too few; a lost connection fails its answer itself.
+While this process stood still (stopped, or on a machine that did) nobody listened: that is no server's silence.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class WireTransport:
         self._heads: dict[tuple[tuple[str, str], ...], str] = {}
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._sweep_at_s = 0.0
+        """When the next sweep is due, in loop time."""
         self._closed = False
 
     async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
@@ -180,8 +183,7 @@ class WireTransport:
         if self._closed:
             raise _closed()
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._sweep_s, self._sweep, loop)
+            self._sweep_later(asyncio.get_running_loop())
         connection = await self._dialer.connect(pool.origin, pool)
         if self._closed:
             connection.abort(_closed())
@@ -194,11 +196,18 @@ class WireTransport:
     def _sweep_s(self) -> float:
         return min(_SWEEP_S, self._stall_timeout_s / 4)
 
+    def _sweep_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._sweep_at_s = loop.time() + self._sweep_s
+        self._timer = loop.call_later(self._sweep_s, self._sweep, loop)
+
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self._sweep_s, self._sweep, loop)  # first: no error below may end it
-        now_s = loop.time()
+        now_s, due_s = loop.time(), self._sweep_at_s
+        self._sweep_later(loop)  # first: no error below may end it
+        stood_still_s = now_s - due_s if now_s - due_s > self._sweep_s else 0.0
         for connection in list(self._connections):
             if connection.reading:
+                if stood_still_s:
+                    connection.not_listened_to(stood_still_s, now_s)
                 self._judge(connection, now_s)
             elif connection.usable and now_s - connection.last_s > _IDLE_MAX_S:
                 connection.end()

@@ -167,6 +167,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def not_listened_to(self, seconds: float, now_s: float) -> None:
+        """Count so much time until now as none: bytes may have come, and nobody was there to take them."""
+        self.last_s = min(now_s, self.last_s + seconds)
+        self.window_s = min(now_s, self.window_s + seconds)
+
     def _take_answer(self) -> Answer | Series | Turns | None:
         answer, self._answer = self._answer, None
         return answer
