@@ -1,6 +1,6 @@
 """What a verification says: one finding a file, counters while it works, and what all of it amounts to. Plain values.
 
-Filled by `verify`, shown by the command line.
+Filled by `verify`, `strays` and `manifest`, shown by the command line.
 """
 
 from __future__ import annotations
