@@ -172,9 +172,6 @@ def _make_committer(
         progress.files_written += sum(outcome.fetched for outcome in outcomes)
         progress.bytes_written += sum(outcome.fetched_bytes for outcome in outcomes)
 
-    def committed(units: int) -> None:
-        progress.committed_items += units
-
     return Committer(
         sink,
         ledger,
@@ -182,7 +179,6 @@ def _make_committer(
         every_bytes=write.sync_every_bytes,
         pending_max=_UNWRITTEN_MAX,
         on_written=written,
-        on_committed=committed,
     )
 
 

@@ -13,7 +13,6 @@
     ├── SourceLost                      5   a host that answered does so no more, for longer than an outage may last
     ├── TargetUnwritable                6   space, inodes, quota, EIO, read-only
     │   └── NoOpenFile                      no more files may be open; waited for, where that can be done
-    ├── LimitReached                    8   a limit that the user set
     ├── TargetInUse                     9   another run, or a foreign or unreadable ledger
     └── TransferError                   -   one asset's; becomes an Outcome, never ends the run
 
@@ -106,12 +105,6 @@ class TargetUnwritable(StacmirrorError):
 
 class NoOpenFile(TargetUnwritable):
     """The target may be well, but this process (or the machine) may open no more files now."""
-
-
-class LimitReached(StacmirrorError):
-    """A limit that the user set stopped the run."""
-
-    exit_code = 8
 
 
 class TargetInUse(StacmirrorError):

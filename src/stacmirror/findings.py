@@ -1,6 +1,6 @@
 """What a verification says: one finding a file, counters while it works, and what all of it amounts to. Plain values.
 
-Filled by `verify`, shown by the command line.
+Filled by `verify`, `strays` and `manifest`, shown by the command line.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from msgspec import Struct, field
 
 DAMAGE_KINDS = ("missing", "cut", "grown", "flipped", "unreadable", "row", "ledger")
 """What a finding of damage can be. Counts also know `marked`: found earlier, marked, and not yet fetched again."""
-NOTE_KINDS = ("foreign", "unrevealed")
 DAMAGED_EXIT_CODE = 7
 
 
 class Finding(Struct, omit_defaults=True):
-    """One thing that is not as the ledger has it. `kind` is one of DAMAGE_KINDS or NOTE_KINDS; `path` is relative."""
+    """One thing that is not as the ledger has it. `kind`: one of DAMAGE_KINDS, `foreign`, `unrevealed`.
+
+    `path` is relative to the mirror.
+    """
 
     kind: str
     path: str

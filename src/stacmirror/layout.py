@@ -99,7 +99,7 @@ class Layout:
         """Return the item's folder relative to the target, and whether nothing but this item's files belongs there.
 
         `walked` is the item that led here: itself, or the label that names it as its source. Items whose folders are
-        equal or differ by case only are the caller's to see (`fold`) and to part (`clash_folder`).
+        equal or differ by case only are the ledger's to see and to part.
         """
         values = self._item_values(walked if self.one_to_one else key)
         return "/".join(part.fill(values) for part in self._folder_parts), self._exclusive

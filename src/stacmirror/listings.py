@@ -5,9 +5,11 @@ A composition root beside `mirror`, called by the command line's `collections` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from stacmirror.assembly import make_catalog, make_router
+from stacmirror.catalogs import AnyCatalog
 from stacmirror.catalogs.parse import label_classes
 from stacmirror.clock import SystemClock
 from stacmirror.model import START, CollectionInfo
@@ -20,29 +22,28 @@ async def list_collections(
     settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None, redactor: Redactor | None = None
 ) -> list[CollectionInfo]:
     """Return what every collection of the source says of itself. Raises: SourceError, LoginRefused."""
-    clock = SystemClock()
-    router = make_router(settings, clock, secrets=secrets, redactor=redactor)
-    catalog = make_catalog(settings, api_key, router, clock, Progress())
-    try:
+    async with _opened(settings, api_key, secrets, redactor) as catalog:
         return await catalog.collections()
-    finally:
-        catalog.close()
-        await router.close()
 
 
 async def list_classes(
     settings: Settings, api_key: str, secrets: Mapping[str, str] | None = None, redactor: Redactor | None = None
 ) -> dict[str, list[str]]:
     """Return the label classes of the source's first item, by property. Raises: SourceError, LoginRefused."""
+    async with _opened(settings, api_key, secrets, redactor) as catalog:
+        page = await catalog.page(START)
+        return label_classes(page.items[0]) if page.items else {}
+
+
+@asynccontextmanager
+async def _opened(
+    settings: Settings, api_key: str, secrets: Mapping[str, str] | None, redactor: Redactor | None
+) -> AsyncIterator[AnyCatalog]:
     clock = SystemClock()
     router = make_router(settings, clock, secrets=secrets, redactor=redactor)
     catalog = make_catalog(settings, api_key, router, clock, Progress())
     try:
-        page = await catalog.page(START)
-        found: dict[str, list[str]] = {}
-        for item in page.items[:1]:
-            found.update(label_classes(item))
-        return found
+        yield catalog
     finally:
         catalog.close()
         await router.close()

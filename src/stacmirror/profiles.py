@@ -1,7 +1,7 @@
 """Sources known by name: the root of each API, and the settings that suit it. `stacmirror sources` lists them.
 
 A profile is a set of settings, by their keys, below all that a user gives; `[source.NAME]` in a TOML file adds one, or
-changes one. Where a figure is not a server's own documents' or issue tracker's, its reason says so.
+changes one. Where a figure is not a server's own documents' or issue tracker's, its notes say so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class Profile(Struct, frozen=True):
-    """One source: what it is, and its settings as typed. `reasons` say why, for `stacmirror sources`."""
+    """One source: what it is, and its settings as typed. `notes` say why, for `stacmirror sources`."""
 
     title: str
     settings: Mapping[str, object]

@@ -1,6 +1,7 @@
 """When to ask again, and how long to wait first: the policy as a value, the backoff as a pure function.
 
-Used by catalogs (pages, items) and by the transfer stage (assets). Knows no client and no host.
+Used by catalogs (pages, items), by the transfer stage (assets), and by transports for what a status means. Knows
+no client and no host.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
@@ -11,55 +10,12 @@ from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.transports import wire as wire_module
 from stacmirror.transports.wire import WireTransport
-from tests.contract.wire_server import KEEP, RESET, STALL, Step, WireServer, chunked, head, ok, wire_server
-
-SMALL_MAX = 1000
-PATIENCE_S = 30.0
-Came = Sequence[Reply | TransferError | None]
+from tests.contract.asking import MIXED, MIXED_BODIES, SMALL_MAX, bodies, in_turn, script
+from tests.contract.wire_server import KEEP, RESET, STALL, Step, WireServer, chunked, head, ok
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[WireServer]:
-    async with wire_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[WireTransport]:
-    client = WireTransport(user_agent="test/1", connect_timeout_s=PATIENCE_S, stall_timeout_s=0.5)
-    yield client
-    await client.close()
-
-
-def always(reply: Reply) -> bool:
-    return True
-
-
-async def in_turn(client: WireTransport, urls: Sequence[str], heard: Callable[[Reply], bool] = always) -> Came:
-    return await asyncio.wait_for(client.fetch_several([(url, {}) for url in urls], SMALL_MAX, heard), PATIENCE_S)
-
-
-def bodies(came: Came) -> list[bytes | None]:
-    assert all(isinstance(reply, Reply) for reply in came), came
-    return [reply.body for reply in came if isinstance(reply, Reply)]
-
-
-def script(server: WireServer, *answers: Sequence[Step]) -> list[str]:
-    return [server.say(f"/{number}", *steps) for number, steps in enumerate(answers)]
-
-
-MIXED = [
-    (ok(b"one"), KEEP),
-    (head(302, "Location: /there", "Content-Length: 5") + b"moved", KEEP),
-    (head(200, "Transfer-Encoding: chunked") + chunked(b"th", b"ree"), KEEP),
-    (head(204), KEEP),
-    (b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"five"), KEEP),
-    (head(404, "Content-Length: 0"), KEEP),
-]
-
-
-async def test_answers_come_in_the_order_of_asking(client: WireTransport, server: WireServer) -> None:
-    """Every kind of answer is whole, under its own URL, with its own headers; one connection for all, and the next."""
+async def test_each_is_heard_of_in_its_order(client: WireTransport, server: WireServer) -> None:
+    """Whoever hears is told of every answer, under its own URL."""
     urls = script(server, *MIXED)
     heard: list[str] = []
 
@@ -67,15 +23,8 @@ async def test_answers_come_in_the_order_of_asking(client: WireTransport, server
         heard.append(reply.url)
         return True
 
-    came = await in_turn(client, urls, hear)
-    assert bodies(came) == [b"one", b"moved", b"three", b"", b"five", b""]
-    replies = [reply for reply in came if isinstance(reply, Reply)]
-    assert [reply.status for reply in replies] == [200, 302, 200, 204, 200, 404]
-    assert [reply.url for reply in replies] == urls == heard
-    assert ["location" in reply.headers for reply in replies] == [False, True, False, False, False, False]
-    assert bodies(await in_turn(client, urls[:2])) == [b"one", b"moved"]
-    assert (await client.fetch(urls[0], {}, SMALL_MAX)).body == b"one"
-    assert server.connections == 1
+    assert bodies(await in_turn(client, urls, hear)) == MIXED_BODIES
+    assert heard == urls
 
 
 async def test_each_goes_out_when_the_one_before_is_whole(client: WireTransport, server: WireServer) -> None:
@@ -114,28 +63,8 @@ async def test_cut_anywhere_into_packets(client: WireTransport, cut: int) -> Non
     async with await asyncio.start_server(speak, "127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         came = await in_turn(client, [f"{url}/{number}" for number in range(6)])
-        assert bodies(came) == [b"one", b"moved", b"three", b"", b"five", b""]
+        assert bodies(came) == MIXED_BODIES
         await client.close()
-
-
-@pytest.mark.parametrize(
-    ("second", "come"),
-    [
-        ([head(200, "Content-Length: 3", "Connection: close") + b"two"], 2),
-        ([b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\ntwo"], 2),
-        ([head(200, "Connection: close") + b"two"], 2),
-        ([], 1),
-    ],
-    ids=["close", "1.0", "until close", "silent"],
-)
-async def test_what_came_whole_is_kept(
-    client: WireTransport, server: WireServer, second: list[Step], come: int
-) -> None:
-    """A server that ends the connection leaves the answers before; the rest is nobody's error."""
-    urls = script(server, [ok(b"one"), KEEP], second, [ok(b"three"), KEEP])
-    assert bodies(await in_turn(client, urls)) == [b"one", b"two"][:come]
-    assert (await client.fetch(urls[2], {}, SMALL_MAX)).body == b"three"
-    assert server.connections == 2
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
@@ -231,13 +160,6 @@ async def test_no_more_is_held_than_may_be(client: WireTransport, server: WireSe
     assert server.connections == 1
 
 
-async def test_a_stale_connection_is_replaced(client: WireTransport, server: WireServer) -> None:
-    """A kept connection that the server has closed costs nothing."""
-    urls = script(server, [ok(b"one"), KEEP], [ok(b"two"), KEEP])
-    assert (await client.fetch(server.say("/last", ok(b"last"), RESET), {}, SMALL_MAX)).body == b"last"
-    assert bodies(await in_turn(client, urls)) == [b"one", b"two"]
-
-
 async def test_a_stall_ends(client: WireTransport, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a byte of the first answer for too long it is given up: kind `timeout`."""
     monkeypatch.setattr(wire_module, "_SWEEP_S", 0.05)
@@ -256,11 +178,6 @@ async def test_cancelled_at_any_moment(client: WireTransport, server: WireServer
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert bodies(await in_turn(client, urls)) == [b"x" * 100] * 8
-
-
-async def test_nothing_asked(client: WireTransport) -> None:
-    """No requests, no answers."""
-    assert await in_turn(client, []) == []
 
 
 async def test_a_url_that_cannot_be_asked_is_nobody_elses_error(client: WireTransport, server: WireServer) -> None:

@@ -194,6 +194,23 @@ def led(url: str) -> Answer:
     return found(url)
 
 
+def signed_for(life_s: float, content: bytes) -> Rule:
+    """Links of `api` lead to `blobs`, whose targets live so long from when they are named, in the running loop's time.
+
+    They are `content`; so is what a dead one answers, with 403.
+    """
+    loop = asyncio.get_running_loop()
+    named_s: dict[str, float] = {}
+
+    def rule(url: str) -> Answer:
+        if url.startswith("http://api/"):
+            named_s[url.replace("//api/", "//blobs/")] = loop.time()
+            return led(url)
+        return 200 if loop.time() - named_s[url] < life_s else 403, {}, content
+
+    return rule
+
+
 def through_api(name: str, keys: str = "ABCD") -> Item:
     return linked({asset: f"http://api/{name}/{asset}" for asset in keys}, name)
 
@@ -274,19 +291,10 @@ def test_a_large_guess_is_read_before_anything_waits(tmp_path: Path, status: int
 
 def test_redirects_that_die_while_others_are_asked(tmp_path: Path) -> None:
     """Signed targets that live for two seconds, behind 100 links that take five: none fails."""
-    signed: dict[str, float] = {}
 
     async def work() -> None:
-        loop = asyncio.get_running_loop()
-
-        def rule(url: str) -> Answer:
-            if url.startswith("http://api/"):
-                signed[url.replace("//api/", "//blobs/")] = loop.time()
-                return led(url)
-            return found(url) if loop.time() - signed[url] < 2.0 else (403, {}, b"")
-
         item = linked({f"a{n}": f"http://api/a{n}" for n in range(100)})
-        way = Way(tmp_path, [item], Server(rule))
+        way = Way(tmp_path, [item], Server(signed_for(2.0, b"bytes")))
         await way.run()
         assert way.failures == []
 
@@ -376,21 +384,10 @@ def test_large_files_that_never_come_are_known_as_well(tmp_path: Path) -> None:
 
 def test_a_redirect_that_died_in_hand_is_asked_anew(tmp_path: Path) -> None:
     """Targets that live for two seconds, one large file of five before them: each link is asked again, none fails."""
-    signed: dict[str, float] = {}
 
     async def work() -> None:
-        loop = asyncio.get_running_loop()
-
-        def rule(url: str) -> Answer:
-            if url.startswith("http://api/"):
-                signed[url.replace("//api/", "//blobs/")] = loop.time()
-                return led(url)
-            if loop.time() - signed[url] > 2.0:
-                return 403, {}, b"x" * 5000
-            return 200, {}, b"x" * 5000
-
         item = linked({f"a{n}": f"http://api/a{n}" for n in range(200)})
-        way = Way(tmp_path, [item], Server(rule))
+        way = Way(tmp_path, [item], Server(signed_for(2.0, b"x" * 5000)))
         await way.run()
         assert way.failures == []
 

@@ -75,7 +75,6 @@ class Bench:
             every_bytes=1 << 20,
             pending_max=pending_max,
             on_written=lambda entries: self.walk.release(keys_of(entries)),
-            on_committed=lambda units: None,
         )
         missing = MissingKeys((), 20, 100, [], self.committer.add, self.notes.note, self.progress)
         made = make_layout(layout, "")

@@ -1,6 +1,6 @@
 """stac-geoparquet: a table of items, read by record batches with pyarrow (extra `geoparquet`), here or behind a URL.
 
-A cursor is a row number of the very file. `rows` makes items of rows, `remote_file` asks for what is behind a URL.
+A cursor is a row number of the very file. `rows` makes items of rows, `seekable` asks for what is behind a URL.
 
 Source: stac-geoparquet specification 1.0 and 1.1.
 """
@@ -21,8 +21,8 @@ from stacmirror.catalogs.asking import Means
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled
 from stacmirror.catalogs.parse import Context, parse_collection, parse_item
-from stacmirror.catalogs.remote_file import RemoteFile
 from stacmirror.catalogs.rows import item_of
+from stacmirror.catalogs.seekable import SeekableFile
 from stacmirror.errors import CursorRefused, SourceUnreadable, TransferError, UsageError
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 from stacmirror.redact import redact_url
@@ -41,7 +41,7 @@ class GeoparquetCatalog:
         self._page_size = page_size
         self._alternates = alternates
         self._file: Any = None
-        self._remote: RemoteFile | None = None
+        self._remote: SeekableFile | None = None
         self._batches: Iterator[Any] | None = None
         self._rows: list[dict[str, Any]] = []
         self._row = 0
@@ -120,7 +120,7 @@ class GeoparquetCatalog:
                 f"{self._shown} is Parquet, which takes pyarrow", hint="pip install 'stacmirror[geoparquet]'"
             ) from None
         if "://" in self._place:
-            remote = self._remote = RemoteFile(self._place, self._means, asyncio.get_running_loop())
+            remote = self._remote = SeekableFile(self._place, self._means, asyncio.get_running_loop())
             await remote.begin()
             place: Any = io.BufferedReader(remote, 1 << 20)
             self._mark = remote.mark

@@ -1,7 +1,7 @@
 """An item's JSON made to stand alone: hrefs absolute, and a `self` link to where it was found.
 
-Static catalogs and files use it for what the ledger keeps, since nobody can be asked for one of their items by its id:
-a later run reads what was kept (`Remembered`), or asks the `self` link.
+Static catalogs, files and tables use it for what the ledger keeps, since nobody can be asked for one of their items by
+its id: a later run reads what was kept (`Remembers`), or asks the `self` link.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from stacmirror.errors import TransferError, UsageError
 from stacmirror.interfaces import Reply
 from stacmirror.model import Cursor, ItemKey
 from stacmirror.redact import CREDENTIAL_PARAMETERS, redact_url
+from stacmirror.retry import REDIRECT_STATUSES
 
-REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_MAX = 10
 KEY_HEADERS = {"bearer": ("authorization", "Bearer {}"), "x-api-key": ("x-api-key", "{}")}
 """How else than as the parameter `key` an API is given its key: name and value of a header."""

@@ -1,4 +1,4 @@
-"""What a run refuses before it asks anyone for anything. Called by mirror, resume and demo."""
+"""What commands refuse before they ask anyone for anything: settings, DEST, and files of the user's inside DEST."""
 
 from __future__ import annotations
 

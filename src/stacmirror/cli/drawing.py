@@ -1,7 +1,7 @@
 """Words and pictures on a terminal, by rich: a running mirror as a few lines that are redrawn in place.
 
-Made by display.py where stderr is a terminal or a bar was asked for, and loaded nowhere else: rich takes as long to
-load as ten items take to fetch.
+Made by display.py where stderr is a terminal or a bar was asked for, and loaded by nobody who draws nothing: rich
+takes as long to load as ten items take to fetch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a person sees of a running mirror: a snapshot of the counters, and its words.
 
-Called by display.py, and by drawing.py, which draws a snapshot. Pure: it knows neither terminal nor time.
+Called by whatever says or draws it: display.py, drawing.py, bar.py, watch.py. Pure: it knows neither terminal nor time.
 """
 
 from __future__ import annotations

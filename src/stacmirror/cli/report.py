@@ -1,6 +1,7 @@
 """The last words of a run: a verdict that counts, as lines for a person and as one JSON value.
 
-Called by run.py and status.py. Pure: values in, text out. It says what Summary says and computes nothing else.
+Called by run.py, status.py, verify.py and explain.py. Pure: values in, text out. It says what Summary says and computes
+nothing else.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class PageRecord(Struct):
     next: Cursor | None = None
     total: int | None = None
     partial: bool = False
-    """The walk stopped inside this page (`--max-items`), so it never settles."""
+    """Not all of this page was taken (`--max-items`) or could be read, or it may be amid a circle: it never settles."""
 
 
 class ItemOutcome(Struct):

@@ -1,7 +1,7 @@
 """Notice a listing that has no end: it leads back to where it was, or goes on and on without a new item.
 
-Asked by the walk before each page, and told after it. It remembers a hash of each cursor, and what the last few pages
-held.
+Asked by `pages` before each page, and told by the walk after it. It remembers a hash of each cursor, and what the last
+few pages held.
 """
 
 from __future__ import annotations

@@ -39,7 +39,6 @@ class Committer:
         every_bytes: int,
         pending_max: int,
         on_written: Callable[[list[LedgerEntry]], None],
-        on_committed: Callable[[int], None],
     ) -> None:
         self._sink = sink
         self._ledger = ledger
@@ -47,7 +46,6 @@ class Committer:
         self._every_bytes = every_bytes
         self._pending_max = pending_max
         self._on_written = on_written
-        self._on_committed = on_committed
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._wake = threading.Condition()
@@ -144,12 +142,11 @@ class Committer:
             self._sink.sync()
             reveals = [*self._ledger.write(entries, in_place), *extra]
             self._tell(self._on_written, entries)  # now, as a reveal that fails takes no row back
-            committed = len(in_place)
             in_place = []
             for reveal in reveals:
                 self._sink.reveal(reveal.unit, reveal.names)
                 in_place.append(reveal.unit)
-            self._tell(self._report, len(entries), len(extra), committed, len(in_place))
+            self._tell(self._report, len(entries), len(extra), len(in_place))
 
     def _gather(self, *, waiting: bool) -> tuple[list[LedgerEntry], list[Reveal]]:
         """Wait for a group: until it is old or large enough, or someone is in a hurry. Empty at the end.
@@ -178,12 +175,11 @@ class Committer:
 
     # -- back on the loop ----------------------------------------------------------------------------------
 
-    def _report(self, entries: int, extra: int, committed_units: int, unconfirmed: int) -> None:
+    def _report(self, entries: int, extra: int, unconfirmed: int) -> None:
         self._pending -= entries
         self._pending_extra -= extra
         self._unconfirmed = unconfirmed
         self._room.set()
-        self._on_committed(committed_units)
         if self._idle:
             with self._wake:
                 self._hurry = False

@@ -27,8 +27,6 @@ class Joiner:
         self._note = note
         self._misses = 0
         self._has_joined = False
-        self.joined = 0
-        """Items that came in batches."""
 
     async def fill(self, bundles: Sequence[Bundle]) -> None:
         """Read the linked items of `bundles`. Cancel: safe."""
@@ -53,7 +51,6 @@ class Joiner:
             return
         for key, item in found.items():
             jobs[key].item = item
-        self.joined += len(found)
         if found and not self._has_joined:
             self._has_joined = True
             self._note("source items are asked for by ids, a page of labels at once")

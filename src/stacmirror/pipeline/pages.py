@@ -6,6 +6,7 @@ Made by the walk, anew for each start. It ends a listing that leads back to wher
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from stacmirror.errors import SourceUnreachable, SourceUnreadable, StacmirrorError
 from stacmirror.interfaces import Catalog
@@ -18,15 +19,22 @@ class PagesAhead:
     """The pages from `start` on, in server order, read in a task of its own, which begins at once."""
 
     def __init__(
-        self, catalog: Catalog, circles: Circles, progress: Progress, start: ResumePoint, *, prefetch: int
+        self,
+        catalog: Catalog,
+        circles: Circles,
+        progress: Progress,
+        start: ResumePoint,
+        *,
+        prefetch: int,
+        on_error: Callable[[StacmirrorError], None],
     ) -> None:
+        """`on_error` hears what breaks the listing, at once; the pages before that are given all the same."""
         self._catalog = catalog
         self._circles = circles
         self._progress = progress
         self._start = start
         self._pages: asyncio.Queue[tuple[int, Cursor, Page] | None] = asyncio.Queue(max(1, prefetch))
-        self.error: StacmirrorError | None = None
-        """What broke the listing. The pages that were read before it are given all the same."""
+        self._on_error = on_error
         self._reader = asyncio.create_task(self._read_all(), name="pages")
 
     async def next(self) -> tuple[int, Cursor, Page] | None:
@@ -54,7 +62,7 @@ class PagesAhead:
                     break
                 number, cursor = number + 1, page.next
         except StacmirrorError as error:
-            self.error = error
+            self._on_error(error)
         except Exception:
             await self._pages.put(None)
             raise

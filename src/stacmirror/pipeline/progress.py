@@ -53,8 +53,6 @@ class Progress:
         """Assets that have no bytes after all attempts: of this run, and from the sweeps on, of the mirror."""
         self._waiting: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._requests: Callable[[], int] = lambda: 0
-        self.committed_items = 0
-        """Items (walked and linked) that are durable on disk and in the ledger, by this run."""
         self._in_flight: dict[int, tuple[str, str, float]] = {}
         self._next_token = 0
 

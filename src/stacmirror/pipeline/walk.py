@@ -142,14 +142,15 @@ class Walk:
         self._start = start
         self._again.begin(start)
         self._resumed = start.cursor != START
-        pages = PagesAhead(self._catalog, self._circles, self._progress, start, prefetch=self._prefetch)
+        pages = PagesAhead(
+            self._catalog, self._circles, self._progress, start, prefetch=self._prefetch, on_error=self._hear_error
+        )
         try:
             matched = start.matched
             while (entry := await pages.next()) is not None:
                 matched = await self._line_up(dispatch, *entry, matched)
                 if self.limited:
                     break
-            self.error = pages.error
             if not self.limited:
                 self._tell_lost()
             if self._resumed and isinstance(self.error, CursorRefused):
@@ -158,8 +159,10 @@ class Walk:
             # What is lined up goes on to its end; the run's verdict says that the listing did not.
             self.error = error
         finally:
-            self.error = self.error or pages.error
             await pages.close()
+
+    def _hear_error(self, error: StacmirrorError) -> None:
+        self.error = error
 
     def _begin_again(self, reason: str) -> ResumePoint:
         """Forget what this walk has seen, and return the start. The ledger hears of it before any of its pages."""

@@ -1,4 +1,4 @@
 """Ways to open a URL, one file a kind, behind `interfaces.Transport`; `router` joins them.
 
-Each foreign client has its one home here: aiohttp in `http`, aiobotocore in `s3`.
+Each foreign client has its one home here: aiohttp in `http`, aiobotocore in `aws`.
 """

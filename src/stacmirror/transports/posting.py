@@ -1,6 +1,6 @@
 """POST as a transport: for searches of catalogs and for logins, which are few. Assets are always asked for by GET.
 
-Used by the router, which keeps the budgets, and by `login`. Knows no client.
+Used by the router, which keeps the budgets, and by logins. Knows no client.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One answer to one GET: its bytes in, a Reply out; a small body is held, a large one is a stream.
 
-Made by `wire` for each request, fed by `wire_connection`. It knows bytes, not sockets, pools or timeouts; that nothing
+Made and fed by `wire_connection`, one for each request. It knows bytes, not sockets, pools or timeouts; that nothing
 comes after an answer's end is judged here, what a head may say in `wire_message`.
 Source: RFC 9112, sections 9.3 (persistence), 9.8 (TLS closure).
 """

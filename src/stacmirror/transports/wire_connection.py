@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection: sends a GET (or several), feeds the answer, and says when it is free or gone.
 
-Used by `wire` only. It knows one answer (or one series of them) at a time, not pools, URLs or timeouts.
+Made by `wire_dial`, used by `wire`. It knows one answer (or one series of them) at a time, not pools, URLs or timeouts.
 
 Two invariants, on which nothing may wait for ever: an answer under way is ended before its connection is let go,
 in one place (`_take_answer`); and whoever ends an answer names it, since the connection may be another's by then.

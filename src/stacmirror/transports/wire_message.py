@@ -1,7 +1,7 @@
 """One HTTP/1.1 answer as it is parsed: its head, judged; its small body, held.
 
-What `wire_answer` (one answer to one GET) and `wire_series` (several in a row) share. httptools (llhttp) parses; what
-it does not judge is judged here: how much a head may hold, which codings were asked for, which body ends with the
+What `wire_answer` (one answer to one GET), `wire_turns` and `wire_series` (several) share. httptools (llhttp) parses;
+what it does not judge is judged here: how much a head may hold, which codings were asked for, which body ends with the
 close.
 Source: RFC 9112, sections 6.3 (message body length), 9.3 (persistence).
 """

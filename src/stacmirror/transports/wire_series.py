@@ -1,6 +1,6 @@
 """The answers to several GETs that were sent in one write (HTTP pipelining): small bodies, in the order of asking.
 
-Made by `wire`, fed by `wire_connection`, to which a series looks like one answer. Whatever the server leaves
+Made and fed by `wire_connection`, to which a series looks like one answer. Whatever the server leaves
 unanswered, and more bytes than are to be held, end the series early: the caller asks for what is missing by itself.
 Source: RFC 9112, section 9.3.2 (pipelining).
 """

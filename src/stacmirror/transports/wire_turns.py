@@ -1,6 +1,6 @@
 """The answers to several GETs that go out one after another on one connection: each once the one before is whole.
 
-Made by `wire`, fed by `wire_connection`, to which all of them look like one answer. On the wire it is what a kept
+Made and fed by `wire_connection`, to which all of them look like one answer. On the wire it is what a kept
 connection always does; here a request costs neither a task's turn nor a future, since nobody is woken between two.
 What a server leaves unanswered, a large body, and an error end it early: the caller asks for the rest.
 """

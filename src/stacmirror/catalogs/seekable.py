@@ -19,7 +19,7 @@ _LOOK_S = 0.5
 """How often whoever waits in a thread looks whether the run is over."""
 
 
-class RemoteFile(io.RawIOBase):
+class SeekableFile(io.RawIOBase):
     """One such file. `begin` and `let_go` are called on the loop, what a file has in threads."""
 
     def __init__(self, url: str, means: Means, loop: asyncio.AbstractEventLoop) -> None:
