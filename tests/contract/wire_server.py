@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar, cast
 
@@ -14,12 +14,14 @@ RESET = "reset"
 """End the connection with RST."""
 STALL = "stall"
 """Say nothing more until the client goes."""
+DRIP = "drip"
+"""Say a byte every 20 ms until the client goes."""
 KEEP = "keep"
 """Leave the connection open for another request."""
 
 Server = TypeVar("Server", bound="WireServer")
-Step = bytes | str
-"""Bytes to send, or one of the words above. A script without KEEP ends with a plain close."""
+Step = bytes | str | Callable[[], Awaitable[object]]
+"""Bytes to send, one of the words above, or what to wait for. A script without KEEP ends with a plain close."""
 
 
 class WireServer:
@@ -60,6 +62,9 @@ class WireServer:
 
     async def _say(self, script: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         for step in script:
+            if callable(step):
+                await step()
+                continue
             if step == RESET:
                 sock: socket.socket = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -67,6 +72,12 @@ class WireServer:
                 return False
             if step == STALL:
                 await reader.read()
+                return False
+            if step == DRIP:
+                while not reader.at_eof():
+                    writer.write(b".")
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
                 return False
             if step == KEEP:
                 return True

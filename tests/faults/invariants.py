@@ -25,9 +25,11 @@ import msgspec
 import xxhash
 
 from stacmirror.cli.report import summary_json
+from stacmirror.layout import make_layout
 from stacmirror.ledger import schema
 from stacmirror.mirror import Mirror
-from stacmirror.model import Receipt, Summary
+from stacmirror.model import ItemKey, Receipt, Summary
+from stacmirror.record import read_record
 from stacmirror.settings import Settings
 from stacmirror.simulator import Simulator
 from stacmirror.sinks.parts import look
@@ -47,12 +49,21 @@ class Before:
 
 
 def hold(
-    bench: Bench, run: Run, before: Before, *, expected: Mapping[str, bytes] | None = None, cut: bool = False
+    bench: Bench,
+    run: Run,
+    before: Before,
+    *,
+    expected: Mapping[str, bytes] | None = None,
+    cut: bool = False,
+    ill: bool = False,
 ) -> None:
-    """Assert i1, i2, i4, i5, i6 and i7 after a run. `expected` is what an undisturbed run makes; `cut`: cut short."""
+    """Assert i1, i2, i4, i5, i6 and i7 after a run. `expected` is what an undisturbed run makes; `cut`: cut short.
+
+    `ill`: the disk fails, and what it does not let anyone take away is left to the next run (i4).
+    """
     whole = bench.world.expected() if expected is None else expected
     end = as_told(run.summary)
-    hold_mirror(bench.target, whole, end, cut=cut)
+    hold_mirror(bench.target, whole, end, cut=cut, ill=ill)
     keeps_secrets(bench.target, KEY, [*run.said, json.dumps(end)])
     told = [request for request in bench.world.heard if KEY in request and not request.startswith("GET /mlhub/")]
     assert not told, f"i5: the key was sent to {told[0].partition(' HTTP')[0]}"
@@ -83,15 +94,18 @@ def hold_simulated(
     assert told["peak_rss_mib"] < PEAK_MAX_MIB, f"i7: {told['peak_rss_mib']} MiB"
 
 
-def hold_mirror(target: Path, whole: Mapping[str, bytes], end: Mapping[str, Any], *, cut: bool = False) -> None:
+def hold_mirror(
+    target: Path, whole: Mapping[str, bytes], end: Mapping[str, Any], *, cut: bool = False, ill: bool = False
+) -> None:
     """Assert i1, i2, i4 and i6 of a mirror, after a run that told `end`."""
     receipts = ledger_receipts(target)
     unverified = {path for path, receipt in receipts.items() if not receipt.verified}
     files = tree(target)
     holds_origins_bytes(files, whole, unverified)
     holds_receipts(files, receipts)
-    leaves_nothing(target, cut=cut)
-    held = len(ledger_receipts(target, (schema.HELD, schema.STAGED)))
+    if not ill:
+        leaves_nothing(target, cut=cut)
+    held = len(set(ledger_receipts(target, (schema.HELD, schema.STAGED))) - set(files))
     agrees(end, files, whole, held, len(unverified))
 
 
@@ -231,15 +245,27 @@ def agrees(
 
 
 def ledger_receipts(target: Path, states: Sequence[int] = (schema.COMMITTED, schema.INCOMPLETE)) -> dict[str, Receipt]:
-    """Return the receipts of all items in `states` (revealed ones), by path below the target, in layout `item`."""
-    found: dict[str, Receipt] = {}
+    """Return the receipts of all items in `states` (revealed ones), by path below the target."""
+    return {path: receipt for path, (_, receipt) in ledger_files(target, states).items()}
+
+
+def ledger_files(
+    target: Path, states: Sequence[int] = (schema.COMMITTED, schema.INCOMPLETE)
+) -> dict[str, tuple[ItemKey, Receipt]]:
+    """Return whose each file is, by path below the target: the item, and the asset's receipt."""
+    found: dict[str, tuple[ItemKey, Receipt]] = {}
     with sqlite3.connect(target / ".stacmirror" / "ledger.sqlite") as ledger:
         rows = ledger.execute(
-            "SELECT c.id, i.id, i.receipts FROM item i JOIN collection c ON c.n = i.collection WHERE i.state IN (?, ?)",
+            "SELECT c.id, i.id, i.folder, i.receipts FROM item i JOIN collection c ON c.n = i.collection"
+            " WHERE i.state IN (?, ?)",
             tuple(states),
         ).fetchall()
     ledger.close()
-    for collection, item, blob in rows:
+    place = read_record(str(target))["place"]
+    folder_of = make_layout(place["layout"], place["path_template"]).folder
+    for collection, item, kept, blob in rows:
+        key = ItemKey(collection, item)
+        folder = folder_of(key, key)[0] if kept is None else schema.unpack_folder(kept, key)
         for receipt in schema.unpack(blob)[0]:
-            found[f"{collection}/{item}/{receipt.name}"] = receipt
+            found[f"{folder}/{receipt.name}"] = key, receipt
     return found

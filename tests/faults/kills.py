@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -24,6 +25,7 @@ from stacmirror.simulator import Simulator
 from tests.conftest import simulated
 from tests.faults import mirrors
 from tests.faults.child import POINTS, in_flight
+from tests.faults.invariants import hold_simulated
 from tests.faults.mirrors import CHILD, Broken, Digests
 
 _PASSINGS = {
@@ -105,12 +107,13 @@ class Series:
         self._simulator.requests.clear()
         killer = None if after_s is None else asyncio.create_task(self._kill(process, after_s))
         try:
-            code, _, said = await mirrors.ended(process, _STOPPED_S)
+            code, out, said = await mirrors.ended(process, _STOPPED_S)
         finally:
             if killer is not None:
                 killer.cancel()
         self._hold_against_log()
         if code == 0:
+            await asyncio.to_thread(hold_simulated, self._target, self._simulator, json.loads(out), [said])
             await self._end()
             return False
         if code != -signal.SIGKILL:

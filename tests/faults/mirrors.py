@@ -17,9 +17,11 @@ from pathlib import Path
 from stacmirror.ledger import schema
 from stacmirror.simulator import Simulator
 from tests.conftest import SOURCE
+from tests.faults.invariants import hold_simulated
 
 _DOCUMENTS = frozenset({"collection.json", "CITATION.txt", "LICENSE.txt"})
 _STATE = ".stacmirror"
+PROGRAM = (sys.executable, "-m", "stacmirror")
 CHILD = (sys.executable, "-m", "tests.faults.child")
 ROOT = Path(__file__).parents[2]
 SMALL_FILE_MAX = "20kB"
@@ -71,11 +73,12 @@ async def undisturbed(simulator: Simulator, target: Path) -> Digests:
 
 
 async def finish(simulator: Simulator, target: Path) -> None:
-    """Run without a fault to the end. Raises: Broken when that is not complete."""
+    """Run without a fault to the end, and hold it to i1 to i7. Raises: Broken when that is not complete."""
     process = await start(simulator, [*CHILD, "--", *words(simulator, target)])
     code, out, said = await ended(process, 600)
     if code != 0 or json.loads(out)["verdict"] != "complete":
         raise Broken(f"the run after the faults ended with {code}: {said}")
+    await asyncio.to_thread(hold_simulated, target, simulator, json.loads(out), [said])
 
 
 def digests(root: Path) -> Digests:

@@ -65,6 +65,10 @@ class Calls:
         is another matter: where it fails the file is dropped, and with it its item.)"""
         self.tried_again: list[str] = []
 
+    def from_now(self) -> None:
+        """Let the next call of its kind be the one that fails."""
+        self._n = self.counts[self._kind] + 1
+
     def check_sync(self, kind: str, path: str) -> None:
         """The same for a sync of `path`: one that failed must never be tried again."""
         if path in self.unsynced:

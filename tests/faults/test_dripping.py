@@ -1,16 +1,21 @@
-"""Half of the connections drip: the rest goes on at its own rate, and nothing fails for it. On the test's clock."""
+"""Connections that drip: given up, and the others go on at their own rate. The latter on the test's clock."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Reply
+from stacmirror.status import read_failed
+from stacmirror.transports import http, wire
+from tests.contract.wire_server import DRIP, Step, head
+from tests.faults.invariants import Before, hold, mends
 from tests.faults.virtual import World, run
+from tests.faults.world import Bench
 
 LATENCY_S, DRIP_S = 1.0, 30.0
 WORKERS, ITEMS = 64, 2600
@@ -69,3 +74,22 @@ def test_half_of_the_connections_drip(tmp_path: Path, fixed: bool) -> None:
         rates[drips] = len(world.between(10.0, 30.0, 200)) / 20.0
     assert rates[True] >= 0.45 * rates[False], rates
     assert rates[False] > 0.9 * WORKERS / LATENCY_S
+
+
+@pytest.mark.parametrize("asset", ["B01", "B02"], ids=["small", "large"])
+async def test_a_drip_is_deferred(bench: Bench, monkeypatch: pytest.MonkeyPatch, asset: str) -> None:
+    """Below the lowest speed once: right at another attempt. For ever: a failure; the others come (row 10)."""
+    for module in (wire, http):
+        monkeypatch.setattr(module, "_SLOW_WINDOW_S", 0.3)
+
+    def drips(nth: int, body: bytes) -> Sequence[Step]:
+        return head(200, f"Content-Length: {len(body)}"), body[:50], DRIP
+
+    bench.world.faults[f"/files/i1/{asset}"] = lambda nth, body: drips(nth, body) if nth == 1 else None
+    bench.world.faults[f"/files/i3/{asset}"] = drips
+    before = Before()
+    run = await bench.run(stall_timeout=0.3, lowest_speed="1KiB", retries=1)
+    hold(bench, run, before)
+    assert run.summary.exit_code == 3
+    assert {(f.item, f.asset, f.kind) for f in read_failed(str(bench.target))} == {("i3", asset, "slow")}
+    await mends(bench)

@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import simulated, tree
-from tests.faults.full_disks import change, run, run_full, small_disk
+from tests.faults.conftest import Small
+from tests.faults.full_disks import change, run, run_full
 from tests.faults.power_cuts import NoDisk
-
-Small = Callable[[str], Path]
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Small]:
-    """A maker of one small disk."""
-    opened = []
-
-    def make(options: str) -> Path:
-        disk = small_disk(tmp_path / "disk", options)
-        opened.append(disk)
-        try:
-            return disk.__enter__()
-        except NoDisk as reason:
-            opened.clear()
-            pytest.skip(str(reason))
-
-    yield make
-    for disk in opened:
-        disk.__exit__(None, None, None)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from stacmirror.names import fold
 from stacmirror.sinks.directory import DirectorySink
 from tests.conftest import tree
 from tests.contract.wire_server import KEEP, head, ok, wire_server
+from tests.faults.invariants import Before, hold, ledger_files, mends
 from tests.faults.names import NAMES
 from tests.faults.world import COLLECTION, Bench, World, always
 
@@ -29,6 +30,14 @@ PLACES = [
     ("fields in all places", "template", "{asset_key}/{hash2}/{item_id}/x-{collection}/{asset_key}{ext}"),
 ]
 IDENTITY = tuple[str, str, str]
+HOSTILE = [
+    "half-moon-bay/video-2018", "../../etc/x", "/etc/x", "a/../../x", "..", ".", "nul\0byte", "line\nbreak", "-rf",
+    "~root",
+    "x" * 300, "CON", "back\\slash", "\u202egpj.exe", "[red]", "e\u0301", "\u00e9", "Case", "case", "blank ", "100%",
+]  # fmt: skip
+"""Item ids; some are one where case, normal form or blanks at the end do not count."""
+TWINS = ["../evil", "../EVIL", "/etc/passwd", "\u00e9", "e\u0301"]
+"""Asset keys of each of these."""
 
 
 def test_there_are_sixty() -> None:
@@ -122,6 +131,63 @@ async def test_sixty_names_of_redirects(tmp_path: Path) -> None:
     assert apart(files)
     assert [path.name for path in tmp_path.iterdir()] == ["mirror"]
     assert all(path.isascii() and path.isprintable() and path.count("/") == 1 for path in files)
+
+
+async def holds_apart(bench: Bench, truths: dict[IDENTITY, bytes], layout: str) -> None:
+    """Mirror items of the files `truths` by two runs: each has a file of its own inside, i1 to i7 hold."""
+    before = Before()
+    run = await bench.run(page_size=5, layout=layout, any_content=True)
+    assert run.summary.exit_code == 0, run.summary.reason
+    files = {path: (key.collection, key.id, receipt.key) for path, (key, receipt) in ledger_files(bench.target).items()}
+    assert sorted(files.values()) == sorted(truths)
+    expected = {path: truths[identity] for path, identity in files.items()}
+    hold(bench, run, before, expected=expected)
+    found = tree(bench.target)
+    assert set(found) == set(expected)
+    assert apart(found)
+    assert [path.name for path in bench.target.parent.iterdir()] == [bench.target.name]
+    for path in found:
+        assert (bench.target / path).resolve().is_relative_to(bench.target.resolve())
+        assert path.isascii()
+        assert path.isprintable()
+        assert all(len(part) <= 255 for part in path.split("/"))
+    await mends(bench, expected=expected, page_size=5, layout=layout, any_content=True)
+    assert not [path for path in bench.world.asked if path.startswith("/f/")], "i3: asked again"
+
+
+async def test_names_that_bite(bench: Bench) -> None:
+    """Slashes, dots, NUL, 300 bytes, twins by case and NFC as ids and keys: files of their own, inside (39, 40)."""
+    world, truths = bench.world, {}
+    world.ids = HOSTILE
+    for number, item in enumerate(HOSTILE):
+        for at, key in enumerate(TWINS):
+            body = truths[(COLLECTION, item, key)] = repr((item, key)).encode()
+            world.lasting[f"/f/{number}/{at}"] = always(ok(body), KEEP)
+
+    def edit(item: dict[str, Any]) -> None:
+        number = HOSTILE.index(item["id"])
+        item["assets"] = {key: {"href": f"{world.url}/f/{number}/{at}"} for at, key in enumerate(TWINS)}
+
+    world.edit_item = edit
+    await holds_apart(bench, truths, "item")
+
+
+async def test_files_of_one_name(bench: Bench) -> None:
+    """Links of one item that lead to files of one name, or of one but for case: all kept (39)."""
+    world, truths = bench.world, {}
+    places = ["a/data.tif", "b/data.tif", "c/DATA.tif", "d/data.TIF", "e/data.tif?v=2"]
+    for number, item in enumerate(world.ids):
+        for place in places:
+            path = f"/f/{number}/{place}"
+            body = truths[(COLLECTION, item, place)] = path.encode()
+            world.lasting[path.partition("?")[0]] = always(ok(body), KEEP)
+
+    def edit(item: dict[str, Any]) -> None:
+        number = world.ids.index(item["id"])
+        item["assets"] = {place: {"href": f"{world.url}/f/{number}/{place}"} for place in places}
+
+    world.edit_item = edit
+    await holds_apart(bench, truths, "notebook")
 
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=120) | st.sampled_from(NAMES)

@@ -306,46 +306,6 @@ async def test_items_with_little_in_them(bench: Bench) -> None:
     assert (run.summary.exit_code, run.summary.mirror.items.complete) == (0, 9)
 
 
-HOSTILE = [
-    "half-moon-bay/video-2018", "../../etc/x", "/etc/x", "a/../../x", "..", ".", "nul\0byte", "line\nbreak", "-rf",
-    "~root",
-    "x" * 300, "CON", "back\\slash", "\u202egpj.exe", "[red]", "e\u0301", "\u00e9", "Case", "case", "blank ", "100%",
-]  # fmt: skip
-
-
-async def test_names_that_bite(way: tuple[str, int], tmp_path: Any) -> None:
-    """Ids with slashes, dots, NUL, 300 bytes, case and NFC twins: each item has a folder of its own inside (39, 40)."""
-    world = World(HOSTILE)
-    async with wire_server(None, world):
-        bench = Bench(world, tmp_path / "mirror", *way)
-        for number, name in enumerate(HOSTILE):
-            world.faults[f"/f/{number}"] = always(ok(name.encode()), KEEP)
-
-        def edit(item: dict[str, Any]) -> None:
-            number = HOSTILE.index(item["id"])
-            item["assets"] = {
-                "../evil": {"href": f"{world.url}/f/{number}"},
-                "../EVIL": {"href": f"{world.url}/f/{number}"},
-                "/etc/passwd": {"href": f"{world.url}/f/{number}"},
-            }
-
-        world.edit_item = edit
-        run = await bench.run(page_size=5)
-    assert (run.summary.exit_code, run.summary.mirror.items.complete) == (0, len(HOSTILE))
-    found = [path for path in bench.target.rglob("*") if path.is_file() and ".stacmirror" not in path.parts]
-    files = [path for path in found if path.name not in ("collection.json", "LICENSE.txt")]
-    assert len(files) == 3 * len(HOSTILE)
-    contents = sorted(path.read_bytes() for path in files)
-    assert contents == sorted(name.encode() for name in HOSTILE for _ in range(3))
-    for path in files:
-        assert path.resolve().is_relative_to(bench.target.resolve())
-        assert all(part.isascii() and part.isprintable() and len(part) <= 255 for part in path.parts)
-        assert {file.read_bytes() for file in path.parent.iterdir()} == {path.read_bytes()}
-    folded = [str(path).casefold() for path in files]
-    assert len(set(folded)) == len(files)
-    assert {path.name for path in tmp_path.iterdir()} == {"mirror"}
-
-
 def test_the_world_is_as_it_says() -> None:
     """A page of the world holds its items, its links echo the key, and its assets are what their types say."""
     page = json.loads(World()._page("o0", 2))

@@ -28,3 +28,9 @@ def test_each_test_that_is_named_is_there() -> None:
             assert re.search(rf"^(async )?def {name}\(", (TESTS / path).read_text(), re.MULTILINE), (
                 f"row {number}: {path}::{name}"
             )
+
+
+def test_each_row_is_held_here() -> None:
+    """Each row names a test of this folder, which holds all invariants."""
+    for number, _, _, shown, *_ in ROWS:
+        assert "faults/" in shown, f"row {number}"

@@ -181,6 +181,8 @@ class Bench:
         self.world = world
         self.target = target
         self.way = (client, workers)
+        self.mirror: Mirror | None = None
+        """Of the run that began last."""
 
     async def run(self, **values: object) -> Run:
         """Mirror once. Raises: TimeoutError after 30 s: no fault may hold a run for ever."""
@@ -203,7 +205,8 @@ class Bench:
         chosen.update(values)
         notes = Notes()
         settings = build(f"mlhub:{COLLECTION}", str(self.target), chosen)
-        summary = await asyncio.wait_for(Mirror(settings, api_key=KEY, observer=notes).run(), 30)
+        self.mirror = Mirror(settings, api_key=KEY, observer=notes)
+        summary = await asyncio.wait_for(self.mirror.run(), 30)
         return Run(summary, notes.lines)
 
 
