@@ -168,6 +168,10 @@ class Router:
         """See `interfaces.Opener.wait_s`."""
         return self._limits.of(origin_of(href)).wait_s()
 
+    def is_down(self, href: str) -> bool:
+        """See `interfaces.Opener.is_down`."""
+        return self._limits.of(origin_of(href)).health.down
+
     def useful_at_once(self) -> int:
         """See `interfaces.Opener.useful_at_once`."""
         return self._limits.useful_at_once()
