@@ -37,6 +37,7 @@ from stacmirror.search import make_search
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
+from stacmirror.transports.gate import Gate
 from stacmirror.transports.guard import Guard
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
@@ -81,7 +82,7 @@ def make_router(
     learns of every secret that they send.
     """
     limit, s3 = settings.limit, settings.s3
-    guard = _make_guard(settings)
+    guard, gate = _make_guard(settings), Gate()
     http = _make_http(settings, guard)
     several = http if isinstance(http, WireTransport) else None
     objects = S3Transport(
@@ -94,6 +95,7 @@ def make_router(
         monotonic=clock.monotonic,
         wall=clock.wall,
         vouch=guard.vouch,
+        gate=gate,
     )
     posts = LazyPosts(lambda: _make_aiohttp(settings, guard))
     sends_posts: PostTransport = posts
@@ -101,7 +103,7 @@ def make_router(
     if settings.catalog.auth or settings.catalog.header:
         from stacmirror.transports.authorized import AuthorizedPosts, AuthorizedTransport  # here: few runs log in by it
 
-        logins = _make_logins(settings, clock, secrets or {}, http, posts, redactor or Redactor(()))
+        logins = _make_logins(settings, clock, secrets or {}, http, posts, redactor or Redactor(()), gate)
         dressed, sends_posts = AuthorizedTransport(http, several, logins), AuthorizedPosts(posts, logins)
     web = dressed or http
     transports: dict[str, Transport] = {"https": web, "http": web, "s3": objects}
@@ -131,6 +133,7 @@ def make_router(
         wall=clock.wall,
         several=can_several,
         allow_http=settings.catalog.allow_http,
+        gate=gate,
     )
     router.posts = sends_posts
     return router
@@ -151,6 +154,7 @@ def _make_logins(
     http: Transport,
     posts: LazyPosts,
     redactor: Redactor,
+    gate: Gate,
 ) -> Logins:
     from stacmirror.transports.authorized import Logins
     from stacmirror.transports.logins import make_rules
@@ -160,7 +164,7 @@ def _make_logins(
     rules = make_rules(catalog.auth, catalog.header, lambda name: secrets.get(name, ""), http, posts, clock, learns)
     dialect, place = source_of(settings, needs_collection=False)
     home = place if dialect == "web" else catalog.api_url
-    return Logins(rules, allow_http=catalog.allow_http, home=home, learns=learns)
+    return Logins(rules, allow_http=catalog.allow_http, home=home, learns=learns, gate=gate)
 
 
 def _shortage_hearer(client: _Client, note: Callable[[str], None]) -> Callable[[], None]:
