@@ -25,6 +25,7 @@ from stacmirror.redact import Redactor, redact_url
 from stacmirror.retry import RetryPolicy
 from stacmirror.search import make_search
 from stacmirror.settings import Settings
+from stacmirror.transports.gate import Gate
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.posting import LazyPosts, PostTransport
@@ -57,7 +58,7 @@ def make_router(
     learns of every secret that they send.
     """
     limit, s3 = settings.limit, settings.s3
-    guard = make_guard(settings)
+    guard, gate = make_guard(settings), Gate()
     http = make_http(settings, guard)
     several = http if isinstance(http, WireTransport) else None
     objects = S3Transport(
@@ -70,6 +71,7 @@ def make_router(
         monotonic=clock.monotonic,
         wall=clock.wall,
         vouch=guard.vouch,
+        gate=gate,
     )
     posts = LazyPosts(lambda: make_aiohttp(settings, guard))
     sends_posts: PostTransport = posts
@@ -77,7 +79,7 @@ def make_router(
     if settings.catalog.auth or settings.catalog.header:
         from stacmirror.transports.authorized import AuthorizedPosts, AuthorizedTransport  # here: few runs log in by it
 
-        logins = _make_logins(settings, clock, secrets or {}, http, posts, redactor or Redactor(()))
+        logins = _make_logins(settings, clock, secrets or {}, http, posts, redactor or Redactor(()), gate)
         dressed, sends_posts = AuthorizedTransport(http, several, logins), AuthorizedPosts(posts, logins)
     web = dressed or http
     transports: dict[str, Transport] = {"https": web, "http": web, "s3": objects}
@@ -107,6 +109,7 @@ def make_router(
         wall=clock.wall,
         several=can_several,
         allow_http=settings.catalog.allow_http,
+        gate=gate,
     )
     router.posts = sends_posts
     return router
@@ -127,6 +130,7 @@ def _make_logins(
     http: Transport,
     posts: LazyPosts,
     redactor: Redactor,
+    gate: Gate,
 ) -> Logins:
     from stacmirror.transports.authorized import Logins
     from stacmirror.transports.logins import make_rules
@@ -136,7 +140,7 @@ def _make_logins(
     rules = make_rules(catalog.auth, catalog.header, lambda name: secrets.get(name, ""), http, posts, clock, learns)
     dialect, place = source_of(settings, needs_collection=False)
     home = place if dialect == "web" else catalog.api_url
-    return Logins(rules, allow_http=catalog.allow_http, home=home, learns=learns)
+    return Logins(rules, allow_http=catalog.allow_http, home=home, learns=learns, gate=gate)
 
 
 def _shortage_hearer(client: Client, note: Callable[[str], None]) -> Callable[[], None]:

@@ -34,6 +34,7 @@ from stacmirror.pipeline.run import Run, Shape, keys_of
 from stacmirror.pipeline.server_clock import ServerClock
 from stacmirror.pipeline.shortcut import Shortcut
 from stacmirror.pipeline.stop import Stop
+from stacmirror.pipeline.strict import StrictCatalog
 from stacmirror.pipeline.task import Adopt, Task
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
@@ -76,6 +77,7 @@ def build_run(
     """Return the run that `context` asks for. Raises: UsageError for a task that cannot be."""
     settings, progress, note = context.settings, context.progress, context.observer.note
     limit, write = settings.limit, settings.write
+    strict = StrictCatalog(catalog, router.gate.end)
     committer = _make_committer(context, sink, ledger, lambda entries: walk.release(keys_of(entries)))
     missing = MissingKeys(
         settings.missing.missing_ok,
@@ -89,7 +91,7 @@ def build_run(
     choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
     names = AssetNames(choice.include, choice.takes)
     walk = Walk(
-        catalog,
+        strict,
         ledger,
         make_filters(settings.filter, catalog.sends),
         committer.add,
@@ -122,7 +124,7 @@ def build_run(
         adopter = _make_adopter(settings, context.task, sink, fetcher, note)
         shortcut = several = None
     crew = Crew(
-        catalog=catalog,
+        catalog=strict,
         opener=router,
         sink=sink,
         fetcher=fetcher,
@@ -140,7 +142,7 @@ def build_run(
         policy=retry_policy(settings),
         clock=context.clock,
         random=random.random,
-        links=Renewal(catalog, context.clock, settings.catalog.link_life_s, note),
+        links=Renewal(strict, context.clock, settings.catalog.link_life_s, note),
         held_max_bytes=held_max_bytes(settings),
         large_at_once=limit.large_at_once,
         shortcut=shortcut,

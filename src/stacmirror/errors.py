@@ -49,9 +49,10 @@ class NotOffered(UsageError):
 
 
 class LoginRefused(StacmirrorError):
-    """The catalog refused the key, or there is none."""
+    """The catalog refused the key, or there is none. `ends_run`: nothing more is asked, whoever catches it."""
 
     exit_code = 4
+    ends_run = False
 
 
 class SourceError(StacmirrorError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from stacmirror.errors import SourceLost, TransferError
 from tests.conftest import tree
 from tests.faults.invariants import holds_origins_bytes, holds_receipts, leaves_nothing, ledger_receipts
-from tests.faults.virtual import ALL_WORKERS, HOST, LATE, Ran, Rule, run
+from tests.faults.virtual import ALL_WORKERS, HOST, LATE, Answer, Ran, Rule, run
 
 WORKERS = pytest.mark.parametrize("workers", ALL_WORKERS)
 REFUSED = TransferError("connect", "Connection refused: host:80")
@@ -149,21 +150,52 @@ def test_row_15_bad_objects_at_the_end_are_no_outage(tmp_path: Path, workers: in
     mends(tmp_path, 300)
 
 
+def redirected(at_s: float, url: str, until_s: float, to: str = "http://storage") -> Answer:
+    """Links lead to storage that is away from second 1 until `until_s`."""
+    if url.startswith(HOST):
+        return 302, {"location": url.replace(HOST, to)}
+    return REFUSED if url.startswith("http://storage") and 1.0 <= at_s < until_s else 200
+
+
 @WORKERS
-def test_row_29_nobody_asks_the_way_to_a_host_that_is_down(tmp_path: Path, workers: int) -> None:
-    """Links that redirect to storage that is away for 90 s: the API is asked when storage is, not for every attempt."""
-
-    def rule(at_s: float, url: str) -> int | TransferError | tuple[int, dict[str, str]]:
-        if url.startswith(HOST):
-            return 302, {"location": url.replace(HOST, "http://storage")}
-        return REFUSED if 1.0 <= at_s < 91.0 else 200
-
-    items = min(40 * workers, 1500)
-    ran = run(tmp_path, rule, workers=workers, items=items)
+@pytest.mark.parametrize("minutes", [1, 10])
+def test_row_29_nobody_asks_the_way_to_a_host_that_is_down(tmp_path: Path, workers: int, minutes: int) -> None:
+    """Links that redirect to storage that is away: the API is asked once a second in all, no attempt is used up, and
+    ten seconds after its return all run at full speed."""
+    until_s, items = 1.0 + 60.0 * minutes, min(60 * workers, 3000)
+    rule = partial(redirected, until_s=until_s)
+    ran = run(tmp_path, rule, workers=workers, items=items, retries=0, latency_s=0.2)
     assert (ran.error, ran.failures) == (None, [])
     assert ran.counts.items.complete == items
-    asked = [at for at, url, _ in ran.world.asked if url.startswith(HOST) and 5.0 <= at < 91.0]
-    assert len(asked) <= {1: 100, 16: 600, 256: 1500}[workers]  # 821 and 14,917 without a guard
+
+    def of_storage(since_s: float, until_s: float) -> int:
+        return sum(not url.startswith(HOST) and since_s <= at < until_s for at, url, _ in ran.world.asked)
+
+    asked = [at for at, url, _ in ran.world.asked if url.startswith(HOST) and 5.0 <= at < until_s]
+    assert 10 <= len(asked) <= until_s - 4.0  # 821 at 16 workers in 90 s without a guard
+    assert all(sum(at <= later < at + 1.0 for later in asked) <= 2 for at in asked)
+    assert of_storage(until_s + 1.0, until_s + 10.0) > 0
+    before = of_storage(0.2, 1.0) / 0.8
+    after = max(of_storage(until_s + n, until_s + n + 1.0) for n in range(10))
+    share = 0.8 if workers < 256 else 0.6  # see the partition of ten minutes
+    assert after >= share * min(before, items - before)
+
+
+@WORKERS
+def test_row_29_links_that_lead_elsewhere_meanwhile_are_found(tmp_path: Path, workers: int) -> None:
+    """Storage that is away for good, and links that lead to another one from second 30 on: found within seconds."""
+
+    def rule(at_s: float, url: str) -> Answer:
+        return redirected(at_s, url, 1e9, "http://storage" if at_s < 30.0 else "http://elsewhere")
+
+    items = min(60 * workers, 3000)
+    ran = run(tmp_path, rule, workers=workers, items=items, retries=0, latency_s=0.2)
+    assert (ran.error, ran.failures) == (None, [])
+    assert ran.counts.items.complete == items
+    elsewhere = [at for at, url, _ in ran.world.asked if url.startswith("http://elsewhere")]
+    assert elsewhere[0] < 33.0
+    left = len(elsewhere)
+    assert elsewhere[-1] < 45.0 + left * 0.4 / workers
 
 
 @WORKERS

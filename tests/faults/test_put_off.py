@@ -34,6 +34,9 @@ class Overrun:
     def wait_s(self, href: str) -> float:
         return 0.0
 
+    def is_down(self, href: str) -> bool:
+        return False
+
     def useful_at_once(self) -> int:
         return 1000
 

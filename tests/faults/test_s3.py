@@ -110,7 +110,7 @@ async def test_row_26_a_bucket_in_another_region(bench: Bench) -> None:
 
 @pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
 async def test_row_26_credentials_that_are_good_for_nothing(bench: Bench, code: str) -> None:
-    """Refused before they were good for anything: exit 4 with the code, and two requests a worker at most."""
+    """Refused before they were good for anything: exit 4 with the code, and one request a worker at most."""
     settings = behind_s3(bench)
     bench.world.faults["^/bucket/files/"] = always(refusal(403, code), KEEP)
     before = Before()
@@ -119,7 +119,7 @@ async def test_row_26_credentials_that_are_good_for_nothing(bench: Bench, code: 
     assert run.summary.exit_code == 4
     assert code in run.summary.reason
     assert SECRET not in run.summary.reason
-    assert sum(" /bucket/" in asked for asked in bench.world.heard) <= 2 * bench.way[1]
+    assert sum(" /bucket/" in asked for asked in bench.world.heard) <= bench.way[1]
     await mends(bench, **settings)
 
 

@@ -57,6 +57,8 @@ class World(WireServer):
         self.lasting: dict[str, Fault] = {}
         """As `faults`, and what it tells the truth by: asked after those, and there when it is healed."""
         self.asked: Counter[str] = Counter()
+        self.delay_s: Callable[[], float] = lambda: 0.0
+        """How long each answer takes."""
         self.edit: Callable[[dict[str, Any], int], None] = lambda page, start: None
         """Changes a page before it is sent; told where the page starts."""
         self.edit_item: Callable[[dict[str, Any]], None] = lambda item: None
@@ -68,6 +70,7 @@ class World(WireServer):
     def heal(self) -> None:
         """Tell the truth from now on."""
         self.faults.clear()
+        self.delay_s = lambda: 0.0
         self.edit = lambda page, start: None
 
     def script(self, path: str) -> Sequence[Step]:
@@ -139,7 +142,10 @@ class World(WireServer):
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         self.heard.append(request)
-        return await self._say(self.script(request.split(" ", 2)[1]), reader, writer)
+        script = self.script(request.split(" ", 2)[1])
+        if delay_s := self.delay_s():
+            await asyncio.sleep(delay_s)
+        return await self._say(script, reader, writer)
 
 
 def path_of(item: str, asset: str) -> str:

@@ -335,6 +335,9 @@ class FakeOpener:
     def wait_s(self, href: str) -> float:
         return 0.0
 
+    def is_down(self, href: str) -> bool:
+        return False
+
 
 def a_reply(
     url: str,

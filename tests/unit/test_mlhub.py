@@ -254,19 +254,26 @@ async def test_bad_redirects_end_the_listing(answer: Answer) -> None:
 
 
 async def test_one_refused_item_is_its_own_trouble_while_the_key_is_good() -> None:
-    """After a page was given, a 403 on an item fails that item; with the twentieth in a row it is the key."""
+    """After a page was given, a 403 on an item fails that item; after the second in a row the page is asked again."""
     item = ItemKey("c", "x")
     with pytest.raises(LoginRefused):
         await catalog(FakeAsker((403, b""))).item(item)
-    asker = FakeAsker(page("a"), *[(403, b"")] * 25)
+    asker = FakeAsker(page("a"), *[(403, b""), (403, b""), page("a")] * 10, (403, b""))
     source = catalog(asker)
     await source.page(START)
-    for _ in range(19):
+    for _ in range(20):
         with pytest.raises(SourceUnreachable, match="403") as failed:
             await source.item(item)
         assert "other items" in failed.value.hint
+    assert [url for url in asker.asked if "/items/" not in url] == [asker.asked[0]] * 11
+    with pytest.raises(SourceUnreachable):
+        await source.item(item)
+    with pytest.raises(LoginRefused):  # the page, too
+        await source.item(item)
+    asked = len(asker.asked)
     with pytest.raises(LoginRefused):
         await source.item(item)
+    assert len(asker.asked) == asked
 
 
 async def test_a_refused_page_means_the_key() -> None:

@@ -6,6 +6,7 @@ key goes to the API's own origin only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -19,10 +20,9 @@ from stacmirror.retry import GONE_STATUSES, RetryPolicy, with_retries
 _HEADERS = {"accept": "application/geo+json, application/json"}
 _KEY_HINT = "put the key in MLHUB_API_KEY, in ~/.mlhub/profiles, or in a file named by --key-file"
 _UNREADABLE = "unreadable"
-_REFUSALS_MAX = {401: 3, 403: 20}
-"""Items refused one after another, by status, with which the key itself counts as refused.
-
-A 401 is about the key; a 403 may be about an item, and forbidden items can stand side by side.
+_REFUSALS_MAX, _FORBIDDEN_MAX = 3, 2
+"""Items refused with 401 one after another with which the key itself counts as refused; and those refused with 403
+until what the key was good for is asked for again: a 403 may be about an item, and forbidden items stand side by side.
 """
 
 T = TypeVar("T")
@@ -61,6 +61,11 @@ class KeyedAsking:
         """Refusals since the key was last good for something; None before it was."""
         self._ended: LoginRefused | None = None
         """Once the key counts as refused nothing more is asked with it."""
+        self._witness = ""
+        """What it was good for last."""
+        self._finding = asyncio.Lock()
+        """Held while somebody finds out whether it still is: nothing else is asked with it."""
+        self._found_good = 0
 
     async def ask(
         self,
@@ -94,9 +99,9 @@ class KeyedAsking:
             unreachable = SourceUnreachable(message, hint=error.hint or _hint(error))
             raise unreachable.after(error, redact_url(origin_of(url))) from error
 
-    def key_is_good(self) -> None:
+    def key_is_good(self, url: str) -> None:
         """Hear that the key was good for an answer."""
-        self._refusals = 0
+        self._refusals, self._witness = 0, url
 
     def _attempt(
         self,
@@ -115,21 +120,16 @@ class KeyedAsking:
                         raise
 
         async def ask_once(url: str) -> T:
-            if self._ended is not None:
-                raise LoginRefused(self._ended.message, hint=self._ended.hint)
-            reply = await ask_by_hand(
-                self._asker,
-                url,
-                self._root,
-                self._key,
-                _HEADERS,
-                self._page_max_bytes,
-                allow_http=self._allow_http,
-                key_as=self._key_as,
-                redirects_max=self._redirects_max,
-            )
-            if reply.status in (401, 403) and self._root.may_see_key(reply.url or url):
-                raise self._refused(reply.status, url, one_of_many)
+            if self._finding.locked():
+                async with self._finding:
+                    pass
+            found_good = self._found_good
+            reply = await self._send(url)
+            if self._refuses(reply, url):
+                error = self._refused(reply.status, url, one_of_many)
+                if reply.status == 403 and (self._refusals or 0) >= _FORBIDDEN_MAX and error is not self._ended:
+                    await self._find_out(found_good)
+                raise error
             try:
                 return read(reply, url)
             except SourceUnreadable as error:
@@ -140,13 +140,45 @@ class KeyedAsking:
 
         return attempt
 
+    async def _send(self, url: str) -> Reply:
+        if self._ended is not None:
+            raise LoginRefused(self._ended.message, hint=self._ended.hint)
+        return await ask_by_hand(
+            self._asker,
+            url,
+            self._root,
+            self._key,
+            _HEADERS,
+            self._page_max_bytes,
+            allow_http=self._allow_http,
+            key_as=self._key_as,
+            redirects_max=self._redirects_max,
+        )
+
+    def _refuses(self, reply: Reply, url: str) -> bool:
+        return reply.status in (401, 403) and self._root.may_see_key(reply.url or url)
+
+    async def _find_out(self, found_good: int) -> None:
+        """Ask for what the key was good for last, unless somebody has since. Raises: LoginRefused, TransferError."""
+        async with self._finding:
+            if self._found_good != found_good or not self._witness:
+                return
+            reply = await self._send(self._witness)
+            if self._refuses(reply, self._witness):
+                raise self._end(reply.status)
+            self._found_good += 1
+            self._refusals = 0
+
     def _refused(self, status: int, url: str, one_of_many: bool) -> LoginRefused | TransferError:
         if self._refusals is not None:
             self._refusals += 1
-        if one_of_many and self._refusals is not None and self._refusals < _REFUSALS_MAX[status]:
+        if one_of_many and self._refusals is not None and (status == 403 or self._refusals < _REFUSALS_MAX):
             error = TransferError("refused", f"{status} from {redact_url(url)}", status=status, retryable=False)
             error.hint = "the key was good for other items: ask the catalog's owner about this one"
             return error
+        return self._end(status)
+
+    def _end(self, status: int) -> LoginRefused:
         said = "refused the API key" if self._key else "wants an API key"
         self._ended = LoginRefused(f"{self._root.url} {said} ({status})", hint=_KEY_HINT)
         return self._ended

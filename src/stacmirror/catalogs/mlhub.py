@@ -120,7 +120,7 @@ class MlhubCatalog:
                 raise TransferError("gone", f"{reply.status} from {redact_url(url)}", status=reply.status)
             _require_ok(reply, url, self._clock)
             parsed = parse_page(_body(reply), self._context(url))
-            self._asking.key_is_good()
+            self._asking.key_is_good(url)
             self._page_size.succeeded(may_grow=cursor.kind == "keyset" and cursor != START)
             next_cursor = self._next(parsed.next_href, parsed.next_method, parsed.next_token, url)
             return Page(parsed.items, next_cursor, parsed.total)
@@ -149,7 +149,7 @@ class MlhubCatalog:
             item = parse_item(_body(reply), self._context(url, key.collection))
             if item.key != key:
                 raise SourceUnreadable(f"{redact_url(url)} answered with the item {item.key}", hint=OWNERS)
-            self._asking.key_is_good()
+            self._asking.key_is_good(url)
             return item
 
         return await self._asking.ask(lambda: url, read, one_of_many=True)

@@ -263,7 +263,12 @@ def _hrefs(links: Iterable[dict[str, Any]], rel: str) -> Iterable[str]:
 
 
 def _lost(error: SourceError | LoginRefused) -> str:
-    """Return what is lost with a document. Raises: `error` where the host is to blame: asked again it may be there."""
+    """Return what is lost with a document.
+
+    Raises: `error` where the host is to blame: asked again it may be there; and where it is the login that is refused.
+    """
+    if isinstance(error, LoginRefused) and error.ends_run:
+        raise error
     status, cause = status_of(error), error.__cause__
     if isinstance(cause, TransferError) and not status and not cause.retryable:
         return error.message  # too large, led where it must not lead: it will be so again

@@ -127,6 +127,10 @@ class Opener(Protocol):
         """Return for how many seconds the host of `href` is paused (0.0: ask now)."""
         ...
 
+    def is_down(self, href: str) -> bool:
+        """Return whether the host of `href` is down: it is asked once in a while, whatever `wait_s` says."""
+        ...
+
     def useful_at_once(self) -> int:
         """Return how many callers of `open` at once can be of use now; more would only wait for their hosts."""
         ...

@@ -11,6 +11,7 @@ from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.ahead import Answered
 from stacmirror.pipeline.bundle import Bundle, Job
 from stacmirror.pipeline.crew import Crew
+from stacmirror.pipeline.detours import Detours
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.settle import Settler
 from stacmirror.pipeline.worker import Worker
@@ -43,7 +44,7 @@ class AdoptingSettler(Settler):
     """As Settler, with files that are there in place of answers."""
 
     def __init__(self, crew: Crew, adopter: Adopter) -> None:
-        super().__init__(crew)
+        super().__init__(crew, Detours())
         self._adopter = adopter
 
     async def _fetch(self, job: Job, transfer: Transfer, answered: Answered) -> None:

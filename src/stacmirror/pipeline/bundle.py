@@ -47,8 +47,6 @@ class Job:
     """Wall clock of the last renewal of its links."""
     renewing: asyncio.Lock | None = None
     """Held while its links are renewed, from the first time on."""
-    held_up_by: str = ""
-    """The host behind the links that let the last request down: its pause holds for all of the item's assets."""
     unstaged_since_s: float = math.inf
     """Since when no file can be opened for what is held; infinite where it can."""
     completed: bool = False

@@ -44,6 +44,8 @@ class Joiner:
         try:
             found = await joining.several([SourceLink(key, jobs[key].href) for key in keys])
         except (SourceError, LoginRefused) as error:  # items may be had where searches may not
+            if isinstance(error, LoginRefused) and error.ends_run:
+                raise
             self._give_up(error.message)
             return
         if found is None:

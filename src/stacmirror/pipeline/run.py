@@ -17,9 +17,11 @@ from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, Pa
 from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.adopting import AdoptingWorker
 from stacmirror.pipeline.crew import Crew
+from stacmirror.pipeline.detours import Detours
 from stacmirror.pipeline.dispatch import Dispatch
 from stacmirror.pipeline.missing import MissingKeys
 from stacmirror.pipeline.room import Room
+from stacmirror.pipeline.settle import Settler
 from stacmirror.pipeline.stop import Stop
 from stacmirror.pipeline.sweep import Again, Probe, Sweep
 from stacmirror.pipeline.task import Retry, Task
@@ -63,6 +65,7 @@ class Run:
         self._room = room
         self._task = task
         self._adopter = adopter
+        self._detours = Detours()
         self.error: StacmirrorError | None = None
 
     async def execute(self, start: ResumePoint, staged: list[Reveal]) -> None:
@@ -168,7 +171,7 @@ class Run:
     def _worker(self, dispatch: Dispatch) -> Worker:
         if self._adopter is not None:
             return AdoptingWorker(self._crew, dispatch, self._adopter)
-        return Worker(self._crew, dispatch)
+        return Worker(self._crew, dispatch, Settler(self._crew, self._detours))
 
     async def _watch_commit(self) -> None:
         await asyncio.shield(self._crew.committer.failed)

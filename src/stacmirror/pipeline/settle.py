@@ -16,6 +16,7 @@ from stacmirror.pipeline.abreast import settle_abreast
 from stacmirror.pipeline.ahead import NOTHING, Answered, close_streams, large_among, streaming
 from stacmirror.pipeline.bundle import Job
 from stacmirror.pipeline.crew import Crew
+from stacmirror.pipeline.detours import Detours
 from stacmirror.pipeline.large import Fetched
 from stacmirror.pipeline.missing import ABSENT_KINDS
 from stacmirror.pipeline.transfer import LargeMet
@@ -32,8 +33,9 @@ _FOR_GOOD = frozenset({"gone", "too-large"})
 class Settler:
     """One a worker. Raises: LoginRefused, SourceLost, TargetUnwritable."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, detours: Detours) -> None:
         self._crew = crew
+        self._detours = detours
         self._links = crew.links
 
     async def settle(self, job: Job) -> None:
@@ -89,7 +91,7 @@ class Settler:
     async def _ask_ahead(self, job: Job) -> Mapping[str, Answered]:
         """Ask for all of a fresh item's assets in one go; return what came of it, by asset key."""
         crew = self._crew
-        if crew.ahead is None or not crew.ahead.suits(job):
+        if crew.ahead is None or not crew.ahead.suits(job) or self._detours.are_blocked(job, crew.opener):
             return NOTHING
         if self._links.is_due(job):
             await self._links.renew(job)
@@ -115,9 +117,13 @@ class Settler:
             return False
         transfer.attempts = 1
         self._keep(job, fetched)
-        self._links.proved_good(transfer)
-        crew.missing.found(job.key.collection, key)
+        self._came(job, transfer)
         return True
+
+    def _came(self, job: Job, transfer: Transfer) -> None:
+        self._links.proved_good(transfer)
+        self._detours.came(job, transfer)
+        self._crew.missing.found(job.key.collection, transfer.asset.key)
 
     async def _settle_one(
         self, job: Job, transfer: Transfer, ahead: Mapping[str, Answered], met: Reply | None = None
@@ -142,11 +148,14 @@ class Settler:
                 found = Answered(None if crew.shortcut is None else crew.shortcut.guess(job.key, transfer), None)
             answered = found
             if answered.reply is None and answered.error is None:
-                if answered.guess is None and self._links.is_due(job):
-                    await self._links.renew(job)
+                if answered.guess is None:
+                    # To ask for redirects to a host that is down helps nobody; nor to renew such links.
+                    if (down_s := self._detours.wait_s(job, transfer, crew.opener, now_s)) > 0:
+                        transfer.not_before_s = now_s + down_s
+                        return False
+                    if self._links.is_due(job):
+                        await self._links.renew(job)
                 pause_s = crew.opener.wait_s(transfer.asset.href if answered.guess is None else answered.guess.url)
-                if job.held_up_by and (held_up_s := crew.opener.wait_s(job.held_up_by)) > pause_s:
-                    pause_s = held_up_s  # to ask for redirects to a host that is down helps nobody
                 if pause_s > WAIT_IN_PLACE_S:
                     transfer.not_before_s = now_s + pause_s
                     return False
@@ -159,8 +168,7 @@ class Settler:
             return await self._failed(job, transfer, href, error)
         finally:
             crew.progress.end(token)
-        self._links.proved_good(transfer)
-        crew.missing.found(job.key.collection, key)
+        self._came(job, transfer)
         return True
 
     async def _fetch(self, job: Job, transfer: Transfer, answered: Answered) -> None:
@@ -224,7 +232,7 @@ class Settler:
     async def _failed(self, job: Job, transfer: Transfer, href: str, error: TransferError) -> bool:
         """Decide what a failed attempt at `href` means: renew the link, ask later, an absence, or a failure."""
         crew, key = self._crew, transfer.asset.key
-        job.held_up_by = error.host
+        self._detours.failed(job, transfer, error)
         if error.kind == "paused":  # nobody was asked: no attempt
             transfer.attempts -= 1
             transfer.not_before_s = crew.clock.monotonic() + (error.retry_after_s or 0.0)

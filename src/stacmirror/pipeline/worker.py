@@ -22,10 +22,10 @@ _UNSTAGED_WAIT_S = 0.2
 class Worker:
     """Take bundles from `dispatch` until there are none. Raises: LoginRefused, TargetUnwritable."""
 
-    def __init__(self, crew: Crew, dispatch: Dispatch, settler: Settler | None = None) -> None:
+    def __init__(self, crew: Crew, dispatch: Dispatch, settler: Settler) -> None:
         self._crew = crew
         self._dispatch = dispatch
-        self._settler = settler or Settler(crew)
+        self._settler = settler
 
     async def work(self) -> None:
         """Cancel: safe; what is staged without a ledger row is removed at the next start."""

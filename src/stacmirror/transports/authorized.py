@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from stacmirror.errors import LoginRefused, TransferError
@@ -15,6 +16,7 @@ from stacmirror.interfaces import Reply, SeveralTransport, Transport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
 from stacmirror.transports.address import parse_origin, split
+from stacmirror.transports.gate import DOUBTED_AFTER, REFUSALS_MAX, Gate, Standing
 from stacmirror.transports.posting import PostTransport
 
 _REFUSED = (401, 403)
@@ -57,6 +59,14 @@ class Rule(NamedTuple):
     keeps_cookies: bool = False
 
 
+class _Answer(NamedTuple):
+    """An answer, the headers that it is an answer to, and whether it refuses a login."""
+
+    reply: Reply
+    sent: Mapping[str, str]
+    refuses: bool
+
+
 class Logins:
     """All rules of a run, bound to origins; what all that fit one want is sent.
 
@@ -70,7 +80,11 @@ class Logins:
         allow_http: bool = False,
         home: str = "",
         learns: Learns = nothing_learned,
+        gate: Gate | None = None,
     ) -> None:
+        """`gate` is shut while a login is in doubt."""
+        self._gate = gate or Gate()
+        self._standings: dict[str, Standing[Callable[[], Awaitable[_Answer]]]] = {}
         self._rules = rules
         self._home = parse_origin(split(home)[0]) if home.startswith(("http://", "https://")) else None
         self._learns = learns
@@ -97,33 +111,77 @@ class Logins:
     async def send(
         self, url: str, headers: Mapping[str, str], send: Callable[[str, Mapping[str, str]], Awaitable[Reply]]
     ) -> Reply:
-        """Send one request as its host wants it; the Reply has the URL as it was asked for."""
+        """Send one request as its host wants it; the Reply has the URL as it was asked for.
+
+        Raises: LoginRefused where a login lacks something; and where it is refused (401), for what it was good for as
+                well, or three times with no good answer before. A 403 may be about the one object.
+        """
         rules = self.of(url)
         if not rules:
             return await send(url, headers)
         origin = origin_of(url)
+        standing = self._standings.get(origin) or self._standings.setdefault(origin, Standing(self._gate))
+        ask = partial(self._send_dressed, rules, origin, url, headers, send)
+
+        async def find_out() -> Reply | None:
+            answer = await (standing.witness or ask)()
+            if answer.refuses and (standing.witness is not None or standing.in_a_row + 1 >= REFUSALS_MAX):
+                _close(answer.reply)
+                raise self._refused(origin)
+            if standing.witness is None:
+                return answer.reply
+            _close(answer.reply)
+            return None
+
         for attempt in range(2):
-            address, sent = url, dict(headers)
-            for rule in rules:
-                address, more = await rule.login.dress(address, sent)
-                sent = dict(more)
-            cookies = self._cookies.get(origin)
-            if cookies:
-                sent["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
-            reply = await send(address, sent)
-            if any(rule.keeps_cookies for rule in rules):
-                self._keep(origin, reply)
-            if reply.status not in _REFUSED:
-                break
-            lacks = next((rule.login.lacks for rule in rules if rule.login.lacks), "")
-            if lacks:
+            proofs = standing.proofs
+            answer = await ask()
+            reply = answer.reply
+            if reply.status < 400:
+                standing.good(ask)
+            standing.in_a_row += answer.refuses
+            renewed = [rule.login.refused(answer.sent) for rule in rules] if reply.status in _REFUSED else []
+            in_doubt = any(renewed) or (answer.refuses and standing.in_a_row >= DOUBTED_AFTER and standing.witness)
+            if answer.refuses and not any(renewed) and not standing.witness and standing.in_a_row >= REFUSALS_MAX:
                 _close(reply)
-                raise LoginRefused(f"{redact_url(origin)} wants a login ({reply.status}): {lacks}", hint=_HINT)
-            renewed = [rule.login.refused(sent) for rule in rules]
-            if attempt or not any(renewed):
+                raise self._refused(origin)
+            if attempt or not in_doubt:
                 break
             _close(reply)
+            again = await standing.prove(proofs, find_out)
+            if again is not None:
+                reply = again
+                break
         return Reply(url, reply.status, reply.headers, reply.body, reply.stream, framed=reply.framed)
+
+    def _refused(self, origin: str) -> LoginRefused:
+        return self._gate.end(LoginRefused(f"{redact_url(origin)} refuses the login (401)", hint=_HINT))
+
+    async def _send_dressed(
+        self,
+        rules: Sequence[Rule],
+        origin: str,
+        url: str,
+        headers: Mapping[str, str],
+        send: Callable[[str, Mapping[str, str]], Awaitable[Reply]],
+    ) -> _Answer:
+        """Send it dressed."""
+        address, sent = url, dict(headers)
+        for rule in rules:
+            address, more = await rule.login.dress(address, sent)
+            sent = dict(more)
+        has_login = address != url or sent != headers
+        cookies = self._cookies.get(origin)
+        if cookies:
+            sent["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        reply = await send(address, sent)
+        if any(rule.keeps_cookies for rule in rules):
+            self._keep(origin, reply)
+        lacks = next((rule.login.lacks for rule in rules if rule.login.lacks), "")
+        if lacks and reply.status in _REFUSED:
+            _close(reply)
+            raise LoginRefused(f"{redact_url(origin)} wants a login ({reply.status}): {lacks}", hint=_HINT)
+        return _Answer(reply, sent, refuses=has_login and reply.status == 401)
 
     def _keep(self, origin: str, reply: Reply) -> None:
         # Transports join several headers of one name with commas, which dates have as well: a pair begins each cookie.

@@ -33,6 +33,8 @@ class AwsSession:
         self._session: Any = None
         self._found: Any = None
         self._asking = asyncio.Lock()
+        self._error: LoginRefused | None = None
+        """Why there are none: whoever waits with others for the answer does not ask again."""
         self._frozen: Credentials | None = None
         self._frozen_s = 0.0
 
@@ -46,24 +48,43 @@ class AwsSession:
         Raises: LoginRefused when there are none, or when they cannot be refreshed.
         """
         async with self._asking:
-            known = self.fresh_credentials()
-            if known is not None:
-                return known
-            try:
-                if self._found is None:
-                    self._found = await self._open().get_credentials()
-                if self._found is None:
-                    raise LoginRefused("no AWS credentials for s3:// assets", hint=_NO_CREDENTIALS)
-                frozen = await self._found.get_frozen_credentials()
-            except LoginRefused:
-                raise
-            except Exception as error:
-                raise _refused(error) from error
-            if not frozen.access_key or not frozen.secret_key:
-                raise LoginRefused("the AWS credentials are incomplete", hint=_NO_CREDENTIALS)
-            self._frozen = Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
-            self._frozen_s = self._monotonic()
-            return self._frozen
+            return self.fresh_credentials() or await self._ask()
+
+    async def others(self, refused: Credentials) -> Credentials | None:
+        """Return other credentials than those that were `refused`, found as if for the first time; None without any.
+
+        A profile, a program or a service may give a new session where the SDK still holds an old one.
+        Raises: as `credentials`.
+        """
+        async with self._asking:
+            if self._frozen is None or self._frozen == refused:
+                self._session = self._found = None
+                await self._ask()
+            return None if self._frozen == refused else self._frozen
+
+    async def _ask(self) -> Credentials:
+        if self._error is not None:
+            raise LoginRefused(self._error.message, hint=self._error.hint)
+        try:
+            self._frozen = await self._find()
+        except LoginRefused as error:
+            self._error = error
+            raise
+        self._frozen_s = self._monotonic()
+        return self._frozen
+
+    async def _find(self) -> Credentials:
+        try:
+            if self._found is None:
+                self._found = await self._open().get_credentials()
+            frozen = None if self._found is None else await self._found.get_frozen_credentials()
+        except Exception as error:
+            raise _refused(error) from error
+        if frozen is None:
+            raise LoginRefused("no AWS credentials for s3:// assets", hint=_NO_CREDENTIALS)
+        if not frozen.access_key or not frozen.secret_key:
+            raise LoginRefused("the AWS credentials are incomplete", hint=_NO_CREDENTIALS)
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
 
     def region(self) -> str:
         """Return the region that the environment or the profile names, or "". Raises: LoginRefused."""

@@ -13,11 +13,12 @@ import asyncio
 from collections.abc import Sequence
 
 from stacmirror.budget import HostBudget
-from stacmirror.errors import TransferError
+from stacmirror.errors import LoginRefused, TransferError
 from stacmirror.interfaces import Reply, SeveralTransport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import GONE_STATUSES, REDIRECT_STATUSES, RETRYABLE_STATUSES
+from stacmirror.transports.gate import Gate
 from stacmirror.transports.router import (
     ASSET_HEADERS,
     DEAD_STATUSES,
@@ -112,9 +113,13 @@ class InTurn:
         place = await take_place(budget)
         if not place or (budget.health.down and not await self._router.is_back(budget, place, transport)):
             return []
-        turn = _Turn(budget, place, _GOOD_BEHIND if hop else _GOOD)
+        gate = self._router.gate
         came: list[Came] = []
+        turn = _Turn(budget, place, _GOOD_BEHIND if hop else _GOOD, gate)
         try:
+            if gate.shut:
+                await gate.passed()
+                turn.asked_s = budget.now()
             requests = [(url, ASSET_HEADERS) for url in urls]
             came = list(await transport.fetch_several(requests, self._small_max_bytes, turn.heard))
         except TransferError as error:
@@ -123,6 +128,8 @@ class InTurn:
             # The one under way when the end came was sent as well.
             self._router.requests += turn.answers + isinstance(error, asyncio.CancelledError)
             budget.release()
+            if isinstance(error, LoginRefused):
+                raise gate.end(error) from error
             raise
         return self._judged(origin, urls, turn, came)
 
@@ -169,9 +176,10 @@ class InTurn:
 class _Turn:
     """What the host's budget is told while requests go out in one of its places."""
 
-    __slots__ = ("answers", "asked_s", "budget", "good", "later", "place")
+    __slots__ = ("answers", "asked_s", "budget", "gate", "good", "later", "place")
 
-    def __init__(self, budget: HostBudget, place: int, good: frozenset[int]) -> None:
+    def __init__(self, budget: HostBudget, place: int, good: frozenset[int], gate: Gate) -> None:
+        self.gate = gate
         self.budget = budget
         self.place = place
         self.good = good
@@ -188,7 +196,7 @@ class _Turn:
             self.later = reply
             return False
         self.asked_s = budget.answered(self.place, self.asked_s)
-        if status not in self.good or not (place := budget.goes_on()):
+        if status not in self.good or self.gate.shut or not (place := budget.goes_on()):
             return False
         self.place = place  # as many are under way by now: what a refusal of the next one says of too many
         return True

@@ -52,6 +52,8 @@ class TokenLogin:
         self._born_s = -math.inf
         self._ends_s = -math.inf
         self._getting = asyncio.Lock()
+        self._error: LoginRefused | None = None
+        """Why no token is given: whoever waits with others for one does not ask again."""
         self.lacks = ""
 
     async def dress(self, url: str, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
@@ -63,11 +65,16 @@ class TokenLogin:
         return url, {**headers, "authorization": f"Bearer {self._token}"} if self._token else headers
 
     async def _get(self) -> None:
+        if self._error is not None:
+            raise LoginRefused(self._error.message, hint=self._error.hint)
         try:
             self._token, life_s = await self._source.token()
         except MissingSecret as error:
             self.lacks = error.message
             return
+        except LoginRefused as error:
+            self._error = error
+            raise
         self._learns(self._token, passing=True)
         self._born_s = self._clock.monotonic()
         margin_s = _MARGIN_S if life_s is None else min(_MARGIN_S, life_s / 5)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stacmirror.budget import HostBudget
-from stacmirror.errors import TransferError
+from stacmirror.errors import LoginRefused, TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
@@ -83,6 +83,8 @@ class Pipelining(InTurn):
         if transport is None or not place:
             return [None] * len(urls)
         try:
+            if self._router.gate.shut:
+                await self._router.gate.passed()
             self._router.requests += len(urls)
             asked_s = budget.now()
             came = await transport.fetch_several([(url, ASSET_HEADERS) for url in urls], self._small_max_bytes)
@@ -92,6 +94,8 @@ class Pipelining(InTurn):
             budget.broke(asked_s, urls[0], error)
             self._broke(origin, host, refused=error.kind == "protocol")
             return [None] * len(urls)
+        except LoginRefused as error:
+            raise self._router.gate.end(error) from error
         finally:
             budget.release()
         if len(answers) < len(urls):

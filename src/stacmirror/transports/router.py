@@ -15,11 +15,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urljoin
 
 from stacmirror.budget import HostBudget
-from stacmirror.errors import TransferError
+from stacmirror.errors import LoginRefused, TransferError
 from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
 from stacmirror.limits import HostLimits, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import REDIRECT_STATUSES, RETRYABLE_STATUSES, error_for_status
+from stacmirror.transports.gate import Gate
 from stacmirror.transports.posting import Posting, PostTransport
 from stacmirror.transports.whole import HELD_MAX_BYTES, gunzip, read_whole
 
@@ -50,7 +51,10 @@ class Router:
         wall: Callable[[], float],
         several: Mapping[str, SeveralTransport] | None = None,
         allow_http: bool = False,
+        gate: Gate | None = None,
     ) -> None:
+        """`gate` is shut while nothing may be asked, by whoever knows of it."""
+        self.gate = gate or Gate()
         self._transports = transports
         self.several = several or {}
         """By scheme: who can send several requests at once."""
@@ -173,6 +177,10 @@ class Router:
         """See `interfaces.Opener.wait_s`."""
         return self._limits.of(origin_of(href)).wait_s()
 
+    def is_down(self, href: str) -> bool:
+        """See `interfaces.Opener.is_down`."""
+        return self._limits.of(origin_of(href)).health.down
+
     def useful_at_once(self) -> int:
         """See `interfaces.Opener.useful_at_once`."""
         return self._limits.useful_at_once()
@@ -216,8 +224,7 @@ class Router:
             return True
         url, asked_s, back = budget.witness, budget.now(), False
         try:
-            self._count()
-            reply = await transport.fetch(url, ASSET_HEADERS, self._small_max_bytes)
+            reply = await self._send(transport, url, ASSET_HEADERS, self._small_max_bytes)
             if reply.stream is not None:
                 reply.stream.close()
             back = reply.status not in RETRYABLE_STATUSES
@@ -248,11 +255,14 @@ class Router:
         """Ask in a place that the host has given, and tell its budget what came."""
         streaming = False
         try:
-            self._count()
+            if self.gate.shut:
+                await self.gate.passed()
             asked_s = budget.now()
             try:
-                reply = await transport.fetch(url, headers, small_max_bytes)
+                reply = await self._send(transport, url, headers, small_max_bytes)
             except TransferError as error:
+                if error.kind == CAP:
+                    raise
                 budget.broke(asked_s, url, error)
                 raise
             if reply.status in RETRYABLE_STATUSES:
@@ -274,10 +284,17 @@ class Router:
             if not streaming:
                 budget.release()
 
-    def _count(self) -> None:
+    async def _send(self, transport: Transport, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
+        """Send one request, where anything may be sent, and count it."""
+        if self.gate.shut:
+            await self.gate.passed()
         if self.requests >= self.requests_max:
             raise TransferError(CAP, f"{self.requests_max} requests were sent", retryable=False)
         self.requests += 1
+        try:
+            return await transport.fetch(url, headers, small_max_bytes)
+        except LoginRefused as error:
+            raise self.gate.end(error) from error
 
     def _route(self, url: str, origin: str) -> tuple[Transport, HostBudget]:
         transport = self.transport(url)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from stacmirror.errors import LoginRefused, TransferError
 from stacmirror.interfaces import Reply, SeveralTransport, Transport
 from stacmirror.retry import parse_date
 from stacmirror.transports.aws import AwsSession, Endpoint
+from stacmirror.transports.gate import DOUBTED_AFTER, Gate, Standing
 from stacmirror.transports.sigv4 import Credentials, Signer, object_path
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -28,7 +31,8 @@ _BUCKETS_MAX = 1000
 _ATTEMPTS = 3
 """One, one more in the right region, one more at the right time."""
 _ELSEWHERE = frozenset({301, 307})
-_BAD_KEY_CODES = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
+_SIGNATURE = "SignatureDoesNotMatch"
+_BAD_KEY_CODES = frozenset({"InvalidAccessKeyId", "InvalidSecurity", "NotSignedUp", _SIGNATURE})
 _EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
 
 
@@ -47,11 +51,20 @@ class _Bucket:
         self.signer = signer
 
 
+class _Asks(NamedTuple):
+    """What is asked for, but for who asks."""
+
+    bucket: _Bucket
+    path: str
+    headers: Mapping[str, str]
+    small_max_bytes: int
+
+
 class S3Transport:
     """GET objects; a status of any kind is a Reply, as with HTTP.
 
-    Raises: LoginRefused when no credentials are found and `unsigned` is not set, or when they are refused before
-            they were good for anything: no object could be fetched.
+    Raises: LoginRefused when no credentials are found and `unsigned` is not set, or when they are refused, and so are
+            the others that are found then, if any: no object could be fetched.
     """
 
     def __init__(
@@ -66,11 +79,13 @@ class S3Transport:
         wall: Callable[[], float],
         several: SeveralTransport | None = None,
         vouch: Callable[[str], None] = lambda url: None,
+        gate: Gate | None = None,
     ) -> None:
         """`http` is somebody else's to close. `endpoint` is a URL, addressed path-style, or "" for AWS.
 
         `several` is `http` once more, where it can send several requests at once. `vouch` hears of the endpoints, which
-        the user's own settings name: AWS's too may have a private address, that of a gateway in one's network.
+        the user's own settings name: AWS's too may have a private address, that of a gateway in one's network. `gate`
+        is shut while credentials are in doubt.
         """
         self._http = http
         self._several = several
@@ -87,7 +102,8 @@ class S3Transport:
         self._endpoints: dict[str, Endpoint] = {}
         self._behind_s = 0.0
         """How far our clock is behind the servers'."""
-        self._was_good = False
+        self._gate = gate or Gate()
+        self._login: Standing[_Asks] = Standing(self._gate)
 
     async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
         """See `interfaces.Transport.fetch`."""
@@ -96,16 +112,13 @@ class S3Transport:
             headers = _conditions(headers)
         for attempt in range(_ATTEMPTS):
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
-            address, sent = await self._request(bucket, path, headers)
-            reply = await self._http.fetch(address, sent, small_max_bytes)
+            reply = await self._ask(_Asks(bucket, path, headers, small_max_bytes))
             if reply.status < 300:
-                self._was_good = True
                 return Reply(url, reply.status, reply.headers, reply.body, reply.stream)
             if reply.stream is not None:
                 reply.stream.close()
             if attempt == _ATTEMPTS - 1 or not await self._learned(name, bucket, reply):
                 break
-        self._judge(reply)
         # Without its body: an error's XML must not pass for an object.
         return Reply(url, reply.status, reply.headers, b"", None)
 
@@ -118,8 +131,9 @@ class S3Transport:
         """See `interfaces.SeveralTransport.fetch_several`. What is refused is for `fetch` to learn from."""
         if self._several is None:
             return []
-        asked = []
+        asks: list[_Asks] = []
         first = _parse(requests[0][0])[0] if requests else ""
+        proofs, credentials = self._login.proofs, await self._credentials()
         for url, headers in requests:
             try:
                 name, path = _parse(url)
@@ -128,40 +142,113 @@ class S3Transport:
             if name != first:
                 break  # a bucket spelled otherwise may be at another host
             bucket = self._buckets.get(name) or await self._open_bucket(name, self._region)
-            asked.append(await self._request(bucket, path, headers))
-        replies: list[Reply | TransferError | None] = []
+            asks.append(_Asks(bucket, path, headers, small_max_bytes))
+        with self._gate.doubt() as doubt:
+            refused: dict[int, str] = {}
+            """The codes of answers that refuse the credentials."""
+            answers: list[Reply | TransferError | None] = []
 
-        def goes_on(reply: Reply) -> bool:
-            # A bucket that is in another region has a redirect for each of its objects: one is enough to learn from.
-            return heard is not None and heard(reply) and reply.status not in _ELSEWHERE
+            def goes_on(reply: Reply) -> bool:
+                answers.append(reply)
+                if code := self._refused_as(reply, asks[len(answers) - 1]):
+                    refused[len(answers) - 1] = code
+                    doubt.begin()
+                # A bucket in another region has a redirect for each of its objects: one is enough to learn from.
+                return heard is not None and heard(reply) and not code and reply.status not in _ELSEWHERE
 
-        answers = await self._several.fetch_several(asked, small_max_bytes, goes_on if heard is not None else None)
-        for (url, _), reply in zip(requests, answers, strict=False):
-            if not isinstance(reply, Reply):
-                replies.append(reply)
-            elif reply.status < 300:
-                self._was_good = True
-                replies.append(Reply(url, reply.status, reply.headers, reply.body, reply.stream))
-            else:  # without its body: an error's XML must not pass for an object
-                if _code(reply) in _EXPIRED_CODES:
-                    self._judge(reply)
-                replies.append(Reply(url, 404, reply.headers, b"", None) if reply.status == 404 else None)
-                if reply.stream is not None:
-                    reply.stream.close()
-        return replies
+            sent = [self._request(one, credentials) for one in asks]
+            came = await self._several.fetch_several(sent, small_max_bytes, goes_on if heard is not None else None)
+            for reply in came[len(answers) :]:
+                if heard is None and isinstance(reply, Reply):
+                    goes_on(reply)
+                else:
+                    answers.append(reply)
+            if refused and credentials is not None:
+                number, code = next(iter(refused.items()))
+                proof = partial(self._find_out, credentials, code, asks[number])
+                answers[number] = await self._login.prove(proofs, proof)
+        return [self._told(url, reply) for (url, _), reply in zip(requests, answers, strict=False)]
+
+    def _told(self, url: str, reply: Reply | TransferError | None) -> Reply | TransferError | None:
+        """Return one of several answers as it is handed over; None for a refusal, which is `fetch`'s to learn from."""
+        if not isinstance(reply, Reply):
+            return reply
+        if reply.status < 300:
+            return Reply(url, reply.status, reply.headers, reply.body, reply.stream)
+        if reply.stream is not None:
+            reply.stream.close()
+        # Without its body: an error's XML must not pass for an object.
+        return Reply(url, 404, reply.headers, b"", None) if reply.status == 404 else None
 
     async def close(self) -> None:
         """Nothing of its own is open. May be called twice."""
 
-    async def _request(self, bucket: _Bucket, path: str, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-        """Return the URL to ask, and the headers to send."""
-        path = bucket.prefix + path
+    async def _credentials(self) -> Credentials | None:
         if self._unsigned:
+            return None
+        while True:
+            credentials = self._aws.fresh_credentials() or await self._aws.credentials()
+            if not self._gate.shut:
+                return credentials
+            await self._gate.passed()  # doubted while we waited for them
+
+    def _request(self, asks: _Asks, credentials: Credentials | None) -> tuple[str, Mapping[str, str]]:
+        """Return the URL to ask, and the headers to send."""
+        bucket, path, headers = asks.bucket, asks.bucket.prefix + asks.path, asks.headers
+        if credentials is None:
             return bucket.base + path, {**headers, **self._extra} if self._extra else headers
-        credentials: Credentials = self._aws.fresh_credentials() or await self._aws.credentials()
         now_s = self._wall() + self._behind_s
         signed = bucket.signer.headers(bucket.host, path, credentials, now_s, self._extra)
         return bucket.base + path, {**headers, **signed}
+
+    async def _ask(self, asks: _Asks) -> Reply:
+        """Ask once; where it is the credentials that are refused, once more when it is known that they are taken."""
+        for attempt in range(2):
+            proofs, credentials = self._login.proofs, await self._credentials()
+            reply = await self._http.fetch(*self._request(asks, credentials), asks.small_max_bytes)
+            code = self._refused_as(reply, asks)
+            if not code or credentials is None or (attempt and code == _SIGNATURE):
+                break
+            if attempt:
+                raise self._gate.end(_refusal(code))
+            again = await self._login.prove(proofs, partial(self._find_out, credentials, code, asks))
+            if again is not None:
+                return again
+        return reply
+
+    async def _find_out(self, refused: Credentials, code: str, asks: _Asks) -> Reply | None:
+        """Find out whether other credentials than those that were `refused` are taken; or whether these are, for
+        something else. Return the answer to `asks` where it is what was asked for.
+
+        Raises: LoginRefused, which ends the run.
+        """
+        witness = self._login.witness
+        credentials = await self._aws.others(refused)
+        if credentials is None and code == _SIGNATURE:
+            credentials = refused if witness is not None else None
+        if credentials is not None:
+            about = witness or asks
+            reply = await self._http.fetch(*self._request(about, credentials), asks.small_max_bytes)
+            code = _code_of_login(reply)
+            if not code:
+                self._refused_as(reply, about)
+                if about is asks:
+                    return reply
+                if reply.stream is not None:
+                    reply.stream.close()
+                return None
+        raise self._gate.end(_refusal(code))
+
+    def _refused_as(self, reply: Reply, asks: _Asks) -> str:
+        """Return the code of an answer that refuses the credentials and not the object, else ""; to be asked once."""
+        if reply.status < 300:
+            self._login.good(asks)
+            return ""
+        code = "" if self._unsigned else _code_of_login(reply)
+        if code == _SIGNATURE and self._login.witness is not None:  # as for a key that is spelled oddly on its way
+            self._login.in_a_row += 1
+            return code if self._login.in_a_row >= DOUBTED_AFTER else ""
+        return code
 
     async def _open_bucket(self, name: str, region: str) -> _Bucket:
         if not region:
@@ -201,16 +288,6 @@ class S3Transport:
         self._behind_s = theirs_s - self._wall()
         return True
 
-    def _judge(self, reply: Reply) -> None:
-        """Tell a refused key from a refused object. Raises: LoginRefused."""
-        code = _code(reply) if reply.status in (400, 401, 403) and not self._unsigned else ""
-        if code in _EXPIRED_CODES:
-            raise LoginRefused(f"the AWS session has ended ({code})", hint="log in again, then resume")
-        if code in _BAD_KEY_CODES and not self._was_good:
-            raise LoginRefused(
-                f"S3 refused the AWS credentials ({code})", hint="check AWS_PROFILE or the AWS_ variables"
-            )
-
 
 def _conditions(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers with the conditions that S3 promises to heed; If-Range is none of them. Not met: 412."""
@@ -236,3 +313,15 @@ def _code(reply: Reply) -> str:
     """Return the error code of S3's XML, or ""."""
     found = _CODE.search(reply.body or b"")
     return found[1].decode() if found else ""
+
+
+def _code_of_login(reply: Reply) -> str:
+    """Return the error code where it is one that speaks of the credentials, else ""."""
+    code = _code(reply) if reply.status in (400, 401, 403) else ""
+    return code if code in _BAD_KEY_CODES or code in _EXPIRED_CODES else ""
+
+
+def _refusal(code: str) -> LoginRefused:
+    if code in _EXPIRED_CODES:
+        return LoginRefused(f"the AWS session has ended ({code})", hint="log in again, then resume")
+    return LoginRefused(f"S3 refused the AWS credentials ({code})", hint="check AWS_PROFILE or the AWS_ variables")

@@ -1,0 +1,321 @@
+"""A refused login stops the run: once the third refusal is read nothing is sent, to anybody (rows 18, 19, 26, 27).
+
+What is under way at that moment is aside; and where another login can be had, or the login was good before, one request
+finds out whether it is taken, while all others wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from stacmirror.clock import SystemClock
+from stacmirror.errors import LoginRefused
+from stacmirror.interfaces import Reply
+from stacmirror.mirror import Mirror
+from stacmirror.model import Summary
+from stacmirror.transports import oauth
+from stacmirror.transports.http import AiohttpTransport
+from stacmirror.typed import build
+from tests.conftest import tree
+from tests.contract.test_s3 import refusal
+from tests.contract.wire_server import KEEP, Step
+from tests.e2e.test_logins import LOGIN, tokens
+from tests.faults.asked import Asked
+from tests.faults.invariants import Before, as_told, hold, hold_mirror, keeps_secrets, mends
+from tests.faults.test_s3 import ENVIRONMENT, SECRET, a_login, behind_s3, only_ours
+from tests.faults.whole_runs import Way
+from tests.faults.world import Bench, Fault, always
+from tests.stac_server import StacServer, stac_server
+from tests.unit.fakes import Notes
+
+__all__ = ["only_ours"]
+
+ITEMS = 60
+CODES = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidSecurity")
+
+
+@pytest.fixture
+def slow(bench: Bench) -> Bench:
+    """Give a world of many items that takes its time, so that many requests are under way at once."""
+    world, chance = bench.world, random.Random(1)
+    world.ids = [f"i{number}" for number in range(ITEMS)]
+    world.delay_s = lambda: chance.random() * 0.02
+    return bench
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Give all that is sent and read."""
+    return Asked(monkeypatch)
+
+
+def of_credentials(reply: Reply) -> bool:
+    return (
+        reply.status in (400, 403) and b"<Code>" in (reply.body or b"") and b"AccessDenied" not in (reply.body or b"")
+    )
+
+
+def from_nth(nth: int, *steps: Step) -> Fault:
+    """Say this from the n-th request on, of all that are for objects."""
+    heard = 0
+
+    def say(_: int, body: bytes) -> Sequence[Step] | None:
+        nonlocal heard
+        heard += 1
+        return steps if heard >= nth else None
+
+    return say
+
+
+@pytest.mark.parametrize("pipeline", [False, True], ids=["in turn", "in one write"])
+@pytest.mark.parametrize("nth", [1, 40], ids=["at once", "midway"])
+@pytest.mark.parametrize("code", CODES)
+async def test_credentials_that_nothing_replaces(
+    slow: Bench, asked: Asked, code: str, nth: int, pipeline: bool
+) -> None:
+    """S3 refuses them from some request on, and the SDK has no others: nothing is sent after the third refusal."""
+    if pipeline and slow.way[0] == "aiohttp":
+        pytest.skip("only our own client sends several requests in one write")
+    settings = behind_s3(slow) | {"page_size": 30, "pipeline": pipeline}
+    slow.world.faults["^/bucket/files/"] = from_nth(nth, refusal(403, code), KEEP)
+    before = Before()
+    run = await slow.run(**settings)
+    hold(slow, run, before, cut=True)
+    assert (run.summary.exit_code, code in run.summary.reason) == (4, True)
+    assert SECRET not in run.summary.reason
+    # A signature that was good before is held against an object that it was good for.
+    assert len(asked.after_third(of_credentials)) <= (code == "SignatureDoesNotMatch" and nth > 1)
+    # All that were refused were under way at once, but where goods came between.
+    assert (code, nth) == ("SignatureDoesNotMatch", 40) or asked.refusals(of_credentials) <= slow.way[1] * (
+        13 if pipeline else 1
+    ) + 2
+    await mends(slow, **settings)
+
+
+def by_session(*taken: int) -> Callable[[Bench], Fault]:
+    """Refuse all sessions but those numbered in `taken`."""
+
+    def make(bench: Bench) -> Fault:
+        def say(nth: int, body: bytes) -> Sequence[Step] | None:
+            number = bench.world.heard[-1].partition("Credential=AKIDNUMBER")[2].partition("/")[0]
+            return None if int(number) in taken else (refusal(400, "ExpiredToken"), KEEP)
+
+        return say
+
+    return make
+
+
+@pytest.fixture
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let credentials come from a program, one session after another; return what counts its calls."""
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name)
+    return a_login(tmp_path, 3600.0)
+
+
+async def test_a_session_that_another_one_replaces(slow: Bench, asked: Asked, sessions: Path) -> None:
+    """One login for all who were refused, tried by one request; then all go on, and nothing has failed."""
+    settings = behind_s3(slow) | {"page_size": 30}
+    slow.world.faults["^/bucket/files/"] = by_session(2)(slow)
+    before = Before()
+    run = await slow.run(**settings)
+    hold(slow, run, before)
+    assert (run.summary.exit_code, len(tree(slow.target))) == (0, 4 * ITEMS)
+    assert len(sessions.read_text()) == 2
+    read = next(at for at, event in enumerate(asked.events) if event.reply is not None and of_credentials(event.reply))
+    good = next(at for at, event in enumerate(asked.events) if event.reply is not None and event.url.startswith(
+        f"{slow.world.url}/bucket/") and event.reply.status == 200)  # fmt: skip
+    assert len([event for event in asked.events[read:good] if event.reply is None]) == 1
+    await mends(slow, **settings)
+
+
+async def test_a_session_that_another_refused_one_replaces(slow: Bench, asked: Asked, sessions: Path) -> None:
+    """One request tries the next session; when that is refused as well, nothing more is sent."""
+    settings = behind_s3(slow) | {"page_size": 30}
+    slow.world.faults["^/bucket/files/"] = by_session()(slow)
+    before = Before()
+    run = await slow.run(**settings)
+    hold(slow, run, before, cut=True)
+    assert (run.summary.exit_code, len(sessions.read_text())) == (4, 2)
+    assert len(asked.after_third(of_credentials)) <= 1
+    await mends(slow, **settings)
+
+
+async def test_objects_that_are_denied_stop_nothing(slow: Bench, asked: Asked) -> None:
+    """AccessDenied, as S3 says of a missing key as well: half of the objects fail, the other half comes."""
+    settings = behind_s3(slow) | {"page_size": 30}
+    slow.world.faults["^/bucket/files/i\\d*[02468]/"] = always(refusal(403, "AccessDenied"), KEEP)
+    before = Before()
+    run = await slow.run(**settings)
+    hold(slow, run, before)
+    assert (run.summary.exit_code, len(tree(slow.target))) == (3, 4 * ITEMS // 2)
+    await mends(slow, **settings)
+
+
+async def test_odd_signatures_stop_nothing(slow: Bench) -> None:
+    """Keys that are spelled oddly on their way: their signatures are refused, each is its own trouble."""
+    settings = behind_s3(slow) | {"page_size": 30}
+    for item in ("i5", "i6", "i7", "i25", "i45"):
+        slow.world.faults[f"/bucket/files/{item}/B01"] = always(refusal(403, "SignatureDoesNotMatch"), KEEP)
+    before = Before()
+    run = await slow.run(**settings)
+    hold(slow, run, before)
+    assert (run.summary.exit_code, len(tree(slow.target))) == (3, 4 * ITEMS - 5)
+    await mends(slow, **settings)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_the_apis_key_on_a_page(slow: Bench, asked: Asked, status: int) -> None:
+    """A page that is refused is about the key: nothing is sent after it, though 30 items are lined up."""
+    slow.world.faults["^/mlhub/v1/collections/c/items.*next="] = always(refusal(status, "no"), KEEP)
+    before = Before()
+    run = await slow.run(page_size=30)
+    hold(slow, run, before, cut=True)
+    assert run.summary.exit_code == 4
+    assert not after_first(asked, lambda reply: reply.status == status)
+    await mends(slow, page_size=30)
+
+
+def after_first(asked: Asked, refuses: Callable[[Reply], bool]) -> list[str]:
+    """Return what was sent after the first refusal had been read."""
+    read = next(at for at, event in enumerate(asked.events) if event.reply is not None and refuses(event.reply))
+    return [event.url for event in asked.events[read + 1 :] if event.reply is None]
+
+
+# -- logins of catalogs, and of hosts that have the assets ---------------------------------------------------
+
+
+def refuses_from(server: StacServer, nth: int, part: str, good: Callable[[web.Request], bool]) -> None:
+    """Refuse from the n-th request on what `part` is in, and before that what is not `good`; all take a moment."""
+    chance, heard = random.Random(2), 0
+
+    async def guard(request: web.Request) -> web.Response | None:
+        nonlocal heard
+        heard += part in request.path
+        refused = not good(request) or (heard >= nth and part in request.path)
+        await asyncio.sleep(chance.random() * 0.02)
+        return web.Response(status=401) if refused else None
+
+    server.guard = guard
+
+
+async def mirrored(server: StacServer, target: Path, way: Way, secrets: dict[str, str], auth: str) -> Summary:
+    chosen: dict[str, object] = {
+        "collection": ["scenes"], "page_size": 20, "backoff": 0.01, "sync_every": 0.05, "sweeps": 0,
+        "http_client": way[0], "workers": way[1], "auth": [f"127.0.0.1={auth}"],
+    }  # fmt: skip
+    notes = Notes()
+    settings = build(server.url, str(target), chosen)
+    summary = await asyncio.wait_for(Mirror(settings, secrets=secrets, observer=notes).run(), 30)
+    hold_mirror(target, whole(server), as_told(summary), cut=summary.exit_code == 4)
+    keeps_secrets(target, SECRET, [*notes.lines, summary.reason])
+    return summary
+
+
+def whole(server: StacServer) -> dict[str, bytes]:
+    """Return every file of a whole mirror, by path."""
+    return {
+        f"scenes/{item['id']}/{key}{end}": server.content(item["id"], key)
+        for item in server.items
+        for key, end in (("data", ".txt"), ("thumb", ""))
+    }
+
+
+@asynccontextmanager
+async def a_catalog() -> AsyncIterator[StacServer]:
+    async with stac_server(ITEMS) as server:
+        yield server
+
+
+def of_login(reply: Reply) -> bool:
+    return reply.status == 401
+
+
+@pytest.mark.parametrize(("part", "nth"), [("", 1), ("", 40), ("/items", 2)], ids=["at once", "midway", "a page"])
+async def test_a_password_that_is_refused(tmp_path: Path, way: Way, asked: Asked, part: str, nth: int) -> None:
+    """Basic, refused from the start, midway, and on a page: nothing is sent after the third refusal but one question
+    for what it was good for."""
+    async with a_catalog() as server:
+        refuses_from(server, nth, part, lambda request: True)
+        summary = await mirrored(server, tmp_path / "mirror", way, {"PAIR": f"me:{SECRET}"}, "basic:env:PAIR")
+        assert (summary.exit_code, SECRET in summary.reason) == (4, False)
+        assert len(asked.after_third(of_login)) <= (nth > 1)
+        await is_mended(server, tmp_path / "mirror", way, {"PAIR": f"me:{SECRET}"}, "basic:env:PAIR")
+
+
+async def is_mended(server: StacServer, target: Path, way: Way, secrets: dict[str, str], auth: str) -> None:
+    """i3: one run without faults makes the tree whole, and asks for no file that was there."""
+    there = {f"/files/{path.split('/')[1]}/{path.split('/')[2].partition('.')[0]}" for path in tree(target)}
+    server.guard = None
+    server.asked.clear()
+    summary = await mirrored(server, target, way, secrets, auth)
+    assert (summary.verdict, tree(target)) == ("complete", whole(server))
+    assert not there & {path.partition("?")[0] for path, _ in server.asked}
+
+
+async def test_a_few_objects_that_want_another_login(tmp_path: Path, way: Way) -> None:
+    """Files that are refused (401) among many that are not stop nothing, though they come last."""
+    odd = [f"/files/s0{n}/data" for n in (10, 11, 12, 57, 58, 59)]
+    async with a_catalog() as server:
+        refuses_from(server, 1, "/never/", lambda request: request.path not in odd)
+        summary = await mirrored(server, tmp_path / "mirror", way, {"PAIR": f"me:{SECRET}"}, "basic:env:PAIR")
+        assert [(f.kind, f.count) for f in summary.failures] == [("refused", 6)]
+        await is_mended(server, tmp_path / "mirror", way, {"PAIR": f"me:{SECRET}"}, "basic:env:PAIR")
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["the next is taken", "the next is refused"])
+async def test_a_token_that_ends_for_good(
+    tmp_path: Path, way: Way, asked: Asked, monkeypatch: pytest.MonkeyPatch, good: bool
+) -> None:
+    """OAuth2: one new token for all who were refused, tried by one request; refused again, nothing more is sent."""
+    monkeypatch.setattr(oauth, "_LOCKED_S", 0.0)
+    async with a_catalog() as server, tokens() as endpoint:
+        ended = False
+
+        def is_good(request: web.Request) -> bool:
+            nonlocal ended
+            if not ended and "/files/" in request.path and len(server.asked) > 30:
+                ended = True
+                endpoint.forms.append({})  # no token that was given is good any more
+            token = request.headers.get("Authorization")
+            return token == f"Bearer {endpoint.good}" and (good or not ended)
+
+        refuses_from(server, 10**9, "/files/", is_good)
+        auth = f"oauth2-password:public@{endpoint.url}"
+        summary = await mirrored(server, tmp_path / "mirror", way, LOGIN, auth)
+        assert asked.refusals(of_login) <= way[1] + 1
+        if good:
+            assert (summary.verdict, len([form for form in endpoint.forms if form])) == ("complete", 2)
+            return
+        assert (summary.exit_code, SECRET in summary.reason) == (4, False)
+        assert len(asked.after_third(of_login)) <= 1
+        monkeypatch.undo()
+        await is_mended(server, tmp_path / "mirror", way, LOGIN, auth)
+
+
+async def test_a_token_that_is_not_given_is_asked_for_once(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many wait for one token and none is given: the endpoint is asked once."""
+    posts = AiohttpTransport(user_agent="x", connect_timeout_s=5, stall_timeout_s=5)
+    async with tokens() as endpoint:
+        wrong = {**LOGIN, "STACMIRROR_PASSWORD": "wrong"}
+        sources: list[Any] = []
+        ask = oauth.PasswordGrant.token
+
+        async def token(self: Any) -> tuple[str, float | None]:
+            sources.append(self)
+            return await ask(self)
+
+        monkeypatch.setattr(oauth.PasswordGrant, "token", token)
+        login = oauth.TokenLogin(oauth.PasswordGrant(endpoint.url, "public", wrong.__getitem__, posts), SystemClock())
+        came = await asyncio.gather(*(login.dress("https://h/x", {}) for _ in range(way[1])), return_exceptions=True)
+        await posts.close()
+        assert [type(error) for error in came] == [LoginRefused] * way[1]
+        assert len(sources) == 1
