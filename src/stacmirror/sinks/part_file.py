@@ -188,6 +188,7 @@ class DirectoryPart:
     async def _alone(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Do `work`, which a thread does. Cancel: safe; it goes on, and nothing else is done to the file meanwhile."""
         self._at_it = asyncio.ensure_future(work)
+        self._at_it.add_done_callback(_seen)
         return await asyncio.shield(self._at_it)
 
     async def __aexit__(self, *exc: object) -> None:
@@ -228,6 +229,12 @@ class DirectoryPart:
         raw, self._raw, self._file = self._raw, None, None
         if raw is not None:
             raw.close()
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Take note of what broke: whoever waited for it may have been cancelled meanwhile."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _HashedFile(io.FileIO):
