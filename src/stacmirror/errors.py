@@ -181,3 +181,10 @@ class TransferError(StacmirrorError):
         self.host = ""
         self.by_host = False
         self.attempts = 1
+
+
+def first_of(errors: BaseExceptionGroup[StacmirrorError]) -> StacmirrorError:
+    """Return the first error of a group: what broke first is what a person should read."""
+    for error in errors.exceptions:
+        return first_of(error) if isinstance(error, BaseExceptionGroup) else error
+    raise errors

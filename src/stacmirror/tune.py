@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from stacmirror.assembly import make_catalog, make_router
 from stacmirror.catalogs import AnyCatalog, source_of
 from stacmirror.clock import LoopLoad, SystemClock
-from stacmirror.errors import SourceError, SourceUnreachable, StacmirrorError, TransferError
+from stacmirror.errors import SourceError, SourceUnreachable, StacmirrorError, TransferError, first_of
 from stacmirror.filters import AssetChoice
 from stacmirror.interfaces import Reply
 from stacmirror.model import START, Cursor, Item, SourceLink
@@ -196,7 +196,7 @@ class Tuner:
                 for _ in range(askers):
                     group.create_task(self._ask_on(over))
         except* StacmirrorError as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
 
     async def _ask_on(self, over: Callable[[], bool]) -> None:
         while not over():
@@ -283,9 +283,3 @@ class Tuner:
 
 def _share(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, math.floor(share * len(ordered)))] if ordered else 0.0
-
-
-def _first(errors: BaseExceptionGroup[StacmirrorError]) -> StacmirrorError:
-    for error in errors.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise errors

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import NamedTuple
 
-from stacmirror.errors import StacmirrorError
+from stacmirror.errors import StacmirrorError, first_of
 from stacmirror.interfaces import Ledger, Observer
 from stacmirror.model import ItemKey, ItemOutcome, LedgerEntry, ListingState, PageRecord, ResumePoint, Reveal
 from stacmirror.pipeline.adopt import Adopter
@@ -166,7 +166,7 @@ class Run:
                     watchers.append(group.create_task(self._room.watch(), name="watch-room"))
                 group.create_task(_end_with(workers, watchers), name="end")
         except* StacmirrorError as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
 
     def _worker(self, dispatch: Dispatch) -> Worker:
         if self._adopter is not None:
@@ -215,14 +215,6 @@ async def _end_with(workers: list[asyncio.Task[None]], watchers: list[asyncio.Ta
     await asyncio.wait(workers)
     for watcher in watchers:
         watcher.cancel()
-
-
-def _first(errors: BaseExceptionGroup[StacmirrorError]) -> StacmirrorError:
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first(error)
-        return error
-    raise errors
 
 
 def keys_of(entries: list[LedgerEntry]) -> list[ItemKey]:
