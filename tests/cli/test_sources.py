@@ -109,7 +109,7 @@ def test_a_geometry_file_is_read_once() -> None:
         resolved("https://h/x", {"intersects": "bad.json"})
 
 
-def test_a_file_of_ids_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_ids_is_read_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """--item @FILE becomes the ids themselves, each once, beside those that were typed."""
     Path("train.csv").write_bytes(b"\xef\xbb\xbfa\r\n\n  b,1 \nc\na")
     settings = resolved("https://h/x", {"item": ["z", "@train.csv", "c"]})
@@ -122,6 +122,7 @@ def test_a_file_of_ids_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
             resolved("https://h/x", {"item": [text]})
     monkeypatch.setenv("STACMIRROR_ITEM", "@train.csv")
     assert program.run(["config", "show", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["item"] == ["a", "b,1", "c"]
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,6 @@ from tests.contract.wire_server import KEEP, STALL, WireServer, head, ok, wire_s
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[WireServer]:
-    async with wire_server() as server:
-        yield server
-
-
-@pytest.fixture
 async def client() -> AsyncIterator[WireTransport]:
     client = WireTransport(user_agent="test/1", connect_timeout_s=PATIENCE_S, stall_timeout_s=PATIENCE_S)
     yield client

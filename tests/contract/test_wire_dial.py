@@ -15,15 +15,9 @@ import uvloop
 from stacmirror.errors import TransferError
 from stacmirror.transports import wire_dial
 from stacmirror.transports.wire import WireTransport
-from tests.contract.wire_server import KEEP, WireServer, head, ok, wire_server
+from tests.contract.wire_server import KEEP, WireServer, head, ok
 
 CONNECT_S, PATIENCE_S = 0.4, 30.0
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[WireServer]:
-    async with wire_server() as server:
-        yield server
 
 
 @pytest.fixture
