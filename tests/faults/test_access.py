@@ -82,7 +82,7 @@ async def test_row_18_only_the_keys_own_origin_refuses_it(
 @pytest.mark.parametrize("told", ["the settings know the links' life", "it is learned"])
 async def test_row_20_links_that_live_for_seconds(quick_settings: Make, tmp_path: Path, way: Way, told: str) -> None:
     """Links that die while items wait: no asset fails, not for a moment, and an item is renewed once an expiry."""
-    items, latency_s = {1: (6, 0.03), 16: (60, 0.03), 256: (100, 0.1)}[way[1]]
+    items, latency_s = {1: (6, 0.03), 16: (90, 0.04), 256: (100, 0.1)}[way[1]]
     async with simulated(items=items, generation=2022, link_life_s=2, latency_s=latency_s) as simulator:
         more = {"link_life": "2s"} if told.startswith("the settings") else {}
         notes = Notes()
