@@ -18,12 +18,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "stacmirror"
 BASE = {"model", "errors", "units"}
 SUPPORT = {
     "settings", "typed", "layout", "names", "links", "retry", "limits", "pace", "interfaces", "redact", "clock",
-    "open_files", "ramp", "budget", "health", "ranges", "findings", "shortage", "search", "profiles",
+    "open_files", "ramp", "budget", "health", "ranges", "findings", "shortage", "search", "profiles", "forecast",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
 ROOTS = {
-    "mirror", "building", "summary", "tune", "assembly", "clients", "listings", "verdict", "status", "record", "verify",
-    "strays", "manifest", "explain", "watch",
+    "mirror", "building", "summary", "tune", "sampling", "assembly", "clients", "listings", "verdict", "status",
+    "record", "verify", "strays", "manifest", "explain", "watch",
 }  # fmt: skip
 LAYERS: list[set[str]] = [BASE, SUPPORT, ADAPTERS, {"pipeline"}, ROOTS, {"cli"}]
 """From the bottom up; a part imports what is in layers below its own."""
@@ -32,7 +32,7 @@ WITHIN_LAYER = {
     ("layout", "names"), ("typed", "settings"), ("limits", "pace"), ("limits", "health"), ("limits", "budget"),
     ("search", "settings"), ("typed", "profiles"), ("ranges", "retry"),
     ("budget", "pace"), ("budget", "health"), ("budget", "shortage"), ("open_files", "settings"),
-    ("tune", "assembly"), ("listings", "assembly"), ("assembly", "clients"),
+    ("tune", "assembly"), ("sampling", "assembly"), ("listings", "assembly"), ("assembly", "clients"),
     ("mirror", "record"), ("mirror", "assembly"), ("mirror", "verdict"), ("mirror", "building"),
     ("mirror", "summary"), ("building", "assembly"), ("summary", "building"), ("summary", "verdict"),
     ("status", "record"), ("verify", "record"), ("verify", "strays"), ("strays", "record"), ("manifest", "record"),

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from stacmirror.errors import TargetUnwritable
+from stacmirror.forecast import LEDGER_BYTES, NEARLY, SURELY, on_disk
 from stacmirror.interfaces import Clock, Sink
 from stacmirror.model import ResumePoint, Space
 from stacmirror.pipeline.progress import Progress
@@ -19,11 +20,6 @@ _EVERY_S = 1.0
 _EVERY_UNJUDGED_S = 0.2
 _EVERY_LEAST_S = 0.05
 _SAMPLE_ITEMS = 20
-_LEDGER_BYTES = 2_000
-"""An item's row and its JSON, packed."""
-_SURELY = 1.25
-"""A need so many times the room is refused; one that is nearly as large as the room is only said."""
-_NEARLY = 0.9
 
 
 class Room:
@@ -124,12 +120,12 @@ class Room:
             free_inodes = max(1, space.free_inodes - self._keep_inodes)
             shown = f"{format_count(wanted.free_inodes)} more of {format_count(free_inodes)} inodes"
             shares[shown] = wanted.free_inodes / free_inodes
-        short = [shown for shown, share in shares.items() if share > _NEARLY]
+        short = [shown for shown, share in shares.items() if share > NEARLY]
         if not short:
             return
         said = f"by the items so far it wants {' and '.join(short)} that are free (beside --keep-free)"
         # What filters leave is not known before the listing's end: then nothing is sure.
-        if max(shares.values()) > _SURELY and not self._progress.items_filtered:
+        if max(shares.values()) > SURELY and not self._progress.items_filtered:
             raise TargetUnwritable(
                 f"the mirror does not fit into {space.place}: {said}",
                 hint="make room or choose another DEST; --no-preflight fills what there is",
@@ -161,9 +157,9 @@ class Room:
         fetched = progress.items_done - progress.items_there
         if fetched < _SAMPLE_ITEMS or not progress.files_stored:
             return None
-        # Each file fills its last block by half, each item has a folder at least, and all of it stands in the ledger.
+        # Each item has a folder at least, and all of it stands in the ledger.
         files = progress.files_stored / fetched
-        bytes_ = progress.bytes_stored / fetched + files * space.block_bytes / 2 + space.block_bytes + _LEDGER_BYTES
+        bytes_ = on_disk(files, progress.bytes_stored / fetched, 1, space.block_bytes) + LEDGER_BYTES
         return Space(space.place, max(1, round(bytes_)), round(files + 1), space.block_bytes)
 
 

@@ -20,18 +20,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from stacmirror.errors import NoOpenFile, TargetUnwritable
 from stacmirror.model import AssetKey, PartState, Space, Unit
 from stacmirror.shortage import is_shortage, patiently
 from stacmirror.sinks.durable import fsync_path, make_syncer
 from stacmirror.sinks.handles import FOLDER, NEW_FILE, LeadsOut, below, is_file, is_there, leads_out, write_file
 from stacmirror.sinks.part_file import DirectoryPart
 from stacmirror.sinks.parts import PartStore
+from stacmirror.sinks.space import space_of
+from stacmirror.sinks.unwritable import unwritable
 
 STATE_FOLDER = ".stacmirror"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT})
 _SHARE = 0x40049409  # FICLONE of Linux: btrfs, xfs, bcachefs
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class DirectorySink:
@@ -268,14 +268,7 @@ class DirectorySink:
 
     def space(self) -> Space | None:
         """See `interfaces.Sink.space`."""
-        try:
-            found = os.statvfs(self._staging)
-        except OSError as error:
-            raise unwritable(error, self._target) from error
-        if not found.f_blocks:
-            return None  # some network file systems do not say
-        inodes = found.f_favail if found.f_files else None  # btrfs has no end of them
-        return Space(self._target, found.f_bavail * found.f_frsize, inodes, found.f_frsize)
+        return space_of(self._staging, self._target)
 
     def close(self) -> None:
         """See `interfaces.Sink.close`."""
@@ -307,14 +300,3 @@ def _share_blocks(path: str, name: str, folder_fd: int) -> bool:
         finally:
             os.close(copy)
     return True
-
-
-def unwritable(error: OSError, path: str) -> TargetUnwritable:
-    """Return the run's error for a failed file operation, with what to do next."""
-    reason = error.strerror or type(error).__name__
-    if is_shortage(error):
-        return NoOpenFile(f"cannot write to {path}: {reason}", hint="raise `ulimit -n`, then `stacmirror resume`")
-    hint = (
-        "make room, then `stacmirror resume`" if error.errno in _FULL else "mend the target, then `stacmirror resume`"
-    )
-    return TargetUnwritable(f"cannot write to {path}: {reason}", hint=hint)
