@@ -25,6 +25,7 @@ from stacmirror.redact import Redactor, redact_url
 from stacmirror.retry import RetryPolicy
 from stacmirror.search import make_search
 from stacmirror.settings import Settings
+from stacmirror.transports.bandwidth import Bandwidth, LimitedTransport
 from stacmirror.transports.gate import Gate
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
@@ -83,6 +84,8 @@ def make_router(
         dressed, sends_posts = AuthorizedTransport(http, several, logins), AuthorizedPosts(posts, logins)
     web = dressed or http
     transports: dict[str, Transport] = {"https": web, "http": web, "s3": objects}
+    if limit.bwlimit_bytes is not None:
+        transports = _limited(transports, Bandwidth(limit.bwlimit_bytes, clock.monotonic, clock.sleep))
     if source_of(settings, needs_collection=False).dialect in ("path", "stdin"):
         from stacmirror.transports.file import FileTransport
 
@@ -113,6 +116,12 @@ def make_router(
     )
     router.posts = sends_posts
     return router
+
+
+def _limited(transports: Mapping[str, Transport], line: Bandwidth) -> dict[str, Transport]:
+    """Return transports that share the line; one that stands under two schemes stays one, and is closed once."""
+    made = {transport: LimitedTransport(transport, line) for transport in set(transports.values())}
+    return {scheme: made[transport] for scheme, transport in transports.items()}
 
 
 def check_logins(settings: Settings) -> None:
@@ -177,11 +186,13 @@ def _small_max_bytes(settings: Settings) -> int:
 def make_several(settings: Settings, router: Router, note: Callable[[str], None]) -> InTurn | None:
     """Return the way to ask for an item's assets on one connection, where it can be had; `--pipeline`: in one write."""
     limit, small_max_bytes, redirects_max = settings.limit, _small_max_bytes(settings), settings.catalog.redirects_max
-    if not router.several or limit.rate_per_s is not None:
+    reason = ""
+    if not router.several:
+        reason = "it takes `--http-client wire`, and no proxy"
+    elif limit.rate_per_s is not None or limit.bwlimit_bytes is not None:
+        reason = f"`{'--bwlimit' if limit.rate_per_s is None else '--rate'}` spaces every request"
+    if reason:
         if limit.pipeline:
-            reason = (
-                "`--rate` spaces every request" if router.several else "it takes `--http-client wire`, and no proxy"
-            )
             note(f"--pipeline is not used: {reason}")
         return None
     if limit.pipeline:

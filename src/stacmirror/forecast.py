@@ -15,8 +15,8 @@ LEDGER_BYTES = 2_000
 SURELY = 1.25
 """A need so many times the room is refused; one that is nearly as large as the room is only said."""
 NEARLY = 0.9
-PACE_BITS = 100_000_000
-"""The line, in bits a second, by which the time for bytes is told, since a sample is too short to measure one."""
+LINE_BYTES_PER_S = 12_500_000
+"""100 Mbit/s: where no limit is set, the time for bytes is told by this, since a sample is too short to measure it."""
 
 
 class Sample(Struct, frozen=True):
@@ -73,7 +73,7 @@ class Forecast(Struct, frozen=True):
     seconds: float | None
     """For requests, at the sample's pace, or at --rate: writing comes on top."""
     line_seconds: float | None
-    """For the bytes alone, over a line of `PACE_BITS`."""
+    """For the bytes alone, over the line."""
     one: Share
     """Of one matched item, with the items that it names. Nothing where none was asked for."""
 
@@ -84,7 +84,14 @@ def on_disk(files: float, bytes_: float, folders: float, block_bytes: int) -> fl
 
 
 def forecast(
-    sample: Sample, *, items_max: int | None, ids: int, missing_after: int, rate_per_s: float | None, block_bytes: int
+    sample: Sample,
+    *,
+    items_max: int | None,
+    ids: int,
+    missing_after: int,
+    rate_per_s: float | None,
+    block_bytes: int,
+    line_bytes_per_s: float = LINE_BYTES_PER_S,
 ) -> Forecast:
     """Return what the whole takes if the rest of it is as the sample is.
 
@@ -106,7 +113,7 @@ def forecast(
         inodes=round(items * one.inodes),
         requests=requests,
         seconds=seconds,
-        line_seconds=items * one.bytes * 8 / PACE_BITS,
+        line_seconds=items * one.bytes / line_bytes_per_s,
         one=one,
     )
 

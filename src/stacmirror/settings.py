@@ -132,6 +132,8 @@ class LimitSettings(Struct, frozen=True):
     """Ask for `per_host` at once always, where else it is found out how many are of use."""
     rate_per_s: Annotated[float | None, Range("1/d", "100000/s")] = None
     """Requests a second to one host, at most."""
+    bwlimit_bytes: Annotated[int | None, Range("64KiB", "1TiB")] = None
+    """Bytes a second of all hosts together, at most."""
     retries: Annotated[int, Range(0, 100)] = 5
     """Further attempts for one asset or page after the first."""
     backoff_s: Annotated[float, Range(0, "1h")] = 0.5

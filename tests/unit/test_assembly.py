@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stacmirror.assembly import make_router
+from stacmirror.assembly import make_router, make_several
 from stacmirror.clock import SystemClock
+from stacmirror.transports.bandwidth import LimitedTransport
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.wire import WireTransport
 from stacmirror.typed import build
@@ -49,3 +50,17 @@ def test_exceptions_alone_choose_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     """`no_proxy` without a proxy leaves our own client."""
     monkeypatch.setenv("no_proxy", "*")
     assert isinstance(client(), WireTransport)
+
+
+def test_a_limit_of_bytes_holds_for_all_schemes() -> None:
+    """One line for http, https and S3, and no requests in turn, whose bytes it would not see."""
+    settings = build("mlhub:x", "target", {"bwlimit": "1M", "pipeline": True})
+    router = make_router(settings, SystemClock())
+    transports = router._transports
+    limited = [transports[scheme] for scheme in ("http", "https", "s3")]
+    assert all(isinstance(transport, LimitedTransport) for transport in limited)
+    assert len({id(transport._line) for transport in limited if isinstance(transport, LimitedTransport)}) == 1
+    heard: list[str] = []
+    assert make_several(settings, router, heard.append) is None
+    assert "--bwlimit" in heard[0]
+    assert make_several(build("mlhub:x", "target", {}), router, heard.append) is not None

@@ -108,6 +108,7 @@ TUNING = Group(
         Flag("page_size_floor", "Items per page, at least.", "N"),
         Flag("page_prefetch", "Pages read ahead of the queue.", "N"),
         Flag("rate", "Requests to a host at most: 500/s, 5000/h.", "RATE"),
+        Flag("bwlimit", "Bytes a second at most, of all hosts together: 20M, 500KiB.", "SIZE"),
         Flag("retries", "Further attempts a request.", "N"),
         Flag(
             "learn_redirects", "Ask where links lead at once, when it follows from item ids (never where it is signed)."

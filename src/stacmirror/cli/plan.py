@@ -17,7 +17,7 @@ from stacmirror.cli.options import ACCESS, FILTERS, PLACE, TUNING, ConfigFile, J
 from stacmirror.cli.screen import safe
 from stacmirror.cli.session import emit_json, say, session_of, warn
 from stacmirror.errors import UsageError
-from stacmirror.forecast import NEARLY, PACE_BITS, SURELY, forecast
+from stacmirror.forecast import LINE_BYTES_PER_S, NEARLY, SURELY, forecast
 from stacmirror.settings import Settings
 from stacmirror.units import format_count, format_duration, format_size
 
@@ -43,7 +43,8 @@ _FITS = {"yes": "it fits", "perhaps": "it may not fit", "no": "it does not fit",
     ),
     PLACE.only("layout", "path_template"),
     TUNING.only(
-        "per_host", "page_size", "rate", "retries", "stall_timeout", "connect_timeout", "http_client", "keep_free"
+        "per_host", "page_size", "rate", "bwlimit", "retries", "stall_timeout", "connect_timeout", "http_client",
+        "keep_free",
     ),
     ACCESS,
 )  # fmt: skip
@@ -114,6 +115,7 @@ def plan(
         missing_after=settings.missing.missing_after,
         rate_per_s=settings.limit.rate_per_s,
         block_bytes=space.block_bytes if space else _BLOCK_BYTES,
+        line_bytes_per_s=settings.limit.bwlimit_bytes or LINE_BYTES_PER_S,
     )
     fits = fits_into(foretold, space, settings)
     if json:
@@ -161,10 +163,12 @@ def ending(foretold: Forecast, space: Space | None, fits: str, settings: Setting
     """Return the last lines: how the time comes about, and the room."""
     lines = []
     if foretold.seconds is not None and foretold.line_seconds is not None:
+        bwlimit_bytes = settings.limit.bwlimit_bytes
+        line = f"--bwlimit {format_size(bwlimit_bytes)}/s" if bwlimit_bytes else "100 Mbit/s"
         by = " or at --rate" if settings.limit.rate_per_s is not None else ""
         lines.append(
             f"time: {format_duration(foretold.seconds)} or more for requests, at the sample's pace{by};"
-            f" {format_duration(foretold.line_seconds)} for bytes, at {PACE_BITS // 1_000_000} Mbit/s"
+            f" {format_duration(foretold.line_seconds)} for bytes, at {line}"
         )
     elif foretold.one.inodes:
         lines.append("the server names no total: --max-items N reckons with N items")
