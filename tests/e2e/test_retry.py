@@ -199,6 +199,8 @@ async def test_on_the_command_line(quick_settings: Make, capfd: pytest.CaptureFi
         assert code == 2
         assert "--only timeuot: no failure is of that kind" in err
         assert "there are 5xx (8), gone (1)" in err
+        code, _, err = await typed("--only", "")  # as of a variable that is not set: not all of it
+        assert (code, "error: --only names no kind of failure" in err) == (2, True)
         code, _, err = await typed("--only", "timeout")
         assert (code, "nothing: no failure of kind timeout; 9 of other kinds were left" in err) == (3, True)
         simulator.on_request = None
