@@ -106,6 +106,8 @@ def make_router(
             retry_after_max_s=limit.retry_after_max_s,
             on_change=lambda origin, change: note(_outage_words(origin, change)),
             on_shortage=_shortage_hearer(http, note),
+            on_pause=lambda host, seconds: note(f"{host} asks for a pause: left alone for {format_duration(seconds)}"),
+            name=redact_url,
         ),
         redirects_max=settings.catalog.redirects_max,
         small_max_bytes=_small_max_bytes(settings),

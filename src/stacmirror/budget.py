@@ -20,6 +20,7 @@ from stacmirror.units import format_duration
 REFUSALS = {429: REFUSED, 503: UNAVAILABLE}
 """What hosts say when too much is asked at once; a 503 may mean other things as well."""
 _PAUSE_WITHOUT_HINT_S = 1.0
+_PAUSE_SAID_S = 10.0
 _CROWD_SHARE, _CROWD_ANSWERS = 0.04, 200
 """More refusals than this share of the last answers are meant for all of us; fewer are strays, for the asset alone."""
 
@@ -29,7 +30,8 @@ class HostBudget:
 
     __slots__ = (
         "_heard", "_in_flight", "_later", "_next_s", "_paused_until_s", "_refused_in_a_row", "_sleep", "_spacing_s",
-        "_streams", "_waiting", "allowance", "asked", "health", "now", "on_shortage", "retry_after_max_s", "witness",
+        "_streams", "_waiting", "allowance", "asked", "health", "name", "now", "on_pause", "on_shortage",
+        "retry_after_max_s", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +49,10 @@ class HostBudget:
         self.retry_after_max_s = retry_after_max_s
         self.on_shortage: Callable[[], object] = _nothing
         """Called when no more files or connections may be open here."""
+        self.name = ""
+        """The host's, for words."""
+        self.on_pause: Callable[[float], object] = _ignore_pause
+        """Called with the seconds when everybody is to wait for so long that a person would wonder."""
         self.asked = False
         """Whether it was asked since somebody set this to False."""
         self._spacing_s = 1.0 / rate_per_s if rate_per_s else 0.0
@@ -81,7 +87,10 @@ class HostBudget:
 
     def pause(self, seconds: float) -> None:
         """Ask nothing more for `seconds`; a longer pause already set stays."""
-        self._paused_until_s = max(self._paused_until_s, self.now() + seconds)
+        now_s = self.now()
+        if seconds >= _PAUSE_SAID_S and now_s >= self._paused_until_s:
+            self.on_pause(seconds)
+        self._paused_until_s = max(self._paused_until_s, now_s + seconds)
 
     def try_acquire(self) -> int:
         """Return what `acquire` would, where that takes no waiting, else 0: most requests are spared a coroutine."""
@@ -215,7 +224,7 @@ class HostBudget:
     def _lost(self) -> SourceLost:
         health = self.health
         return SourceLost(
-            f"no answer for {format_duration(health.seconds)}: {health.reason}",
+            f"no answer for {format_duration(health.seconds)}{self.name and f' from {self.name}'}: {health.reason}",
             hint="nothing that came is lost: resume when the host is back, or bear more with --max-outage",
         )
 
@@ -273,6 +282,10 @@ class HostBudget:
 
 
 def _ignore(change: Change) -> None:
+    pass
+
+
+def _ignore_pause(seconds: float) -> None:
     pass
 
 

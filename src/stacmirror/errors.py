@@ -133,6 +133,8 @@ KINDS = {
     "digest": "other bytes than promised",
     "listed": "another size, or other bytes, than the catalog says (--no-file-info takes them)",
     "encoding": "damaged compression",
+    "bomb": "compressed bytes that swell beyond measure",
+    "content": "no file of the asset's media type (--any-content takes it)",
     "too-large": "above the limit",
     "protocol": "no HTTP answer",
     "client": "the HTTP client failed",

@@ -39,8 +39,12 @@ class HostLimits:
         random: Callable[[], float] = _random,
         on_change: Callable[[str, Change], None] = lambda origin, change: None,
         on_shortage: Callable[[], None] = lambda: None,
+        on_pause: Callable[[str, float], None] = lambda host, seconds: None,
+        name: Callable[[str], str] = str,
     ) -> None:
-        """`on_change` hears of hosts that go down and come back, by origin; `on_shortage` of `hold_fewer`."""
+        """`on_change` hears of hosts that go down and come back, by origin; `on_shortage` of `hold_fewer`; `on_pause`
+        of hosts that ask to be left alone for long. `name` is how people are told of an origin.
+        """
 
         def make(origin: str) -> HostBudget:
             def told(change: Change) -> None:
@@ -53,6 +57,8 @@ class HostLimits:
             health = Health(now, outage_max_s, random, told)
             budget = HostBudget(allowance, rate_per_s, now, sleep, health, retry_after_max_s)
             budget.on_shortage = self.hold_fewer
+            budget.name = name(origin)
+            budget.on_pause = lambda seconds: on_pause(budget.name, seconds)
             return budget
 
         self._make = make

@@ -96,6 +96,29 @@ async def test_one_item_with_failures_of_two_kinds(quick_settings: Make, tmp_pat
     assert len(tree(tmp_path / "mirror")) == 13
 
 
+@pytest.mark.parametrize(("fault", "kind", "status"), [("500", "source", 500), ("404", "unlisted", 0)])
+async def test_an_item_that_is_not_given_fails_with_what_it_lacks(
+    quick_settings: Make, fault: str, kind: str, status: int
+) -> None:
+    """A retry that cannot read the items: as many failures as before, each with what was tried last; then all come."""
+    async with simulated(items=ITEMS, generation=2020) as simulator:
+        settings = quick_settings(simulator, retries=0, sweeps=0)
+        break_some(simulator)
+        await run(settings, simulator.key)
+        before = {(f.item, f.asset) for f in read_failed(settings.target)}
+        simulator.on_request = lambda record: fault if "/items/" in record.path else None
+        summary = await run(settings, simulator.key, Retry())
+        assert summary.retried == Retried((), asked=ITEMS + 1, failed=ITEMS + 1, unreached=0, others=0)
+        assert summary.mirror.assets.failed == ITEMS + 1
+        after = list(read_failed(settings.target))
+        assert {(f.item, f.asset) for f in after} == before
+        assert {(f.kind, f.status) for f in after} == {(kind, status)}
+        simulator.on_request = None
+        summary = await run(settings, simulator.key, Retry(frozenset({kind})))
+    assert summary.retried == Retried((kind,), asked=ITEMS + 1, failed=0, unreached=0, others=0)
+    assert summary.verdict == "complete"
+
+
 async def test_what_fails_again_is_told(quick_settings: Make) -> None:
     """It is asked once a pass, stays recorded with the new time, and the exit code is that of a mirror."""
     async with simulated(items=ITEMS, generation=2020) as simulator:
@@ -176,6 +199,8 @@ async def test_on_the_command_line(quick_settings: Make, capfd: pytest.CaptureFi
         assert code == 2
         assert "--only timeuot: no failure is of that kind" in err
         assert "there are 5xx (8), gone (1)" in err
+        code, _, err = await typed("--only", "")  # as of a variable that is not set: not all of it
+        assert (code, "error: --only names no kind of failure" in err) == (2, True)
         code, _, err = await typed("--only", "timeout")
         assert (code, "nothing: no failure of kind timeout; 9 of other kinds were left" in err) == (3, True)
         simulator.on_request = None

@@ -38,6 +38,10 @@ async def test_redirects_that_lead_nowhere(bench: Bench) -> None:
     assert {(f.item, f.kind) for f in read_failed(str(bench.target))} == {
         ("i0", "redirect"), ("i1", "redirect"), ("i2", "redirect"), ("i3", "scheme"), ("i4", "scheme"),
     }  # fmt: skip
+    # Who led there, and how, is told of each of them.
+    assert {f.host for f in read_failed(str(bench.target)) if f.kind == "redirect"} == {bench.world.url}
+    assert [f.status for f in read_failed(str(bench.target)) if f.item == "i2"] == [302]
+    assert {f.host for f in read_failed(str(bench.target)) if f.kind == "scheme"} == {"file://", "ftp://host"}
     # The link and ten hops, also where the item's large file came between, and what was led to was followed from there.
     assert world.asked["/go/i0/B01"] == 11
     assert sum(count for path, count in world.asked.items() if path.startswith("/hop/")) == 10

@@ -229,6 +229,7 @@ async def test_blame() -> None:
 async def test_an_outage_has_an_end() -> None:
     """Beyond the longest outage the run's own error is raised, by the probe and by all who come after it."""
     bench = Bench(outage_max_s=60.0)
+    bench.budget.name = "https://host"
     bench.ask()
     bench.end(200)
     bench.bring_down(kind="connect")
@@ -236,7 +237,7 @@ async def test_an_outage_has_an_end() -> None:
         await bench.budget.acquire()
         bench.end(kind="connect")
     await bench.budget.acquire()
-    with pytest.raises(SourceLost, match=r"no answer for 1m 0\ds: connect"):
+    with pytest.raises(SourceLost, match=r"no answer for 1m 0\ds from https://host: connect"):
         bench.end(kind="connect")
     with pytest.raises(SourceLost):
         await bench.budget.acquire()

@@ -222,3 +222,20 @@ async def test_no_more_open_files_is_no_outage() -> None:
     host.broke(time.now_s, "https://a/x", TransferError(KIND, "Too many open files"))
     assert len(heard) == 2
     assert host.allowance.limit == 8
+
+
+def test_a_long_pause_is_said_once() -> None:
+    """Of ten seconds and more a person hears, with the host's name and how long; of the same one only once."""
+    time, said = FakeTime(), list[tuple[str, float]]()
+    limits = HostLimits(
+        4, None, time.now, time.sleep, on_pause=lambda host, seconds: said.append((host, seconds)), name=str.upper
+    )
+    host = limits.of("http://host:80")
+    host.pause(9.0)
+    time.now_s += 9.0
+    host.pause(30.0)
+    host.pause(40.0)
+    assert said == [("HTTP://HOST:80", 30.0)]
+    time.now_s += 40.0
+    host.pause(20.0)
+    assert said[1:] == [("HTTP://HOST:80", 20.0)]

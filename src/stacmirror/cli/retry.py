@@ -44,6 +44,8 @@ def retry(
     look = Look(json, quiet, verbose)
     saved = config.load_saved(dest)
     kinds = [kind.strip() for words in only or () for kind in words.split(",") if kind.strip()]
+    if only and not kinds:
+        raise UsageError("--only names no kind of failure", hint="leave it out to try all that failed again")
     refuse_unknown(kinds, dest)
     resolved = config.resolve(flags, os.environ, config.places(config_file), saved=saved)
     title = f"trying again in {dest}: " + (f"what failed with {', '.join(kinds)}" if kinds else "all that failed")

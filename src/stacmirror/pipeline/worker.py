@@ -68,24 +68,14 @@ class Worker:
     async def _read_and_plan(self, bundle: Bundle, job: Job) -> bool:
         """Get the item where only its link is known, and plan it; False when there is no item to plan."""
         if job.item is None:
+            failed = Failed("@item", "gone", f"the catalog has no item {job.key}", 1, permanent=True)
             try:
                 job.item = await self._crew.catalog.item(job.key, job.href)
             except SourceError as error:
-                job.failed.append(
-                    Failed(
-                        "@item",
-                        "source",
-                        self._crew.hide(error.message),
-                        error.attempts,
-                        host=error.host,
-                        status=error.status,
-                    )
-                )
-            else:
-                if job.item is None:
-                    job.failed.append(Failed("@item", "gone", f"the catalog has no item {job.key}", 1, permanent=True))
+                words = self._crew.hide(error.message)
+                failed = Failed("@item", "source", words, error.attempts, host=error.host, status=error.status)
             if job.item is None:
-                self._keep_what_was_there(job)
+                self._keep_what_was_there(job, failed)
                 self._crew.planner.give_unit(bundle, job)
                 return False
         self._crew.planner.plan(bundle, job)
@@ -94,13 +84,15 @@ class Worker:
         job.planned = True
         return True
 
-    def _keep_what_was_there(self, job: Job) -> None:
-        """A sweep that cannot even read the item must not forget what an earlier run stored of it."""
+    def _keep_what_was_there(self, job: Job, failed: Failed) -> None:
+        """A sweep that cannot even read the item must not forget what is there of it, nor what it lacks."""
+        lacking: list[str] = []
         if job.before is not None:
             job.stored, job.absent = list(job.before.stored), list(job.before.absent)
-            kept = [failed for failed in job.before.failed if failed.key != "@item"]
-            # Tried again in this run, as far as that went; they failed when they failed.
-            job.failed = [msgspec.structs.replace(failed, run=0) for failed in kept] + job.failed
+            lacking = [before.key for before in job.before.failed if before.key != "@item"]
+        # What is known to be missing fails with the item, one for one: counts of failures are counts of assets.
+        kind = "unlisted" if failed.kind == "gone" and lacking else failed.kind
+        job.failed += [msgspec.structs.replace(failed, key=key, kind=kind) for key in lacking or ["@item"]]
 
     def _end_job(self, bundle: Bundle, job: Job) -> float | None:
         """Stage what is held, with the files derived from it; return seconds to wait where no file can be opened."""

@@ -107,6 +107,7 @@ class InTurn:
             try:
                 self._router.transport(urls[0])
             except TransferError as error:
+                error.host = redact_url(origin)
                 return [error] * len(urls)
             return []
         budget = self._router.budget(urls[0])

@@ -110,15 +110,14 @@ class Router:
         """
         target = target_of(reply, url)
         if not target:
-            raise TransferError("redirect", f"{reply.status} without Location from {redact_url(url)}")
+            raise _redirected(url, f"{reply.status} without Location from {redact_url(url)}", reply.status)
         if secure and is_plain(target) and not self.allow_http:
-            raise TransferError("redirect", f"{redact_url(url)} leads down to http", retryable=False)
+            raise _redirected(url, f"{redact_url(url)} leads down to http", reply.status, retryable=False)
         return target
 
     def too_many_redirects(self, href: str) -> TransferError:
         """Return the error for a link that leads on and on."""
-        message = f"more than {self._redirects_max} redirects from {redact_url(href)}"
-        return TransferError("redirect", message, retryable=False)
+        return _redirected(href, f"more than {self._redirects_max} redirects from {redact_url(href)}", retryable=False)
 
     async def open_rest(self, href: str, headers: Mapping[str, str], *, redirected: bool) -> Reply:
         """See `interfaces.Opener.open_rest`."""
@@ -204,8 +203,8 @@ class Router:
         self, url: str, headers: Mapping[str, str], small_max_bytes: int, pause_max_s: float = math.inf
     ) -> Reply:
         origin = origin_of(url)
-        transport, budget = self._routes.get(origin) or self._route(url, origin)
         try:
+            transport, budget = self._routes.get(origin) or self._route(url, origin)
             while True:
                 place = budget.try_acquire() or await budget.acquire(pause_max_s)
                 if not budget.health.down or await self.is_back(budget, place, transport):
@@ -302,6 +301,13 @@ class Router:
             self._routes.clear()
         route = self._routes[origin] = (transport, self._limits.of(origin))
         return route
+
+
+def _redirected(url: str, message: str, status: int = 0, *, retryable: bool = True) -> TransferError:
+    """Return the error for a redirect from `url` that nobody follows."""
+    error = TransferError("redirect", message, status=status, retryable=retryable)
+    error.host = redact_url(origin_of(url))
+    return error
 
 
 def _ignore(date: str) -> None:
