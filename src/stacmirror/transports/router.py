@@ -106,7 +106,7 @@ class Router:
     def next_hop(self, reply: Reply, url: str, *, secure: bool) -> str:
         """Return where a redirect from `url` leads; `secure` says that the way there was https.
 
-        Raises: TransferError, kind `redirect`, where it does not say, or leads down to http.
+        Raises: TransferError, kind `redirect`, where it does not say, leads down to http, or to no address.
         """
         target = target_of(reply, url)
         if not target:
@@ -309,9 +309,15 @@ def _ignore(date: str) -> None:
 
 
 def target_of(reply: Reply, url: str) -> str:
-    """Return where a redirect from `url` leads, byte for byte where it is absolute; "" when it does not say."""
-    location = reply.headers.get("location", "")
-    return location if not location or _ABSOLUTE.match(location) else urljoin(url, location)
+    """Return where a redirect from `url` leads, byte for byte where it is absolute; "" when it does not say.
+
+    Raises: TransferError, kind `redirect`, where it leads to nothing that could be an address.
+    """
+    location = reply.location
+    try:
+        return location if not location or _ABSOLUTE.match(location) else urljoin(url, location)
+    except ValueError as error:  # such as //[::1
+        raise TransferError("redirect", f"{redact_url(url)} leads to no address", retryable=False) from error
 
 
 def is_secure(url: str) -> bool:
