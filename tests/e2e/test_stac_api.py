@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from stacmirror.errors import NothingThere, UsageError
+from stacmirror.listings import list_collections
 from stacmirror.mirror import Mirror
 from stacmirror.model import Summary
 from stacmirror.typed import build
@@ -329,3 +332,18 @@ async def test_assets_by_key_role_and_media_type(tmp_path: Path, globs: list[str
         summary = await mirror(server.url, tmp_path, collection=["scenes"], asset=globs)
         assert summary.verdict == "complete"
         assert {path.rsplit("/", 1)[1].partition(".")[0] for path in tree(tmp_path)} == expected
+
+
+async def test_collections_that_few_parsers_take(tmp_path: Path) -> None:
+    """NaN in a list of collections and in the root, as Python writes it, costs neither."""
+    async with stac_server() as server:
+        links = [{"rel": "data", "href": f"{server.url}/collections"}]
+        root = {"type": "Catalog", "id": "api", "conformsTo": server.can, "links": links, "extra": float("nan")}
+        listed = {"collections": [{"id": "odd", "extra": float("nan")}], "links": []}
+        said = {"/v1": json.dumps(root), "/v1/collections": json.dumps(listed)}
+
+        async def guard(request: web.Request) -> web.Response | None:
+            return web.Response(text=said[request.path]) if request.path in said else None
+
+        server.guard = guard
+        assert [info.id for info in await list_collections(build(server.url, "", {}), "")] == ["odd"]

@@ -177,6 +177,39 @@ async def test_a_broken_link_costs_nothing_else_and_is_not_forgotten(tmp_path: P
         assert (mended.verdict, mended.mirror.items.complete) == ("complete", 21)
 
 
+@pytest.mark.parametrize("how", ["disk", "http"])
+async def test_documents_that_few_parsers_take(tmp_path: Path, how: str) -> None:
+    """A byte order mark and NaN, from the root down: read as pages are; an item's asset that failed is asked again."""
+    made = tmp_path / "made"
+    write_catalog(made, collections=1, items=3)
+    for path in made.rglob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes()[:-1] + b', "extra": NaN}')
+    lost = made / "c0" / "c0-i1" / "c0-i1.txt"
+    kept = lost.read_bytes()
+    lost.unlink()
+    async with served(made) as (url, _):
+        source = f"{url}/catalog.json" if how == "http" else str(made)
+        first = await mirror(source, tmp_path / "out")
+        assert (first.exit_code, first.mirror.items.listed) == (3, 3)
+        lost.write_bytes(kept)
+        second = await mirror(source, tmp_path / "out")
+    assert (second.verdict, second.mirror.items.complete) == ("complete", 3)
+
+
+@pytest.mark.parametrize("links", [5, True, {"item": "./c0-i0.json"}, "links"])
+@pytest.mark.parametrize("where", ["catalog.json", "c0/collection.json"])
+async def test_links_that_are_no_list(tmp_path: Path, where: str, links: object) -> None:
+    """One line that names the document (exit 5): what is behind such links is not known, so nothing is complete."""
+    made = tmp_path / "made"
+    write_catalog(made, collections=2, items=2)
+    document = json.loads((made / where).read_text())
+    (made / where).write_text(json.dumps({**document, "links": links}))
+    summary = await mirror(str(made), tmp_path / "out", retries=0)
+    assert summary.exit_code == 5
+    assert f"{where} has links that are no list" in summary.reason
+    assert summary.mirror.items.complete == (2 if where != "catalog.json" else 0)
+
+
 async def test_an_asset_that_failed_is_asked_for_again_without_an_index(tmp_path: Path) -> None:
     """A static catalog has no item by its id: a later run's sweep reads what was kept of it."""
     made = tmp_path / "made"

@@ -35,6 +35,7 @@ LIES: dict[str, tuple[Step, ...]] = {
     "gzip cut": (ok(gzip.compress(b'{"features": []}' * 50)[:-9], GZIPPED), KEEP),
     "gzip bomb": (ok(gzip.compress(bytes(5_000_000)), GZIPPED), KEEP),
     "no gzip": (ok(b'{"features": []}', GZIPPED), KEEP),
+    "links that are no list": (ok(b'{"features": [], "links": {"next": "?next=o4"}}'), KEEP),
     "an item without an id": (ok(b'{"features": [{"id": null}]}'), KEEP),
     "silent": (STALL,),
     "500": (head(500, "Content-Length: 0"), KEEP),

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacmirror.catalogs.api import ApiCatalog, page_size_for
 from stacmirror.catalogs.asking import Means, Question, status_of
 from stacmirror.catalogs.byte_sources import ByteSource, DiskFile, Opens, RemoteFile, Stdin
-from stacmirror.catalogs.decoding import object_of
+from stacmirror.catalogs.decoding import object_of, value_of
 from stacmirror.catalogs.files import LINE_SUFFIXES, FileCatalog
 from stacmirror.catalogs.geoparquet import SUFFIXES as PARQUET_SUFFIXES
 from stacmirror.catalogs.geoparquet import GeoparquetCatalog
@@ -225,7 +225,7 @@ def _is_catalog(path: str, size_max: int) -> bool:
                     f"{path} is a catalog of {size:,} bytes, more than {size_max:,}",
                     hint="if that is meant, set `page_max`",
                 )
-            document = msgspec.json.decode(head + file.read(size_max))
+            document = value_of(head + file.read(size_max))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and _kind(document) in ("Catalog", "Collection")
@@ -236,6 +236,6 @@ def _document(reply: Reply, url: str, depth_max: int) -> dict[str, Any] | None:
     try:
         return object_of(reply, url, depth_max)
     except SourceUnreadable:
-        if (reply.body or b"").lstrip()[:1] in (b"{", b"["):
+        if (reply.body or b"").lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
             return None
         raise

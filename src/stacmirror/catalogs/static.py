@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from stacmirror.catalogs.asking import Means, Question, status_of
-from stacmirror.catalogs.decoding import GIVE_A_ROOT, object_of
+from stacmirror.catalogs.decoding import GIVE_A_ROOT, links_of, object_of
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled, self_of
 from stacmirror.catalogs.parse import Context, parse_collection, parse_item
@@ -236,7 +236,7 @@ class StaticCatalog:
                 self._infos[own_id] = parse_collection(reply.body or b"", redact_url(url), self._means.caps)
         elif not collection:
             collection = own_id
-        links = [link for link in document.get("links") or () if isinstance(link, dict)]
+        links = links_of(document.get("links"), redact_url(url))
         items = list(dict.fromkeys(_hrefs(links, "item")))
         skipped = self._wanted and collection not in self._wanted
         return Node(url, collection, [] if skipped else items, list(dict.fromkeys(_hrefs(links, "child"))))

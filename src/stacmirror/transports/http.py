@@ -241,7 +241,7 @@ async def _reply(url: str, response: _Response, small_max_bytes: int, pace: _Pac
 
 
 def _headers(response: _Response) -> dict[str, str]:
-    """Return the headers as `wire` has them: a character for each byte (aiohttp makes surrogates, which nobody can keep).
+    """Return the headers as `wire` has them: a character for each byte, where aiohttp makes surrogates.
 
     The first of two counts, but of codings all, so that none is hidden.
     """
