@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import io
 import json
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from stacmirror.listings import list_collections
 from stacmirror.model import START
 from stacmirror.typed import build
 from tests.conftest import tree
+from tests.contract.wire_server import KEEP, RESET, Step, WireServer, head, ok, wire_server
 from tests.e2e.test_stac_api import mirror
 from tests.unit.fakes import Notes
 
@@ -100,6 +103,21 @@ async def served(folder: Path, ranges: bool = True) -> AsyncIterator[tuple[str, 
         yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
     finally:
         await runner.cleanup()
+
+
+class AnswersInTurn(WireServer):
+    """Says of a path what it says in `turns`, one after another; the last for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: dict[str, Sequence[Sequence[Step]]] = {}
+
+    async def _say(self, script: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        path = self.heard[-1].split(" ", 2)[1]
+        if turns := self.turns.get(path):
+            asked = sum(request.startswith(f"GET {path} ") for request in self.heard)
+            script = turns[min(asked, len(turns)) - 1]
+        return await super()._say(script, reader, writer)
 
 
 # -- static catalogs -------------------------------------------------------------------------------------------
@@ -299,6 +317,61 @@ async def test_files_of_items(tmp_path: Path, name: str, how: str) -> None:
     assert tree(tmp_path / "out") == {
         f"scenes/i{number}/data.txt": f"content of i{number}".encode() for number in range(count)
     }
+
+
+def items_of(wire: WireServer, count: int, pad: int = 1000) -> bytes:
+    """Return lines of items whose assets `wire` has."""
+    lines = []
+    for number in range(count):
+        asset = {"href": wire.say(f"/i{number}.txt", ok(b"content"), KEEP), "type": "text/plain"}
+        lines.append(json.dumps(item(f"i{number}", assets={"data": asset}, pad="x" * pad)))
+    return ("\n".join(lines) + "\n").encode()
+
+
+PACKED = "Content-Encoding: gzip"
+ODD_FILES: dict[str, Callable[[bytes], Sequence[Sequence[Step]]]] = {
+    "503 at first": lambda body: [[head(503, "Content-Length: 0"), KEEP], [ok(body)]],
+    "no answer at first": lambda body: [[RESET], [RESET], [ok(body)]],
+    "gzip": lambda body: [[ok(gzip.compress(body), PACKED)]],
+    "two members": lambda body: [[ok(gzip.compress(body[:5000]) + gzip.compress(body[5000:]), PACKED)]],
+    "gzip cut once": lambda body: [
+        *[[head(200, PACKED) + gzip.compress(body)[:-9]]] * 2,
+        [head(200, PACKED) + gzip.compress(body)],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+async def test_a_file_that_comes_in_odd_ways(tmp_path: Path, name: str) -> None:
+    """Late, or packed though nobody asked for that, as storage has what was kept packed: every item is here."""
+    async with wire_server(None, AnswersInTurn()) as wire:
+        wire.turns["/items.ndjson"] = ODD_FILES[name](items_of(wire, 12))
+        summary = await mirror(f"{wire.url}/items.ndjson", tmp_path, page_size=5)
+    assert (summary.verdict, summary.mirror.items.complete) == ("complete", 12)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_file_that_never_comes(tmp_path: Path, status: int) -> None:
+    """Exit 5, with its address."""
+    async with wire_server() as wire:
+        url = wire.say("/items.ndjson", head(status, "Content-Length: 0"), KEEP)
+        summary = await mirror(url, tmp_path, max_outage=1)
+    assert (summary.exit_code, summary.mirror.items.listed) == (5, 0)
+    assert "/items.ndjson" in summary.reason
+
+
+async def test_two_versions_of_a_file_are_never_joined(tmp_path: Path) -> None:
+    """Cut midway, and another file when it is opened again: exit 5, and the next run has every item of that."""
+    async with wire_server(None, AnswersInTurn()) as wire:
+        body = items_of(wire, 12, pad=200_000)
+        other = b"".join(reversed(body.splitlines(keepends=True)))
+        cut = [head(200, f"Content-Length: {len(body)}", 'ETag: "a"') + body[: len(body) // 2], RESET]
+        wire.turns["/items.ndjson"] = [cut, cut, [ok(other, 'ETag: "b"')]]
+        first = await mirror(f"{wire.url}/items.ndjson", tmp_path, page_size=2)
+        assert first.exit_code == 5
+        assert "was changed while it was read" in first.reason
+        second = await mirror(f"{wire.url}/items.ndjson", tmp_path, page_size=2)
+    assert (second.verdict, second.mirror.items.complete) == ("complete", 12)
 
 
 async def test_a_file_that_changed_is_walked_again(tmp_path: Path) -> None:

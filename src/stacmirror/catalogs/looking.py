@@ -71,19 +71,19 @@ class Looking:
         if path.endswith(PARQUET_SUFFIXES):
             return self._parquet(url)
         if path.endswith(LINE_SUFFIXES):
-            return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url, lines=True)
+            return self._file(url, RemoteFile(url, self._opens, self._means), url, lines=True)
         depth_max = self._means.caps.depth_max
         try:
             document = await self._means.ask(lambda: Question(url), lambda reply: _document(reply, url, depth_max))
         except SourceUnreachable as error:
             cause = error.__cause__
             if getattr(cause, "kind", "") == "too-large":  # no catalog is: a list of items, to be streamed
-                return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
+                return self._file(url, RemoteFile(url, self._opens, self._means), url)
             if (match := _COLLECTION_URL.match(url)) is not None and status_of(error) == 404:
                 return await self._collection_of(match[1], unquote(match[2]))
             raise
         if document is None:
-            return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
+            return self._file(url, RemoteFile(url, self._opens, self._means), url)
         return await self._of_document(url, document)
 
     async def path(self, path: str) -> Found:
@@ -113,7 +113,7 @@ class Looking:
         if kind in ("Catalog", "Collection"):
             return self._static(url)
         if kind in ("Feature", "FeatureCollection"):
-            return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
+            return self._file(url, RemoteFile(url, self._opens, self._means), url)
         raise NothingThere(f"{redact_url(url)} is no STAC: a JSON object without its marks", hint=_WHAT)
 
     async def _collection_of(self, root_url: str, collection: str) -> Found:
