@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import re
 import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -511,6 +512,46 @@ async def test_a_table_of_items(tmp_path: Path, how: str) -> None:
         summary = await mirror(source, tmp_path / "out", page_size=5, asset=["data"], bbox="0,0,15,2")
     assert (summary.verdict, summary.mirror.items.complete, summary.mirror.items.filtered) == ("complete", 16, 2)
     assert len(tree(tmp_path / "out")) == 16
+
+
+class Ranges(WireServer):
+    """Gives ranges of `body`, as `edit` changes them: told where one begins, the nth that is asked for."""
+
+    def __init__(self, body: bytes, edit: Callable[[int, int], tuple[int, str, str]]) -> None:
+        super().__init__()
+        self._body = body
+        self._edit = edit
+
+    async def _say(self, script: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        if found := re.search(r"\r\nrange: bytes=(\d+)-(\d+)", self.heard[-1], re.IGNORECASE):
+            start, end = map(int, found.groups())
+            start, total, etag = self._edit(start, len(self.heard))
+            piece = self._body[start : start + end - int(found[1]) + 1]
+            place = f"Content-Range: bytes {start}-{start + len(piece) - 1}/{total or len(self._body)}"
+            script = [head(206, f"Content-Length: {len(piece)}", place, f"ETag: {etag}") + piece, KEEP]
+        return await super()._say(script, reader, writer)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda start, nth: (start, "", f'"{min(nth, 3)}"'), "it was changed while it was read"),
+        (lambda start, nth: (start and start - 1, "", '"a"'), "another range than was asked for"),
+        (lambda start, nth: (start, "\xb2", '"a"'), "the server gives no ranges"),
+        (lambda start, nth: (start, "9" * 5000, '"a"'), "the server gives no ranges"),
+        (lambda start, nth: (start, "" if nth == 1 else "999999", '"a"'), "another range than was asked for"),
+    ],
+)
+async def test_ranges_of_a_table_that_lie(
+    tmp_path: Path, edit: Callable[[int, int], tuple[int, str, str]], said: str
+) -> None:
+    """Another version of it, another place, or an absurd size: one line and exit 5, and no item of two versions."""
+    pytest.importorskip("pyarrow")
+    write_table(tmp_path / "items.parquet", write_items(tmp_path / "made", 18))
+    async with wire_server(None, Ranges((tmp_path / "items.parquet").read_bytes(), edit)) as wire:
+        summary = await mirror(f"{wire.url}/items.parquet", tmp_path / "out", retries=0)
+    assert summary.exit_code == 5
+    assert said in summary.reason
 
 
 async def test_a_tables_assets_may_be_a_column_of_maps(tmp_path: Path) -> None:
