@@ -155,9 +155,17 @@ class Router:
 
     async def _whole(self, reply: Reply, url: str, max_bytes: int) -> Reply:
         self.on_date(reply.headers.get("date", ""))
-        await read_whole(reply, max_bytes, url)
-        if reply.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
-            reply.body = gunzip(reply.body or b"", max_bytes, url)
+        try:
+            await read_whole(reply, max_bytes, url)
+            coding = reply.headers.get("content-encoding", "").strip().lower()
+            if coding in ("gzip", "x-gzip"):
+                reply.body = gunzip(reply.body or b"", max_bytes, url)
+            elif coding not in ("", "identity"):
+                raise TransferError("encoding", f"{redact_url(url)} came as {coding[:20]!r}, which nobody asked for")
+        except TransferError:
+            if reply.status in (200, 206):
+                raise
+            reply.body, reply.stream = b"", None  # a refusal is one, whatever is said of its body
         return reply
 
     def transport(self, url: str) -> Transport:
