@@ -215,6 +215,24 @@ async def test_documents_that_few_parsers_take(tmp_path: Path, how: str) -> None
     assert (second.verdict, second.mirror.items.complete) == ("complete", 3)
 
 
+async def test_links_that_spell_one_address_in_several_ways(tmp_path: Path) -> None:
+    """An item that is linked twice is one item; a collection that links to itself as an item is named (exit 5)."""
+    made = tmp_path / "made"
+    write_catalog(made, collections=1, items=2)
+    path = made / "c0" / "collection.json"
+    document = json.loads(path.read_text())
+    twice = [{"rel": "item", "href": href} for href in ("c0-i0/c0-i0.json", "../c0/c0-i1/c0-i1.json")]
+    path.write_text(json.dumps({**document, "links": [*document["links"], *twice]}))
+    summary = await mirror(str(made), tmp_path / "a")
+    assert (summary.verdict, summary.mirror.items.complete, summary.mirror.items.duplicate) == ("complete", 2, 2)
+    odd = [
+        {"rel": rel, "href": href} for href in ("#", "?", "..", "//[::1", "\0", "\ud800") for rel in ("item", "child")
+    ]
+    path.write_text(json.dumps({**document, "links": [*document["links"], *odd]}))
+    summary = await mirror(str(made), tmp_path / "b", retries=0)
+    assert (summary.exit_code, summary.mirror.items.complete) == (5, 2)
+
+
 @pytest.mark.parametrize("links", [5, True, {"item": "./c0-i0.json"}, "links"])
 @pytest.mark.parametrize("where", ["catalog.json", "c0/collection.json"])
 async def test_links_that_are_no_list(tmp_path: Path, where: str, links: object) -> None:

@@ -68,6 +68,27 @@ def value_of(body: bytes) -> Any:
         return msgspec.json.decode(_mended(body))
 
 
+class _Typed(msgspec.Struct):
+    type: Any = None
+
+
+_TYPED = msgspec.json.Decoder(_Typed)
+
+
+def type_of(body: bytes) -> str:
+    """Return the `type` of a body that is an object, "" where it has none, or is none."""
+    try:
+        return text_of(_TYPED.decode(body).type)
+    except RecursionError:
+        return ""
+    except ValueError:
+        try:
+            found = value_of(body)
+        except (ValueError, RecursionError):
+            return ""
+        return text_of(found.get("type")) if isinstance(found, dict) else ""
+
+
 def links_of(links: Any, what: str) -> list[dict[str, Any]]:
     """Return a document's links. Raises: SourceUnreadable where they are no list: what it leads to cannot be told."""
     if links and not isinstance(links, list):
