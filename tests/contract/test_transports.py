@@ -66,6 +66,27 @@ async def whole(reply: Reply) -> bytes:
         reply.stream.close()
 
 
+# -- heads ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_said_twice(transport: Transport, wire: WireServer) -> None:
+    """The first of two lines counts, but of codings all: a second `identity` would hide that the body is packed."""
+    twice = ("Content-Encoding: gzip", "ETag: first", "Content-Encoding: identity", "ETag: second")
+    reply = await fetch(transport, wire.say("/a", ok(b"x", *twice)))
+    assert (reply.headers["etag"], reply.headers["content-encoding"]) == ("first", "gzip, identity")
+
+
+@pytest.mark.parametrize(("raw", "location"), [("é".encode(), "/%C3%A9?a=%20b"), (b"\xe9", "/%E9?a=%20b")])
+async def test_bytes_beyond_ascii_are_text_that_can_be_kept(
+    transport: Transport, wire: WireServer, raw: bytes, location: str
+) -> None:
+    """A character for each byte, whatever alphabet it is of; and a redirect leads back to the very bytes."""
+    answer = head(302, "Content-Length: 0", "Location: /RAW?a=%20b", "X-Said: RAW").replace(b"RAW", raw)
+    reply = await fetch(transport, wire.say("/a", answer, KEEP))
+    assert reply.headers["x-said"] == raw.decode("latin-1")
+    assert reply.location == location
+
+
 # -- answers as they should be -----------------------------------------------------------------------------
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import io
 import json
+import re
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from stacmirror.listings import list_collections
 from stacmirror.model import START
 from stacmirror.typed import build
 from tests.conftest import tree
+from tests.contract.wire_server import KEEP, RESET, Step, WireServer, head, ok, wire_server
 from tests.e2e.test_stac_api import mirror
 from tests.unit.fakes import Notes
 
@@ -102,6 +106,21 @@ async def served(folder: Path, ranges: bool = True) -> AsyncIterator[tuple[str, 
         await runner.cleanup()
 
 
+class AnswersInTurn(WireServer):
+    """Says of a path what it says in `turns`, one after another; the last for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: dict[str, Sequence[Sequence[Step]]] = {}
+
+    async def _say(self, script: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        path = self.heard[-1].split(" ", 2)[1]
+        if turns := self.turns.get(path):
+            asked = sum(request.startswith(f"GET {path} ") for request in self.heard)
+            script = turns[min(asked, len(turns)) - 1]
+        return await super()._say(script, reader, writer)
+
+
 # -- static catalogs -------------------------------------------------------------------------------------------
 
 
@@ -175,6 +194,57 @@ async def test_a_broken_link_costs_nothing_else_and_is_not_forgotten(tmp_path: P
         lost.write_text(kept)
         mended = await mirror(f"{url}/catalog.json", tmp_path / "out", page_size=5)
         assert (mended.verdict, mended.mirror.items.complete) == ("complete", 21)
+
+
+@pytest.mark.parametrize("how", ["disk", "http"])
+async def test_documents_that_few_parsers_take(tmp_path: Path, how: str) -> None:
+    """A byte order mark and NaN, from the root down: read as pages are; an item's asset that failed is asked again."""
+    made = tmp_path / "made"
+    write_catalog(made, collections=1, items=3)
+    for path in made.rglob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes()[:-1] + b', "extra": NaN}')
+    lost = made / "c0" / "c0-i1" / "c0-i1.txt"
+    kept = lost.read_bytes()
+    lost.unlink()
+    async with served(made) as (url, _):
+        source = f"{url}/catalog.json" if how == "http" else str(made)
+        first = await mirror(source, tmp_path / "out")
+        assert (first.exit_code, first.mirror.items.listed) == (3, 3)
+        lost.write_bytes(kept)
+        second = await mirror(source, tmp_path / "out")
+    assert (second.verdict, second.mirror.items.complete) == ("complete", 3)
+
+
+async def test_links_that_spell_one_address_in_several_ways(tmp_path: Path) -> None:
+    """An item that is linked twice is one item; a collection that links to itself as an item is named (exit 5)."""
+    made = tmp_path / "made"
+    write_catalog(made, collections=1, items=2)
+    path = made / "c0" / "collection.json"
+    document = json.loads(path.read_text())
+    twice = [{"rel": "item", "href": href} for href in ("c0-i0/c0-i0.json", "../c0/c0-i1/c0-i1.json")]
+    path.write_text(json.dumps({**document, "links": [*document["links"], *twice]}))
+    summary = await mirror(str(made), tmp_path / "a")
+    assert (summary.verdict, summary.mirror.items.complete, summary.mirror.items.duplicate) == ("complete", 2, 2)
+    odd = [
+        {"rel": rel, "href": href} for href in ("#", "?", "..", "//[::1", "\0", "\ud800") for rel in ("item", "child")
+    ]
+    path.write_text(json.dumps({**document, "links": [*document["links"], *odd]}))
+    summary = await mirror(str(made), tmp_path / "b", retries=0)
+    assert (summary.exit_code, summary.mirror.items.complete) == (5, 2)
+
+
+@pytest.mark.parametrize("links", [5, True, {"item": "./c0-i0.json"}, "links"])
+@pytest.mark.parametrize("where", ["catalog.json", "c0/collection.json"])
+async def test_links_that_are_no_list(tmp_path: Path, where: str, links: object) -> None:
+    """One line that names the document (exit 5): what is behind such links is not known, so nothing is complete."""
+    made = tmp_path / "made"
+    write_catalog(made, collections=2, items=2)
+    document = json.loads((made / where).read_text())
+    (made / where).write_text(json.dumps({**document, "links": links}))
+    summary = await mirror(str(made), tmp_path / "out", retries=0)
+    assert summary.exit_code == 5
+    assert f"{where} has links that are no list" in summary.reason
+    assert summary.mirror.items.complete == (2 if where != "catalog.json" else 0)
 
 
 async def test_an_asset_that_failed_is_asked_for_again_without_an_index(tmp_path: Path) -> None:
@@ -266,6 +336,61 @@ async def test_files_of_items(tmp_path: Path, name: str, how: str) -> None:
     assert tree(tmp_path / "out") == {
         f"scenes/i{number}/data.txt": f"content of i{number}".encode() for number in range(count)
     }
+
+
+def items_of(wire: WireServer, count: int, pad: int = 1000) -> bytes:
+    """Return lines of items whose assets `wire` has."""
+    lines = []
+    for number in range(count):
+        asset = {"href": wire.say(f"/i{number}.txt", ok(b"content"), KEEP), "type": "text/plain"}
+        lines.append(json.dumps(item(f"i{number}", assets={"data": asset}, pad="x" * pad)))
+    return ("\n".join(lines) + "\n").encode()
+
+
+PACKED = "Content-Encoding: gzip"
+ODD_FILES: dict[str, Callable[[bytes], Sequence[Sequence[Step]]]] = {
+    "503 at first": lambda body: [[head(503, "Content-Length: 0"), KEEP], [ok(body)]],
+    "no answer at first": lambda body: [[RESET], [RESET], [ok(body)]],
+    "gzip": lambda body: [[ok(gzip.compress(body), PACKED)]],
+    "two members": lambda body: [[ok(gzip.compress(body[:5000]) + gzip.compress(body[5000:]), PACKED)]],
+    "gzip cut once": lambda body: [
+        *[[head(200, PACKED) + gzip.compress(body)[:-9]]] * 2,
+        [head(200, PACKED) + gzip.compress(body)],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+async def test_a_file_that_comes_in_odd_ways(tmp_path: Path, name: str) -> None:
+    """Late, or packed though nobody asked for that, as storage has what was kept packed: every item is here."""
+    async with wire_server(None, AnswersInTurn()) as wire:
+        wire.turns["/items.ndjson"] = ODD_FILES[name](items_of(wire, 12))
+        summary = await mirror(f"{wire.url}/items.ndjson", tmp_path, page_size=5)
+    assert (summary.verdict, summary.mirror.items.complete) == ("complete", 12)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_file_that_never_comes(tmp_path: Path, status: int) -> None:
+    """Exit 5, with its address."""
+    async with wire_server() as wire:
+        url = wire.say("/items.ndjson", head(status, "Content-Length: 0"), KEEP)
+        summary = await mirror(url, tmp_path, max_outage=1)
+    assert (summary.exit_code, summary.mirror.items.listed) == (5, 0)
+    assert "/items.ndjson" in summary.reason
+
+
+async def test_two_versions_of_a_file_are_never_joined(tmp_path: Path) -> None:
+    """Cut midway, and another file when it is opened again: exit 5, and the next run has every item of that."""
+    async with wire_server(None, AnswersInTurn()) as wire:
+        body = items_of(wire, 12, pad=200_000)
+        other = b"".join(reversed(body.splitlines(keepends=True)))
+        cut = [head(200, f"Content-Length: {len(body)}", 'ETag: "a"') + body[: len(body) // 2], RESET]
+        wire.turns["/items.ndjson"] = [cut, cut, [ok(other, 'ETag: "b"')]]
+        first = await mirror(f"{wire.url}/items.ndjson", tmp_path, page_size=2)
+        assert first.exit_code == 5
+        assert "was changed while it was read" in first.reason
+        second = await mirror(f"{wire.url}/items.ndjson", tmp_path, page_size=2)
+    assert (second.verdict, second.mirror.items.complete) == ("complete", 12)
 
 
 async def test_a_file_that_changed_is_walked_again(tmp_path: Path) -> None:
@@ -405,6 +530,46 @@ async def test_a_table_of_items(tmp_path: Path, how: str) -> None:
         summary = await mirror(source, tmp_path / "out", page_size=5, asset=["data"], bbox="0,0,15,2")
     assert (summary.verdict, summary.mirror.items.complete, summary.mirror.items.filtered) == ("complete", 16, 2)
     assert len(tree(tmp_path / "out")) == 16
+
+
+class Ranges(WireServer):
+    """Gives ranges of `body`, as `edit` changes them: told where one begins, the nth that is asked for."""
+
+    def __init__(self, body: bytes, edit: Callable[[int, int], tuple[int, str, str]]) -> None:
+        super().__init__()
+        self._body = body
+        self._edit = edit
+
+    async def _say(self, script: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        if found := re.search(r"\r\nrange: bytes=(\d+)-(\d+)", self.heard[-1], re.IGNORECASE):
+            start, end = map(int, found.groups())
+            start, total, etag = self._edit(start, len(self.heard))
+            piece = self._body[start : start + end - int(found[1]) + 1]
+            place = f"Content-Range: bytes {start}-{start + len(piece) - 1}/{total or len(self._body)}"
+            script = [head(206, f"Content-Length: {len(piece)}", place, f"ETag: {etag}") + piece, KEEP]
+        return await super()._say(script, reader, writer)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda start, nth: (start, "", f'"{min(nth, 3)}"'), "it was changed while it was read"),
+        (lambda start, nth: (start and start - 1, "", '"a"'), "another range than was asked for"),
+        (lambda start, nth: (start, "\xb2", '"a"'), "the server gives no ranges"),
+        (lambda start, nth: (start, "9" * 5000, '"a"'), "the server gives no ranges"),
+        (lambda start, nth: (start, "" if nth == 1 else "999999", '"a"'), "another range than was asked for"),
+    ],
+)
+async def test_ranges_of_a_table_that_lie(
+    tmp_path: Path, edit: Callable[[int, int], tuple[int, str, str]], said: str
+) -> None:
+    """Another version of it, another place, or an absurd size: one line and exit 5, and no item of two versions."""
+    pytest.importorskip("pyarrow")
+    write_table(tmp_path / "items.parquet", write_items(tmp_path / "made", 18))
+    async with wire_server(None, Ranges((tmp_path / "items.parquet").read_bytes(), edit)) as wire:
+        summary = await mirror(f"{wire.url}/items.parquet", tmp_path / "out", retries=0)
+    assert summary.exit_code == 5
+    assert said in summary.reason
 
 
 async def test_a_tables_assets_may_be_a_column_of_maps(tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ def oracle(body: bytes) -> list[str] | None:
         return None
     if not isinstance(page, dict) or "features" not in page or not isinstance(page["features"], list | None):
         return None
+    if page.get("links") and not isinstance(page["links"], list):
+        return None  # nobody can say whether it is the last one
     ids = []
     for item in page["features"] or ():
         found = item.get("id") if isinstance(item, dict) else None

@@ -35,7 +35,9 @@ LIES: dict[str, tuple[Step, ...]] = {
     "gzip cut": (ok(gzip.compress(b'{"features": []}' * 50)[:-9], GZIPPED), KEEP),
     "gzip bomb": (ok(gzip.compress(bytes(5_000_000)), GZIPPED), KEEP),
     "no gzip": (ok(b'{"features": []}', GZIPPED), KEEP),
+    "links that are no list": (ok(b'{"features": [], "links": {"next": "?next=o4"}}'), KEEP),
     "an item without an id": (ok(b'{"features": [{"id": null}]}'), KEEP),
+    "a coding nobody asked for": (ok(b"\x8b\x02\x80{}", "Content-Encoding: br"), KEEP),
     "silent": (STALL,),
     "500": (head(500, "Content-Length: 0"), KEEP),
     "206": (head(206, "Content-Length: 2", "Content-Range: bytes 0-1/9") + b"{}", KEEP),
@@ -58,6 +60,19 @@ async def test_a_page_that_lies_once(bench: Bench, name: str) -> None:
     hold(bench, run, before)
     assert (run.summary.exit_code, run.summary.mirror.items.complete) == (0, 6)
     assert asked >= 2
+
+
+@pytest.mark.parametrize("body", [b"", b"no gzip", gzip.compress(b"{}")[:-3]], ids=["nothing", "text", "cut"])
+async def test_answers_without_the_body_they_name(bench: Bench, body: bytes) -> None:
+    """A redirect and a refusal, said to be packed, and they are not: one is followed, the other ends the run."""
+    world = bench.world
+    elsewhere = f"Location: {world.root}/collections/c/items?next=o4&limit=2"
+    world.faults[SECOND] = always(head(307, GZIPPED, elsewhere, f"Content-Length: {len(body)}") + body, KEEP)
+    world.faults["^.*next=o4.*"] = always(head(401, GZIPPED, f"Content-Length: {len(body)}") + body, KEEP)
+    run = await bench.run(page_prefetch=0)
+    assert run.summary.exit_code == 4, run.summary.reason
+    assert sum("next=o4" in request for request in world.heard) <= 3
+    await mends(bench)
 
 
 @pytest.mark.parametrize("name", LIES)

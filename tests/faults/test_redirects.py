@@ -48,6 +48,19 @@ async def test_redirects_that_lead_nowhere(bench: Bench) -> None:
     await mends(bench)
 
 
+@pytest.mark.parametrize("where", ["//[::1", "http://[bad/x", "//\xbd\xaa\x85/x", "https://h\xff:99999/"])
+async def test_redirects_to_what_is_no_address(bench: Bench, where: str) -> None:
+    """Half an IPv6 address, bytes that no alphabet has: failures of their files, said and kept; the others come."""
+    world = bench.world
+    world.faults["^/go/i[0-4]/B01"] = always(to(where), KEEP)
+    before = Before()
+    run = await bench.run(sweeps=0)
+    hold(bench, run, before)
+    assert run.summary.exit_code == 3
+    assert {(f.asset, f.kind in ("redirect", "url")) for f in read_failed(str(bench.target))} == {("B01", True)}
+    await mends(bench)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_that_lead_somewhere(bench: Bench, status: int) -> None:
     """Any redirect status, absolute or relative, one or ten hops (22, 23)."""

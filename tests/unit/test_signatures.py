@@ -18,7 +18,7 @@ GOOD = {
     "image/jp2": [b"\0\0\0\x0cjP  \r\n\x87\n....", b"\xff\x4f\xff\x51...."],
     "image/png": [b"\x89PNG\r\n\x1a\n"],
     "image/jpeg": [b"\xff\xd8\xff\xe0"],
-    "application/json": [b"{}", b" \n[1]", b"\xef\xbb\xbf{}", b"null", b"-1", b'"a"'],
+    "application/json": [b"{}", b" \n[1]", b"\xef\xbb\xbf{}", b"null", b"-1", b'"a"', b"true", b"NaN"],
     "application/geo+json": [b'{"type": 1}'],
     "application/vnd.oai.openapi+json;version=3.0": [b"{}"],
     "application/zip": [b"PK\x03\x04", b"PK\x05\x06"],
@@ -29,6 +29,9 @@ GOOD = {
 }
 BAD = {
     b"": "it is empty",
+    b"not found": "it begins with",
+    b"forbidden": "it begins with",
+    b"temporarily unavailable": "it begins with",
     b"<!DOCTYPE html><p>": "it is HTML",
     b"\n\n<html lang=en>": "it is HTML",
     b"<?xml version='1.0'?><Error>": "it is XML",
@@ -52,6 +55,15 @@ def test_what_is_of_its_type_passes_and_nothing_else(media_type: str) -> None:
             refuse_other(form, start)
         assert (other.value.kind, other.value.retryable) == ("content", True)
         assert form.name in str(other.value)
+
+
+@pytest.mark.parametrize("start", [b"[]", b"404 page not found", b"null", b'"error"'])
+@pytest.mark.parametrize("by", ["type", "suffix"])
+def test_geojson_is_an_object(start: bytes, by: str) -> None:
+    """JSON of other kinds, and a text that begins with a number, is none."""
+    form = form_of(asset("application/geo+json") if by == "type" else asset("", "https://h/labels.geojson"))
+    with pytest.raises(TransferError, match="not GeoJSON"):
+        refuse_other(form, start)
 
 
 @pytest.mark.parametrize(

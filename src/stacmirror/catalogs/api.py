@@ -15,11 +15,11 @@ import msgspec
 
 from stacmirror.catalogs.abilities import Abilities, Plan, plan
 from stacmirror.catalogs.asking import REFUSED_STATUSES, Means, Question, status_of
+from stacmirror.catalogs.decoding import OWNERS, value_of
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.page_size import PageSize
 from stacmirror.catalogs.paging import Listing, decode, encode, following, list_of
 from stacmirror.catalogs.parse import (
-    OWNERS,
     Context,
     ParsedPage,
     parse_collection,
@@ -260,7 +260,7 @@ def page_size_for(wanted: int, floor: int) -> PageSize:
 
 
 def _next_href(body: bytes) -> str:
-    document = msgspec.json.decode(body)
+    document = value_of(body)
     links = document.get("links") if isinstance(document, dict) else None
     for link in links if isinstance(links, list) else ():
         if isinstance(link, dict) and link.get("rel") == "next" and isinstance(link.get("href"), str):

@@ -9,13 +9,15 @@ import asyncio
 import hashlib
 import os
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from typing import BinaryIO, Protocol
 
+from stacmirror.catalogs.asking import Means
 from stacmirror.errors import SourceUnreachable, TransferError, UsageError
 from stacmirror.interfaces import Body, Reply
 from stacmirror.redact import redact_url
-from stacmirror.retry import error_for_status
+from stacmirror.retry import error_for_status, with_retries
 
 CHUNK_BYTES = 1 << 20
 
@@ -121,10 +123,10 @@ class RemoteFile:
 
     can_go_back = True
 
-    def __init__(self, url: str, opens: Opens, retries: int) -> None:
+    def __init__(self, url: str, opens: Opens, means: Means) -> None:
         self._url = url
         self._opens = opens
-        self._retries = retries
+        self._means = means
         self._body: Body | None = None
         self.mark = ""
 
@@ -136,32 +138,38 @@ class RemoteFile:
             reply.stream.close()
 
     async def chunks(self, at: int) -> AsyncIterator[bytes]:
-        """See `ByteSource`. A stream that breaks is opened again."""
-        attempts = 0
+        """See `ByteSource`. A stream that breaks is opened again, and gone on with where it is the same file."""
+        attempts, began = 0, at > 0
         while True:
             passed = 0
             try:
-                async for chunk in self._whole():
+                async for chunk in self._whole(began):
                     start = max(0, at - passed)
                     passed += len(chunk)
                     if start < len(chunk):
-                        at = passed
+                        at, began = passed, True
                         yield chunk[start:]
                 return
             except TransferError as error:
                 attempts += 1
-                if attempts > self._retries or not error.retryable:
+                wait_s = self._means.retry.wait_s(attempts, error, self._means.random)
+                if wait_s is None:
                     raise SourceUnreachable(f"{redact_url(self._url)}: {error.message}", hint=_AGAIN) from error
+                self._means.on_retry(error, wait_s)
+                await self._means.clock.sleep(wait_s)
 
-    async def _whole(self) -> AsyncIterator[bytes]:
+    async def _whole(self, began: bool) -> AsyncIterator[bytes]:
+        """Yield all of it. `began`: bytes of the version `mark` were taken, and none of another may follow."""
         self.close()
         reply = await self._open()
-        if reply.stream is None:
-            yield reply.body or b""
-            return
         self._body = reply.stream
         try:
-            async for chunk in reply.stream.chunks():
+            version = _version(reply)
+            if began and version != self.mark:
+                raise SourceUnreachable(f"{redact_url(self._url)} was changed while it was read", hint=_AGAIN)
+            self.mark = version
+            chunks = _held(reply.body or b"") if reply.stream is None else reply.stream.chunks()
+            async for chunk in unpacked(chunks, reply.headers.get("content-encoding", "")):
                 yield chunk
         finally:
             self.close()
@@ -173,17 +181,51 @@ class RemoteFile:
             self._body = None
 
     async def _open(self) -> Reply:
+        means = self._means
         try:
-            reply = await self._opens.open(self._url)
-            if reply.status != 200:
-                if reply.stream is not None:
-                    reply.stream.close()
-                raise error_for_status(reply.status, reply.headers, redact_url(self._url), 0.0)
+            return await with_retries(self._ask, means.retry, means.random, means.clock.sleep, means.on_retry)
         except TransferError as error:
-            if error.retryable and error.kind != "connect":
-                raise
             raise SourceUnreachable(error.message, hint="is the address right?") from error
+
+    async def _ask(self) -> Reply:
+        reply = await self._opens.open(self._url)
+        if reply.status != 200:
+            if reply.stream is not None:
+                reply.stream.close()
+            raise error_for_status(reply.status, reply.headers, redact_url(self._url), self._means.clock.wall())
         return reply
+
+
+async def _held(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def unpacked(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+    """Yield a stream's bytes without a coding that nobody asked for, which storage has for what was kept with it.
+
+    Raises: TransferError, kinds `short` and `encoding`, and what the stream raises.
+    """
+    coding = coding.strip().lower()
+    if coding not in ("", "identity", "gzip", "x-gzip"):
+        raise TransferError("encoding", f"the server sent it as {coding[:20]!r}, which nobody asked for")
+    decoder = zlib.decompressobj(wbits=31) if "gzip" in coding else None
+    async for chunk in chunks:
+        if decoder is None:
+            yield chunk
+            continue
+        data = chunk
+        while data:
+            if decoder.eof:  # another member: gzip files may be joined
+                decoder = zlib.decompressobj(wbits=31)
+            try:
+                piece = decoder.decompress(data, CHUNK_BYTES)
+            except zlib.error as error:
+                raise TransferError("encoding", "damaged gzip, which nobody asked for") from error
+            if piece:
+                yield piece
+            data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+    if decoder is not None and not decoder.eof:
+        raise TransferError("short", "gzip cut short")
 
 
 _AGAIN = "run the same command again; more --retries bear more trouble"

@@ -20,6 +20,7 @@ from stacmirror.redact import redact_url
 
 IS_IT_THE_ROOT = "is --api-url the root of the API, and the server well?"
 GIVE_A_ROOT = "give the root of an API, a collection, a catalog.json, or a file of items"
+OWNERS = "the server's documents contradict themselves: tell the catalog's owner"
 _DIGITS_MAX = 1000
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ def object_of(reply: Reply, url: str, depth_max: int) -> dict[str, Any]:
     """Return an answer's JSON object. Raises: SourceUnreadable where it is none, or is nested too deeply."""
     refuse_deep(reply.body or b"", depth_max, redact_url(url))
     try:
-        document = msgspec.json.decode(reply.body or b"")
+        document = value_of(reply.body or b"")
     except (ValueError, RecursionError) as error:
         start = (reply.body or b"")[:200].lstrip().lower()
         what = "it is HTML" if start.startswith(b"<") else "it is empty" if not start else "it is no JSON"
@@ -57,6 +58,42 @@ def object_of(reply: Reply, url: str, depth_max: int) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SourceUnreadable(f"{redact_url(url)} is no STAC: it is no JSON object", hint=GIVE_A_ROOT)
     return document
+
+
+def value_of(body: bytes) -> Any:
+    """Return what a body is, mended as by `decode`. Raises: ValueError, RecursionError."""
+    try:
+        return msgspec.json.decode(body)
+    except ValueError:
+        return msgspec.json.decode(_mended(body))
+
+
+class _Typed(msgspec.Struct):
+    type: Any = None
+
+
+_TYPED = msgspec.json.Decoder(_Typed)
+
+
+def type_of(body: bytes) -> str:
+    """Return the `type` of a body that is an object, "" where it has none, or is none."""
+    try:
+        return text_of(_TYPED.decode(body).type)
+    except RecursionError:
+        return ""
+    except ValueError:
+        try:
+            found = value_of(body)
+        except (ValueError, RecursionError):
+            return ""
+        return text_of(found.get("type")) if isinstance(found, dict) else ""
+
+
+def links_of(links: Any, what: str) -> list[dict[str, Any]]:
+    """Return a document's links. Raises: SourceUnreadable where they are no list: what it leads to cannot be told."""
+    if links and not isinstance(links, list):
+        raise SourceUnreadable(f"{what} has links that are no list", hint=OWNERS)
+    return list(objects_of(links))
 
 
 def objects_of(value: Any) -> Iterator[dict[str, Any]]:

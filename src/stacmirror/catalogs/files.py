@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from stacmirror.catalogs.byte_sources import ByteSource
+from stacmirror.catalogs.decoding import type_of
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled
 from stacmirror.catalogs.parse import CAPS, Caps, Context, parse_item
@@ -171,7 +172,7 @@ class FileCatalog:
 
     def _item(self, piece: Piece) -> Item:
         body = piece.body
-        kind = _type_of(body)
+        kind = type_of(body)
         if kind in ("Catalog", "Collection"):
             raise SourceUnreadable(f"{self._what}, byte {piece.at:,}: a {kind}, not an item", hint=_ITEMS)
         try:
@@ -213,18 +214,3 @@ def _mode_of(chunk: bytes) -> Mode:
     except ValueError:
         return "values"
     return "lines" if isinstance(document, dict) and "features" not in document else "values"
-
-
-class _Typed(msgspec.Struct):
-    type: Any = None
-
-
-_TYPED = msgspec.json.Decoder(_Typed)
-
-
-def _type_of(body: bytes) -> str:
-    try:
-        found = _TYPED.decode(body).type
-    except (ValueError, RecursionError):
-        return ""
-    return found if isinstance(found, str) else ""

@@ -23,7 +23,7 @@ from stacmirror.catalogs.located import located, read_again, recalled
 from stacmirror.catalogs.parse import Context, parse_collection, parse_item
 from stacmirror.catalogs.rows import item_of
 from stacmirror.catalogs.seekable import SeekableFile
-from stacmirror.errors import CursorRefused, SourceUnreadable, TransferError, UsageError
+from stacmirror.errors import CursorRefused, LoginRefused, SourceError, SourceUnreadable, TransferError, UsageError
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page, SourceLink
 from stacmirror.redact import redact_url
 
@@ -145,6 +145,8 @@ class GeoparquetCatalog:
             return await asyncio.to_thread(work, *arguments)
         except TransferError as error:
             raise SourceUnreadable(f"{self._shown}: {error.message}", hint="run it again") from error
+        except (SourceError, LoginRefused):
+            raise  # of who asks for ranges: it names what, and what next
         except Exception as error:  # pyarrow's own, of many classes
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise SourceUnreadable(

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from stacmirror.catalogs.decoding import value_of
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.parse import Context, parse_item
 from stacmirror.catalogs.stac_api import resolve
@@ -25,7 +26,7 @@ def located(body: bytes, base: str, self_url: str = "") -> bytes:
     Without that, hrefs are relative to its `self` link, and without such a link to `base`.
     """
     try:
-        document = msgspec.json.decode(body)
+        document = value_of(body)
     except (ValueError, RecursionError):
         return body
     if not isinstance(document, dict):
@@ -60,7 +61,7 @@ def _holders(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def self_of(body: bytes) -> str:
     """Return the `self` link of an item's JSON, "" where it has none that is absolute."""
-    document = msgspec.json.decode(body)
+    document = value_of(body)
     return _self_of(document) if isinstance(document, dict) else ""
 
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacmirror.catalogs.api import ApiCatalog, page_size_for
 from stacmirror.catalogs.asking import Means, Question, status_of
 from stacmirror.catalogs.byte_sources import ByteSource, DiskFile, Opens, RemoteFile, Stdin
-from stacmirror.catalogs.decoding import object_of
+from stacmirror.catalogs.decoding import object_of, value_of
 from stacmirror.catalogs.files import LINE_SUFFIXES, FileCatalog
 from stacmirror.catalogs.geoparquet import SUFFIXES as PARQUET_SUFFIXES
 from stacmirror.catalogs.geoparquet import GeoparquetCatalog
@@ -71,19 +71,19 @@ class Looking:
         if path.endswith(PARQUET_SUFFIXES):
             return self._parquet(url)
         if path.endswith(LINE_SUFFIXES):
-            return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url, lines=True)
+            return self._file(url, RemoteFile(url, self._opens, self._means), url, lines=True)
         depth_max = self._means.caps.depth_max
         try:
             document = await self._means.ask(lambda: Question(url), lambda reply: _document(reply, url, depth_max))
         except SourceUnreachable as error:
             cause = error.__cause__
             if getattr(cause, "kind", "") == "too-large":  # no catalog is: a list of items, to be streamed
-                return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
+                return self._file(url, RemoteFile(url, self._opens, self._means), url)
             if (match := _COLLECTION_URL.match(url)) is not None and status_of(error) == 404:
                 return await self._collection_of(match[1], unquote(match[2]))
             raise
         if document is None:
-            return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
+            return self._file(url, RemoteFile(url, self._opens, self._means), url)
         return await self._of_document(url, document)
 
     async def path(self, path: str) -> Found:
@@ -113,7 +113,7 @@ class Looking:
         if kind in ("Catalog", "Collection"):
             return self._static(url)
         if kind in ("Feature", "FeatureCollection"):
-            return self._file(url, RemoteFile(url, self._opens, self._means.retry.retries), url)
+            return self._file(url, RemoteFile(url, self._opens, self._means), url)
         raise NothingThere(f"{redact_url(url)} is no STAC: a JSON object without its marks", hint=_WHAT)
 
     async def _collection_of(self, root_url: str, collection: str) -> Found:
@@ -225,7 +225,7 @@ def _is_catalog(path: str, size_max: int) -> bool:
                     f"{path} is a catalog of {size:,} bytes, more than {size_max:,}",
                     hint="if that is meant, set `page_max`",
                 )
-            document = msgspec.json.decode(head + file.read(size_max))
+            document = value_of(head + file.read(size_max))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and _kind(document) in ("Catalog", "Collection")
@@ -236,6 +236,6 @@ def _document(reply: Reply, url: str, depth_max: int) -> dict[str, Any] | None:
     try:
         return object_of(reply, url, depth_max)
     except SourceUnreadable:
-        if (reply.body or b"").lstrip()[:1] in (b"{", b"["):
+        if (reply.body or b"").lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
             return None
         raise

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import unquote
 
+from stacmirror.catalogs.decoding import OWNERS
 from stacmirror.catalogs.keyed_asking import KeyedAsking
 from stacmirror.catalogs.page_size import PageSize
 from stacmirror.catalogs.parse import (
     CAPS,
-    OWNERS,
     Caps,
     Context,
     parse_collection,

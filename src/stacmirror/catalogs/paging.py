@@ -8,6 +8,7 @@ Source: STAC API - Item Search, "Pagination": `method`, `headers`, `body` and `m
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ _KEYSETS = frozenset({"token", "next", "cursor", "after", "search_after", "conti
 _LIMIT = "limit"
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "x-api-key", "proxy-authorization", "apikey", "api-key"})
 _OURS = frozenset({"accept", "accept-encoding", "content-type", "content-length", "host", "connection"})
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _OWNERS = "tell the catalog's owner"
 
 
@@ -170,7 +172,9 @@ def _kept_headers(headers: Any) -> dict[str, str]:
         return {}
     found = {str(name).lower(): value for name, value in headers.items() if isinstance(value, str)}
     usable = {
-        name: value for name, value in found.items() if value.isprintable() and value.isascii() and name.isascii()
+        name: value
+        for name, value in found.items()
+        if value.isprintable() and value.isascii() and _HEADER_NAME.fullmatch(name)
     }
     return {name: value for name, value in usable.items() if name not in _SECRET_HEADERS | _OURS}
 

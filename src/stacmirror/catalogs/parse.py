@@ -12,13 +12,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stacmirror.catalogs.decoding import IS_IT_THE_ROOT, count_of, decode, objects_of, refuse_deep, text_of
+from stacmirror.catalogs.decoding import (
+    IS_IT_THE_ROOT,
+    OWNERS,
+    count_of,
+    decode,
+    links_of,
+    objects_of,
+    refuse_deep,
+    text_of,
+)
 from stacmirror.catalogs.stac_api import item_key, resolve
 from stacmirror.errors import SourceUnreadable
 from stacmirror.model import Asset, CollectionInfo, Item, ItemKey, SourceLink
 from stacmirror.redact import redact_document
-
-OWNERS = "the server's documents contradict themselves: tell the catalog's owner"
 
 _LARGE_ITEM_BYTES = 64 << 10
 """From here on an item's assets are counted before any of them is decoded. 10,001 empty ones are 70,000 bytes."""
@@ -114,7 +121,7 @@ def parse_page(body: bytes, context: Context) -> ParsedPage:
     page = decode(_PAGE, body, context.what)
     lost: list[str] = []
     items = tuple(_items(page.features or (), context, lost))
-    links = [link for link in objects_of(page.links) if link.get("rel") == "next"]
+    links = [link for link in links_of(page.links, context.what) if link.get("rel") == "next"]
     link = next((link for link in links if _method(link) == context.method), links[0] if links else None)
     search = page.search if isinstance(page.search, dict) else {}
     token = search.get("next") if link is None else None

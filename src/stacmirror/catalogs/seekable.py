@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import io
+import re
 from typing import Any
 
 from stacmirror.catalogs.asking import Means, Question
@@ -15,6 +16,7 @@ from stacmirror.errors import SourceUnreadable, TransferError
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
 
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", re.IGNORECASE | re.ASCII)
 _LOOK_S = 0.5
 """How often whoever waits in a thread looks whether the run is over."""
 
@@ -36,13 +38,13 @@ class SeekableFile(io.RawIOBase):
     async def begin(self) -> None:
         """Find out size and version. Raises: SourceUnreadable where the server gives no ranges."""
         reply = await self._ask(0, 1)
-        total = reply.headers.get("content-range", "").rpartition("/")[2]
-        if not total.isdigit():
+        found = _CONTENT_RANGE.fullmatch(reply.headers.get("content-range", "").strip())
+        if found is None or reply.status != 206:
             raise SourceUnreadable(
                 f"{redact_url(self._url)}: the server gives no ranges", hint="download the file, and give its path"
             )
-        self._size = int(total)
-        said = reply.headers.get("etag") or reply.headers.get("last-modified") or ""
+        self._size = int(found[2])
+        said = _version(reply)
         self.mark = f"{self._size}-{said}" if said else ""
 
     def let_go(self) -> None:
@@ -71,6 +73,11 @@ class SeekableFile(io.RawIOBase):
         body = reply.body or b""
         if reply.status != 206 or len(body) != end - self._at:
             raise TransferError("protocol", "the server gave another range than was asked for")
+        found = _CONTENT_RANGE.fullmatch(reply.headers.get("content-range", "").strip())
+        if found is None or (int(found[1]), int(found[2])) != (self._at, self._size):
+            raise TransferError("protocol", "the server gave another range than was asked for")
+        if self.mark and self.mark != f"{self._size}-{_version(reply)}":
+            raise TransferError("protocol", "it was changed while it was read")
         view[: len(body)] = body
         self._at = end
         return len(body)
@@ -88,3 +95,7 @@ class SeekableFile(io.RawIOBase):
                 if self._is_over or self._loop.is_closed():
                     asked.cancel()
                     raise TransferError("client", "the run is over") from None
+
+
+def _version(reply: Reply) -> str:
+    return reply.headers.get("etag") or reply.headers.get("last-modified") or ""

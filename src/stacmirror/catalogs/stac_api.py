@@ -212,7 +212,7 @@ async def ask_by_hand(
 
 def _redirected(url: str, reply: Reply, allow_http: bool) -> str:
     shown = redact_url(url)
-    location = reply.headers.get("location", "").strip()
+    location = reply.location.strip()
     if not location:
         message = f"{reply.status} without a Location from {shown}"
         raise TransferError("redirect", message, status=reply.status, retryable=False)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from stacmirror.catalogs.asking import Means, Question, status_of
-from stacmirror.catalogs.decoding import GIVE_A_ROOT, object_of
+from stacmirror.catalogs.decoding import GIVE_A_ROOT, OWNERS, links_of, object_of, type_of
 from stacmirror.catalogs.found import Remembers
 from stacmirror.catalogs.located import located, read_again, recalled, self_of
 from stacmirror.catalogs.parse import Context, parse_collection, parse_item
@@ -168,6 +168,7 @@ class StaticCatalog:
                 self._start(url, node.collection)
             for url in urls:
                 node.at += 1
+                self._start(url, node.collection)  # once more where a link before spells the same address
                 try:
                     items.append(await self._take(url))
                 except (SourceError, LoginRefused) as error:
@@ -180,6 +181,8 @@ class StaticCatalog:
         way.seen.add(url)
         try:
             child = await (self._ahead.pop(url) if url in self._ahead else self._read_node(url, node.collection))
+            if not isinstance(child, Node):
+                raise _is_both(url)
         except (SourceError, LoginRefused) as error:
             lost.append(_lost(error))
             node.at += 1
@@ -209,9 +212,7 @@ class StaticCatalog:
     async def _take(self, url: str) -> Item:
         found = await self._ahead.pop(url)
         if not isinstance(found, Item):
-            raise SourceUnreadable(
-                f"{redact_url(url)} is linked as an item, and as a catalog", hint="tell the catalog's owner"
-            )
+            raise _is_both(url)
         return found
 
     def _drop_ahead(self) -> None:
@@ -236,7 +237,7 @@ class StaticCatalog:
                 self._infos[own_id] = parse_collection(reply.body or b"", redact_url(url), self._means.caps)
         elif not collection:
             collection = own_id
-        links = [link for link in document.get("links") or () if isinstance(link, dict)]
+        links = links_of(document.get("links"), redact_url(url))
         items = list(dict.fromkeys(_hrefs(links, "item")))
         skipped = self._wanted and collection not in self._wanted
         return Node(url, collection, [] if skipped else items, list(dict.fromkeys(_hrefs(links, "child"))))
@@ -247,6 +248,8 @@ class StaticCatalog:
 
     def _parse(self, url: str, collection: str, reply: Reply) -> Item:
         body = reply.body or b""
+        if (kind := type_of(body)) in ("Catalog", "Collection"):
+            raise SourceUnreadable(f"{redact_url(url)} is linked as an item, and is a {kind}", hint=OWNERS)
         item = parse_item(body, self._context(url, collection))
         return msgspec.structs.replace(item, document=located(body, url, url))
 
@@ -275,6 +278,11 @@ def _lost(error: SourceError | LoginRefused) -> str:
     if isinstance(error, SourceUnreachable) and (status == 0 or status >= 500 or status in (408, 429)):
         raise error
     return error.message
+
+
+def _is_both(url: str) -> SourceUnreadable:
+    message = f"{redact_url(url)} is linked as an item, and as a catalog"
+    return SourceUnreadable(message, hint=OWNERS)
 
 
 def _heard(task: asyncio.Task[Any]) -> None:

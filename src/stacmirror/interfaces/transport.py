@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
+from urllib.parse import quote
 
 from stacmirror.errors import TransferError
+
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class Body(Protocol):
@@ -28,8 +31,9 @@ class Reply:
     """One answer. Exactly one of `body` (read whole) and `stream` (above the limit) is not None.
 
     `url` is the address that answered (after redirects, when it comes from an Opener); it may carry a token.
-    `headers` has lower-case names. `length_bytes` is the declared Content-Length, or None. `framed`: the body has
-    an end of its own (a length, chunks); otherwise it ends with the connection, and a short one looks like a whole one.
+    `headers` has lower-case names, and a character for each byte of a value (latin-1). `length_bytes` is the declared
+    Content-Length, or None. `framed`: the body has an end of its own (a length, chunks); otherwise it ends with the
+    connection, and a short one looks like a whole one.
     """
 
     __slots__ = ("body", "framed", "headers", "hops", "led_s", "length_bytes", "status", "stream", "url")
@@ -58,6 +62,15 @@ class Reply:
         length = headers.get("content-length", "")
         self.length_bytes = int(length) if length.isdigit() else None
         self.framed = self.length_bytes is not None or "transfer-encoding" in headers if framed is None else framed
+
+    @property
+    def location(self) -> str:
+        """Where a redirect leads; "" where it does not say.
+
+        Bytes beyond ASCII go back as they came, percent-encoded: only the server knows whose alphabet they are of.
+        """
+        location = self.headers.get("location", "")
+        return location if location.isascii() else quote(location.encode("latin-1", "replace"), safe=_PRINTABLE)
 
 
 class Transport(Protocol):

@@ -48,7 +48,10 @@ JPEG_2000 = Form("JPEG 2000", (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 PNG = Form("PNG", (b"\x89PNG\r\n\x1a\n",))
 JPEG = Form("JPEG", (b"\xff\xd8\xff",))
 GIF = Form("GIF", (b"GIF87a", b"GIF89a"))
-JSON = Form("JSON", tuple(bytes([letter]) for letter in b'{["-0123456789tfnN'), is_text=True)
+# Words in full: "not found" begins with n.
+_JSON_STARTS = (*(bytes([letter]) for letter in b'{["-0123456789'), b"true", b"false", b"null", b"NaN")
+JSON = Form("JSON", _JSON_STARTS, is_text=True)
+GEOJSON = Form("GeoJSON", (b"{",), is_text=True)
 ZIP = Form("ZIP", (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"))
 GZIP = Form("gzip", (b"\x1f\x8b",))
 HDF5 = Form("HDF5", (_HDF5_MARK,), _HDF5_PLACES)
@@ -62,7 +65,7 @@ _BY_TYPE = {
     "image/tiff": TIFF, "image/geotiff": TIFF, "image/x.geotiff": TIFF, "image/vnd.stac.geotiff": TIFF,
     "image/jp2": JPEG_2000, "image/jpx": JPEG_2000, "image/jpeg2000": JPEG_2000,
     "image/png": PNG, "image/jpeg": JPEG, "image/jpg": JPEG, "image/gif": GIF,
-    "application/json": JSON, "application/x-ndjson": JSON,
+    "application/json": JSON, "application/x-ndjson": JSON, "application/geo+json": GEOJSON,
     "application/zip": ZIP, "application/x-zip-compressed": ZIP,
     "application/gzip": GZIP, "application/x-gzip": GZIP,
     "application/x-hdf5": HDF5, "application/hdf5": HDF5, "application/x-hdf": HDF,
@@ -73,7 +76,7 @@ _BY_TYPE = {
 }  # fmt: skip
 _BY_SUFFIX = {
     "tif": TIFF, "tiff": TIFF, "jp2": JPEG_2000, "j2k": JPEG_2000, "png": PNG, "jpg": JPEG, "jpeg": JPEG, "gif": GIF,
-    "json": JSON, "geojson": JSON, "ndjson": JSON, "zip": ZIP, "gz": GZIP, "tgz": GZIP, "h5": HDF5, "hdf5": HDF5,
+    "json": JSON, "geojson": GEOJSON, "ndjson": JSON, "zip": ZIP, "gz": GZIP, "tgz": GZIP, "h5": HDF5, "hdf5": HDF5,
     "hdf": HDF, "nc": NETCDF, "nc4": NETCDF, "parquet": PARQUET, "geoparquet": PARQUET, "las": LAS, "laz": LAS,
     "pdf": PDF,
 }  # fmt: skip

@@ -214,7 +214,7 @@ class _Pace(NamedTuple):
 
 
 async def _reply(url: str, response: _Response, small_max_bytes: int, pace: _Pace) -> Reply:
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = _headers(response)
     if response.status < 200:
         raise TransferError("protocol", "the server changed the protocol")
     if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
@@ -238,6 +238,21 @@ async def _reply(url: str, response: _Response, small_max_bytes: int, pace: _Pac
         raise map_error(error) from error
     response.release()
     return Reply(url, response.status, headers, bytes(held), None)
+
+
+def _headers(response: _Response) -> dict[str, str]:
+    """Return the headers as `wire` has them: a character for each byte, where aiohttp makes surrogates.
+
+    The first of two counts, but of codings all, so that none is hidden.
+    """
+    found: dict[str, str] = {}
+    for name, value in response.headers.items():
+        key = name.lower()
+        text = value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
+        if key in found and key == "content-encoding":
+            text = f"{found.pop(key)}, {text}"
+        found.setdefault(key, text)
+    return found
 
 
 class _Stream:

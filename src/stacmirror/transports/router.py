@@ -106,7 +106,7 @@ class Router:
     def next_hop(self, reply: Reply, url: str, *, secure: bool) -> str:
         """Return where a redirect from `url` leads; `secure` says that the way there was https.
 
-        Raises: TransferError, kind `redirect`, where it does not say, or leads down to http.
+        Raises: TransferError, kind `redirect`, where it does not say, leads down to http, or to no address.
         """
         target = target_of(reply, url)
         if not target:
@@ -154,9 +154,17 @@ class Router:
 
     async def _whole(self, reply: Reply, url: str, max_bytes: int) -> Reply:
         self.on_date(reply.headers.get("date", ""))
-        await read_whole(reply, max_bytes, url)
-        if reply.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
-            reply.body = gunzip(reply.body or b"", max_bytes, url)
+        try:
+            await read_whole(reply, max_bytes, url)
+            coding = reply.headers.get("content-encoding", "").strip().lower()
+            if coding in ("gzip", "x-gzip"):
+                reply.body = gunzip(reply.body or b"", max_bytes, url)
+            elif coding not in ("", "identity"):
+                raise TransferError("encoding", f"{redact_url(url)} came as {coding[:20]!r}, which nobody asked for")
+        except TransferError:
+            if reply.status in (200, 206):
+                raise
+            reply.body, reply.stream = b"", None  # a refusal is one, whatever is said of its body
         return reply
 
     def transport(self, url: str) -> Transport:
@@ -315,9 +323,15 @@ def _ignore(date: str) -> None:
 
 
 def target_of(reply: Reply, url: str) -> str:
-    """Return where a redirect from `url` leads, byte for byte where it is absolute; "" when it does not say."""
-    location = reply.headers.get("location", "")
-    return location if not location or _ABSOLUTE.match(location) else urljoin(url, location)
+    """Return where a redirect from `url` leads, byte for byte where it is absolute; "" when it does not say.
+
+    Raises: TransferError, kind `redirect`, where it leads to nothing that could be an address.
+    """
+    location = reply.location
+    try:
+        return location if not location or _ABSOLUTE.match(location) else urljoin(url, location)
+    except ValueError as error:  # such as //[::1
+        raise TransferError("redirect", f"{redact_url(url)} leads to no address", retryable=False) from error
 
 
 def is_secure(url: str) -> bool:

@@ -92,8 +92,10 @@ class Message(ABC):
         if self._head_left < 0 or self._headers_left < 0:
             raise too_long(self._head_max)
         if not self._status:  # a trailer says nothing of the body that we would believe
-            # The first of two counts, so that no second one can hide a coding.
-            self._headers.setdefault(_NAMES.get(name) or name.decode("latin-1").lower(), value.decode("latin-1"))
+            key, text = _NAMES.get(name) or name.decode("latin-1").lower(), value.decode("latin-1")
+            # The first of two counts, but of codings all, so that none is hidden.
+            if self._headers.setdefault(key, text) is not text and key == "content-encoding":
+                self._headers[key] += f", {text}"
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
