@@ -261,6 +261,37 @@ async def is_mended(server: StacServer, target: Path, way: Way, secrets: dict[st
     assert not there & {path.partition("?")[0] for path, _ in server.asked}
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_another_hosts_refusal_of_a_page_is_no_refused_login(tmp_path: Path, way: Way, status: int) -> None:
+    """A page that is redirected to a host without our login, and refused there: the page has failed, and the line
+    names that host. Where SOURCE itself refuses a page, it is the login."""
+    async with a_catalog() as server, stac_server(0) as other:
+        there = other.url.replace("127.0.0.1", "localhost")
+
+        async def elsewhere(request: web.Request) -> web.Response | None:
+            if "token" not in request.query:
+                return None
+            return web.Response(status=307, headers={"Location": f"{there}{request.path.removeprefix('/v1')}"})
+
+        async def refuse(request: web.Request) -> web.Response:
+            return web.Response(status=status)
+
+        server.guard, other.guard = elsewhere, refuse
+        secrets = {"PAIR": f"me:{SECRET}"}
+        summary = await mirrored(server, tmp_path / "mirror", way, secrets, "basic:env:PAIR")
+        assert (summary.exit_code, f"{status} from {there}/" in summary.reason) == (5, True)
+        assert f"--auth {there.split('/')[2]}=SCHEME" in summary.hint
+        assert len(tree(tmp_path / "mirror")) == 40, "the items of the first page were not finished"
+        await is_mended(server, tmp_path / "mirror", way, secrets, "basic:env:PAIR")
+
+        async def refuse_all(request: web.Request) -> web.Response | None:
+            return await refuse(request) if "token" in request.query else None
+
+        server.guard = refuse_all
+        summary = await mirrored(server, tmp_path / "another", way, secrets, "basic:env:PAIR")
+        assert (summary.exit_code, f"wants a login ({status})" in summary.reason) == (4, True)
+
+
 async def test_a_few_objects_that_want_another_login(tmp_path: Path, way: Way) -> None:
     """Files that are refused (401) among many that are not stop nothing, though they come last."""
     odd = [f"/files/s0{n}/data" for n in (10, 11, 12, 57, 58, 59)]
