@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "stacmirror"
 BASE = {"model", "errors", "units"}
 SUPPORT = {
     "settings", "typed", "layout", "names", "links", "retry", "limits", "pace", "interfaces", "redact", "clock",
-    "open_files", "ramp", "budget", "health", "ranges", "findings", "shortage", "search", "profiles",
+    "open_files", "ramp", "budget", "health", "ranges", "findings", "shortage", "search", "profiles", "gate",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
 ROOTS = {
