@@ -260,10 +260,18 @@ def refuses_from(server: StacServer, nth: int, part: str, good: Callable[[web.Re
     server.guard = guard
 
 
-async def mirrored(server: StacServer, target: Path, way: Way, secrets: dict[str, str], auth: str) -> Summary:
+async def mirrored(
+    server: StacServer,
+    target: Path,
+    way: Way,
+    secrets: dict[str, str],
+    auth: str,
+    host: str = "127.0.0.1",
+    **more: Any,
+) -> Summary:
     chosen: dict[str, object] = {
         "collection": ["scenes"], "page_size": 20, "backoff": 0.01, "sync_every": 0.05, "sweeps": 0,
-        "http_client": way[0], "workers": way[1], "auth": [f"127.0.0.1={auth}"],
+        "http_client": way[0], "workers": way[1], "auth": [f"{host}={auth}"], **more,
     }  # fmt: skip
     notes = Notes()
     settings = build(server.url, str(target), chosen)
@@ -375,6 +383,62 @@ async def test_nobody_hears_anything_after_the_third_refusal_of_a_password(tmp_p
         summary = await mirrored(server, tmp_path / "mirror", way, {"PAIR": f"me:{SECRET}"}, "basic:env:PAIR")
     assert summary.exit_code == 4
     assert not heard_late(log, lambda asked, said: said == "401")
+
+
+@asynccontextmanager
+async def data_elsewhere(server: StacServer) -> AsyncIterator[tuple[str, StacServer]]:
+    """Give a second host, which has the data of all items and wants a login for it, and how its name is typed."""
+    async with stac_server(0) as other:
+        there = other.url.replace("127.0.0.1", "localhost").removesuffix("/v1")
+        for item in server.items:
+            item["assets"]["data"]["href"] = f"{there}/files/{item['id']}/data"
+
+        async def hear(request: web.Request) -> web.Response | None:
+            other.asked.append((request.path, {}))
+            await asyncio.sleep(0.01)
+            return web.Response(status=401)
+
+        other.guard = hear
+        yield there.partition("://")[2], other
+
+
+async def test_a_host_that_wants_a_login_which_nobody_has_set(tmp_path: Path, way: Way) -> None:
+    """All its files are refused (401) and nobody said how to log in: the run stops with a line that says what to set,
+    and nothing is recorded as absent; with the login the mirror is finished. Who allows failures gets the rest."""
+    async with a_catalog() as server, data_elsewhere(server) as (host, other):
+        secrets, target = {"PAIR": f"me:{SECRET}"}, tmp_path / "mirror"
+        summary = await mirrored(server, target, way, {}, "bearer:env:NONE", "elsewhere.test")
+        assert (summary.exit_code, summary.absences) == (8, [])
+        assert f"{host} refuses data of scenes for all of" in summary.reason
+        assert f"--auth {host}=SCHEME" in summary.reason
+        assert len(other.asked) <= 20 + 2 * way[1], "what is in hand or lined up is finished, and no more"
+        more = {"max_failures": "100%"}
+        most = await mirrored(server, tmp_path / "most", way, {}, "bearer:env:NONE", "elsewhere.test", **more)
+        assert (most.exit_code, most.mirror.assets.stored) == (3, ITEMS)
+        other.guard = None
+        summary = await mirrored(server, target, way, secrets, "basic:env:PAIR", host)
+        assert (summary.verdict, tree(target)) == ("complete", whole(server))
+
+
+async def test_a_host_of_files_that_refuses_its_login_from_the_start(tmp_path: Path, way: Way, asked: Asked) -> None:
+    """Pages come from elsewhere, and nothing was ever had by the login: with the third refusal the run has ended."""
+    async with a_catalog() as server, data_elsewhere(server) as (host, other):
+        secrets, target = {"PAIR": f"me:{SECRET}"}, tmp_path / "mirror"
+        summary = await mirrored(server, target, way, secrets, "basic:env:PAIR", host)
+        assert (summary.exit_code, f"{host} refuses the login (401)" in summary.reason) == (4, True)
+        assert not asked.after_third(of_login)
+        assert way[1] > 1 or len(other.asked) == 3
+
+
+async def test_a_token_that_was_never_good_ends_after_three(
+    tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program prints a token that is refused, however often it is run: three refusals, and not two for each file."""
+    monkeypatch.setattr(oauth, "_LOCKED_S", 0.0)
+    async with a_catalog() as server, data_elsewhere(server) as (host, other):
+        summary = await mirrored(server, tmp_path / "mirror", way, {}, f"command:echo {SECRET}", host)
+        assert summary.exit_code == 4
+        assert way[1] > 1 or len(other.asked) == 3
 
 
 async def test_a_few_objects_that_want_another_login(tmp_path: Path, way: Way) -> None:
