@@ -19,6 +19,7 @@ BASE = {"model", "errors", "units"}
 SUPPORT = {
     "settings", "typed", "layout", "names", "links", "retry", "limits", "pace", "interfaces", "redact", "clock",
     "open_files", "ramp", "budget", "health", "ranges", "findings", "shortage", "search", "profiles", "forecast",
+    "gate",
 }  # fmt: skip
 ADAPTERS = {"catalogs", "filters", "transports", "sinks", "ledger"}
 ROOTS = {

@@ -16,6 +16,7 @@ from stacmirror.catalogs.parse import Caps
 from stacmirror.clients import Client, make_aiohttp, make_guard, make_http
 from stacmirror.clock import LoopLoad, SystemClock
 from stacmirror.errors import UsageError
+from stacmirror.gate import Gate
 from stacmirror.health import Change
 from stacmirror.interfaces import Clock, SeveralTransport, Transport
 from stacmirror.limits import HostLimits
@@ -26,7 +27,6 @@ from stacmirror.retry import RetryPolicy
 from stacmirror.search import make_search
 from stacmirror.settings import Settings
 from stacmirror.transports.bandwidth import Bandwidth, LimitedTransport
-from stacmirror.transports.gate import Gate
 from stacmirror.transports.in_turn import InTurn
 from stacmirror.transports.pipelining import Pipelining
 from stacmirror.transports.posting import LazyPosts, PostTransport
@@ -60,7 +60,7 @@ def make_router(
     """
     limit, s3 = settings.limit, settings.s3
     guard, gate = make_guard(settings), Gate()
-    http = make_http(settings, guard)
+    http = make_http(settings, guard, gate)
     several = http if isinstance(http, WireTransport) else None
     objects = S3Transport(
         http,
@@ -74,7 +74,7 @@ def make_router(
         vouch=guard.vouch,
         gate=gate,
     )
-    posts = LazyPosts(lambda: make_aiohttp(settings, guard))
+    posts = LazyPosts(lambda: make_aiohttp(settings, guard, gate))
     sends_posts: PostTransport = posts
     dressed = None
     if settings.catalog.auth or settings.catalog.header:
@@ -226,6 +226,7 @@ def make_catalog(settings: Settings, api_key: str, router: Router, clock: Clock,
         key_as=settings.catalog.key_as,
         redirects_max=settings.catalog.redirects_max,
         caps=Caps(settings.walk.json_depth_max, settings.walk.assets_max),
+        gate=router.gate,
     )
 
 
@@ -250,6 +251,7 @@ def _find_catalog(
         _statuses(catalog.retry_statuses),
         Caps(walk.json_depth_max, walk.assets_max),
         catalog.redirects_max,
+        catalog.api_url if dialect == "api" else place if dialect == "web" else "",
     )
     wanted = Wanted(search, walk.page_size, walk.page_size_floor, catalog.alternate, catalog.reroot)
     looking = Looking(means, router, wanted)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from stacmirror import __version__
 from stacmirror.catalogs import source_of
 from stacmirror.errors import UsageError
+from stacmirror.gate import Gate
 from stacmirror.interfaces import Transport
 from stacmirror.settings import Settings
 from stacmirror.transports.guard import Guard
@@ -49,7 +50,7 @@ def make_guard(settings: Settings) -> Guard:
     return guard
 
 
-def make_http(settings: Settings, guard: Guard) -> Client:
+def make_http(settings: Settings, guard: Guard, gate: Gate) -> Client:
     """Return the client that the settings name; aiohttp where a proxy is to be used. Raises: UsageError."""
     limit, proxies, tls = settings.limit, _proxies(), _tls_maker(settings.catalog.ca_file)
     if limit.http_client == "wire" and not {"http", "https", "all"} & proxies.keys():
@@ -62,11 +63,12 @@ def make_http(settings: Settings, guard: Guard) -> Client:
             slowest_bytes_per_s=limit.lowest_speed_bytes,
             head_max_bytes=limit.header_max_bytes,
             guard=guard,
+            gate=gate,
         )
-    return make_aiohttp(settings, guard)
+    return make_aiohttp(settings, guard, gate)
 
 
-def make_aiohttp(settings: Settings, guard: Guard) -> AiohttpTransport:
+def make_aiohttp(settings: Settings, guard: Guard, gate: Gate) -> AiohttpTransport:
     """Return aiohttp's client, which can POST as well. Raises: UsageError."""
     from stacmirror.transports.http import AiohttpTransport  # here: aiohttp takes 150 ms to load
 
@@ -82,6 +84,7 @@ def make_aiohttp(settings: Settings, guard: Guard) -> AiohttpTransport:
         slowest_bytes_per_s=limit.lowest_speed_bytes,
         head_max_bytes=limit.header_max_bytes,
         guard=guard,
+        gate=gate,
     )
 
 

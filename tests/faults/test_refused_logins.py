@@ -1,7 +1,7 @@
 """A refused login stops the run: once the third refusal is read nothing is sent, to anybody (rows 18, 19, 26, 27).
 
-What is under way at that moment is aside; and where another login can be had, or the login was good before, one request
-finds out whether it is taken, while all others wait.
+What is under way at that moment is aside. Where the login was good before, the question whether it still is falls
+within the three; where another one can be had, one request finds out whether that is taken, while all others wait.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from stacmirror.errors import LoginRefused
 from stacmirror.interfaces import Reply
 from stacmirror.mirror import Mirror
 from stacmirror.model import Summary
+from stacmirror.simulator.log import RequestRecord
 from stacmirror.transports import oauth
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.typed import build
-from tests.conftest import tree
+from tests.conftest import simulated, tree
 from tests.contract.test_s3 import refusal
 from tests.contract.wire_server import KEEP, Step
 from tests.e2e.test_logins import LOGIN, tokens
 from tests.faults.asked import Asked
 from tests.faults.invariants import Before, as_told, hold, hold_mirror, keeps_secrets, mends
 from tests.faults.test_s3 import ENVIRONMENT, SECRET, a_login, behind_s3, only_ours
-from tests.faults.whole_runs import Way
+from tests.faults.whole_runs import Make, Way, by, mirror
 from tests.faults.world import Bench, Fault, always
 from tests.stac_server import StacServer, stac_server
 from tests.unit.fakes import Notes
@@ -91,8 +92,7 @@ async def test_credentials_that_nothing_replaces(
     hold(slow, run, before, cut=True)
     assert (run.summary.exit_code, code in run.summary.reason) == (4, True)
     assert SECRET not in run.summary.reason
-    # A signature that was good before is held against an object that it was good for.
-    assert len(asked.after_third(of_credentials)) <= (code == "SignatureDoesNotMatch" and nth > 1)
+    assert not asked.after_third(of_credentials)
     # All that were refused were under way at once, but where goods came between.
     assert (code, nth) == ("SignatureDoesNotMatch", 40) or asked.refusals(of_credentials) <= slow.way[1] * (
         13 if pipeline else 1
@@ -190,6 +190,59 @@ def after_first(asked: Asked, refuses: Callable[[Reply], bool]) -> list[str]:
     return [event.url for event in asked.events[read + 1 :] if event.reply is None]
 
 
+# -- by what the servers heard -------------------------------------------------------------------------------
+
+READ_S, ANSWER_S = 0.06, 0.2
+"""A refusal that was said so long ago has been read; all else that is under way is answered later."""
+Log = list[tuple[float, str, str]]
+
+
+def heard_late(log: Log, refuses: Callable[[str, str], bool]) -> list[str]:
+    """Return what the servers heard once the third refusal must have been read, or the last where one was enough."""
+    refused_s = [at_s for at_s, asked, said in log if said and refuses(asked, said)][:3]
+    return [asked for at_s, asked, said in log if not said and at_s > refused_s[-1] + READ_S]
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
+async def test_nobody_hears_anything_after_the_third_refusal_of_s3(slow: Bench, code: str) -> None:
+    """By the server's log: neither S3 nor those who ask for no login; what is under way is answered after it."""
+    world, workers = slow.world, slow.way[1]
+    if workers == 1:
+        pytest.skip("one worker reads three refusals of S3 in one run by a question only: nothing is under way")
+    settings = behind_s3(slow) | {"page_size": 30, "fixed_pace": True}
+    refused = from_nth(40, refusal(403, code), KEEP)
+    world.faults["^/bucket/files/"] = refused
+    world.delay_s = lambda: 0.0 if "/bucket/" in world.log[-1][1] else ANSWER_S * random.random()
+    run = await slow.run(**settings)
+    assert run.summary.exit_code == 4
+    assert not heard_late(world.log, lambda asked, said: "/bucket/" in asked and " 403 " in said)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_nobody_hears_anything_after_the_third_refusal_of_the_key(
+    quick_settings: Make, way: Way, status: int
+) -> None:
+    """By the servers' log: neither the API nor storage, which is asked without the key; pages, sources and files."""
+    if way[1] == 1:
+        pytest.skip("nothing else is under way")
+    log: Log = []
+    async with simulated(items=80, generation=2022, latency_s=0.03) as simulator:
+
+        def hear(record: RequestRecord) -> str | None:
+            now_s = asyncio.get_running_loop().time()
+            log.append((now_s, record.path, ""))
+            if record.server != "api" or "/download/" in record.path or len(log) < 400:
+                return None
+            # Answered as late as all others are, at most.
+            log.append((now_s + 0.03, record.path, str(status)))
+            return str(status)
+
+        simulator.on_request = hear
+        summary = await mirror(quick_settings(simulator, **by(way), fixed_pace=True), simulator.key)
+    assert summary.exit_code == 4
+    assert not heard_late(log, lambda asked, said: said == str(status))
+
+
 # -- logins of catalogs, and of hosts that have the assets ---------------------------------------------------
 
 
@@ -207,10 +260,18 @@ def refuses_from(server: StacServer, nth: int, part: str, good: Callable[[web.Re
     server.guard = guard
 
 
-async def mirrored(server: StacServer, target: Path, way: Way, secrets: dict[str, str], auth: str) -> Summary:
+async def mirrored(
+    server: StacServer,
+    target: Path,
+    way: Way,
+    secrets: dict[str, str],
+    auth: str,
+    host: str = "127.0.0.1",
+    **more: Any,
+) -> Summary:
     chosen: dict[str, object] = {
         "collection": ["scenes"], "page_size": 20, "backoff": 0.01, "sync_every": 0.05, "sweeps": 0,
-        "http_client": way[0], "workers": way[1], "auth": [f"127.0.0.1={auth}"],
+        "http_client": way[0], "workers": way[1], "auth": [f"{host}={auth}"], **more,
     }  # fmt: skip
     notes = Notes()
     settings = build(server.url, str(target), chosen)
@@ -241,13 +302,12 @@ def of_login(reply: Reply) -> bool:
 
 @pytest.mark.parametrize(("part", "nth"), [("", 1), ("", 40), ("/items", 2)], ids=["at once", "midway", "a page"])
 async def test_a_password_that_is_refused(tmp_path: Path, way: Way, asked: Asked, part: str, nth: int) -> None:
-    """Basic, refused from the start, midway, and on a page: nothing is sent after the third refusal but one question
-    for what it was good for."""
+    """Basic, refused from the start, midway, and on a page: nothing is sent after the third refusal."""
     async with a_catalog() as server:
         refuses_from(server, nth, part, lambda request: True)
         summary = await mirrored(server, tmp_path / "mirror", way, {"PAIR": f"me:{SECRET}"}, "basic:env:PAIR")
         assert (summary.exit_code, SECRET in summary.reason) == (4, False)
-        assert len(asked.after_third(of_login)) <= (nth > 1)
+        assert not asked.after_third(of_login)
         await is_mended(server, tmp_path / "mirror", way, {"PAIR": f"me:{SECRET}"}, "basic:env:PAIR")
 
 
@@ -259,6 +319,126 @@ async def is_mended(server: StacServer, target: Path, way: Way, secrets: dict[st
     summary = await mirrored(server, target, way, secrets, auth)
     assert (summary.verdict, tree(target)) == ("complete", whole(server))
     assert not there & {path.partition("?")[0] for path, _ in server.asked}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_another_hosts_refusal_of_a_page_is_no_refused_login(tmp_path: Path, way: Way, status: int) -> None:
+    """A page that is redirected to a host without our login, and refused there: the page has failed, and the line
+    names that host. Where SOURCE itself refuses a page, it is the login."""
+    async with a_catalog() as server, stac_server(0) as other:
+        there = other.url.replace("127.0.0.1", "localhost")
+
+        async def elsewhere(request: web.Request) -> web.Response | None:
+            if "token" not in request.query:
+                return None
+            return web.Response(status=307, headers={"Location": f"{there}{request.path.removeprefix('/v1')}"})
+
+        async def refuse(request: web.Request) -> web.Response:
+            return web.Response(status=status)
+
+        server.guard, other.guard = elsewhere, refuse
+        secrets = {"PAIR": f"me:{SECRET}"}
+        summary = await mirrored(server, tmp_path / "mirror", way, secrets, "basic:env:PAIR")
+        assert (summary.exit_code, f"{status} from {there}/" in summary.reason) == (5, True)
+        assert f"--auth {there.split('/')[2]}=SCHEME" in summary.hint
+        assert len(tree(tmp_path / "mirror")) == 40, "the items of the first page were not finished"
+        await is_mended(server, tmp_path / "mirror", way, secrets, "basic:env:PAIR")
+
+        async def refuse_all(request: web.Request) -> web.Response | None:
+            return await refuse(request) if "token" in request.query else None
+
+        server.guard = refuse_all
+        summary = await mirrored(server, tmp_path / "another", way, secrets, "basic:env:PAIR")
+        assert (summary.exit_code, f"wants a login ({status})" in summary.reason) == (4, True)
+
+
+async def test_nobody_hears_anything_after_the_third_refusal_of_a_password(tmp_path: Path, way: Way) -> None:
+    """By the servers' log: neither the host that refuses it nor another one, which is asked without it.
+
+    Half of the answers end their connection, so that many requests wait for a new one when the refusal is read.
+    """
+    log: Log = []
+    chance = random.Random(3)
+    async with a_catalog() as server, stac_server(0) as other:
+        there = other.url.replace("127.0.0.1", "localhost").removesuffix("/v1")
+        for item in server.items:
+            item["assets"]["thumb"]["href"] = f"{there}/files/{item['id']}/thumb"
+
+        async def refuse(request: web.Request) -> web.Response:
+            now_s = asyncio.get_running_loop().time()
+            log.extend([(now_s, request.path, ""), (now_s, request.path, "401")])
+            return web.Response(status=401)
+
+        async def hear(request: web.Request) -> web.Response | None:
+            log.append((asyncio.get_running_loop().time(), request.path, ""))
+            if len(log) == 60:  # the pages, and some files
+                server.guard = refuse
+            await asyncio.sleep(chance.random() * ANSWER_S)
+            if not request.path.startswith("/files/") or chance.random() < 0.5:
+                return None
+            _, _, item, key = request.path.split("/")
+            return web.Response(body=server.content(item, key), headers={"Connection": "close"})
+
+        server.guard = other.guard = hear
+        summary = await mirrored(server, tmp_path / "mirror", way, {"PAIR": f"me:{SECRET}"}, "basic:env:PAIR")
+    assert summary.exit_code == 4
+    assert not heard_late(log, lambda asked, said: said == "401")
+
+
+@asynccontextmanager
+async def data_elsewhere(server: StacServer) -> AsyncIterator[tuple[str, StacServer]]:
+    """Give a second host, which has the data of all items and wants a login for it, and how its name is typed."""
+    async with stac_server(0) as other:
+        there = other.url.replace("127.0.0.1", "localhost").removesuffix("/v1")
+        for item in server.items:
+            item["assets"]["data"]["href"] = f"{there}/files/{item['id']}/data"
+
+        async def hear(request: web.Request) -> web.Response | None:
+            other.asked.append((request.path, {}))
+            await asyncio.sleep(0.01)
+            return web.Response(status=401)
+
+        other.guard = hear
+        yield there.partition("://")[2], other
+
+
+async def test_a_host_that_wants_a_login_which_nobody_has_set(tmp_path: Path, way: Way) -> None:
+    """All its files are refused (401) and nobody said how to log in: the run stops with a line that says what to set,
+    and nothing is recorded as absent; with the login the mirror is finished. Who allows failures gets the rest."""
+    async with a_catalog() as server, data_elsewhere(server) as (host, other):
+        secrets, target = {"PAIR": f"me:{SECRET}"}, tmp_path / "mirror"
+        summary = await mirrored(server, target, way, {}, "bearer:env:NONE", "elsewhere.test")
+        assert (summary.exit_code, summary.absences) == (8, [])
+        assert f"{host} refuses data of scenes for all of" in summary.reason
+        assert f"--auth {host}=SCHEME" in summary.reason
+        assert len(other.asked) <= 20 + 2 * way[1], "what is in hand or lined up is finished, and no more"
+        more = {"max_failures": "100%"}
+        most = await mirrored(server, tmp_path / "most", way, {}, "bearer:env:NONE", "elsewhere.test", **more)
+        assert (most.exit_code, most.mirror.assets.stored) == (3, ITEMS)
+        other.guard = None
+        summary = await mirrored(server, target, way, secrets, "basic:env:PAIR", host)
+        assert (summary.verdict, tree(target)) == ("complete", whole(server))
+
+
+async def test_a_host_of_files_that_refuses_its_login_from_the_start(tmp_path: Path, way: Way, asked: Asked) -> None:
+    """Pages come from elsewhere, and nothing was ever had by the login: with the third refusal the run has ended."""
+    async with a_catalog() as server, data_elsewhere(server) as (host, other):
+        secrets, target = {"PAIR": f"me:{SECRET}"}, tmp_path / "mirror"
+        summary = await mirrored(server, target, way, secrets, "basic:env:PAIR", host)
+        assert (summary.exit_code, f"{host} refuses the login (401)" in summary.reason) == (4, True)
+        assert not asked.after_third(of_login)
+        assert way[1] > 1 or len(other.asked) == 3
+
+
+async def test_a_token_that_was_never_good_ends_after_three(
+    tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program prints a token that is refused, however often it is run: three refusals, and not two for each file."""
+    monkeypatch.setattr(oauth, "_LOCKED_S", 0.0)
+    async with a_catalog() as server, data_elsewhere(server) as (host, other):
+        summary = await mirrored(server, tmp_path / "mirror", way, {}, f"command:echo {SECRET}", host)
+        assert summary.exit_code == 4
+        assert way[1] > 1 or len(other.asked) == 3
 
 
 async def test_a_few_objects_that_want_another_login(tmp_path: Path, way: Way) -> None:

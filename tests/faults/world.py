@@ -62,6 +62,8 @@ class World(WireServer):
         self.edit: Callable[[dict[str, Any], int], None] = lambda page, start: None
         """Changes a page before it is sent; told where the page starts."""
         self.edit_item: Callable[[dict[str, Any]], None] = lambda item: None
+        self.log: list[tuple[float, str, str]] = []
+        """When what was asked (method and path, ""), and said to what: the answer's first line."""
 
     @property
     def root(self) -> str:
@@ -142,9 +144,13 @@ class World(WireServer):
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         self.heard.append(request)
+        asked, now = request.partition(" HTTP/")[0], asyncio.get_running_loop().time
+        self.log.append((now(), asked, ""))
         script = self.script(request.split(" ", 2)[1])
         if delay_s := self.delay_s():
             await asyncio.sleep(delay_s)
+        first = script[0]
+        self.log.append((now(), asked, first.decode("latin-1").partition("\r")[0] if isinstance(first, bytes) else "?"))
         return await self._say(script, reader, writer)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from stacmirror.catalogs.parse import CAPS, Caps
 from stacmirror.catalogs.stac_api import REDIRECTS_MAX, ApiRoot, Asker, ask_by_hand
-from stacmirror.errors import LoginRefused, SourceUnreachable, SourceUnreadable, TransferError
+from stacmirror.errors import LoginRefused, SourceUnreachable, SourceUnreadable, TransferError, UsageError
 from stacmirror.interfaces import Clock, Reply
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_text, redact_url
@@ -52,6 +52,8 @@ class Means:
     """Statuses besides the usual ones that mean: ask again."""
     caps: Caps = CAPS
     redirects_max: int = REDIRECTS_MAX
+    home: str = ""
+    """Where SOURCE is: the one origin whose refusal of a document is one of the login. "" for files."""
 
     async def ask(
         self,
@@ -64,8 +66,8 @@ class Means:
         """Return what `read` makes of an answer of one of `statuses`; an answer that it cannot read is asked for again.
 
         `question_now` is asked before each attempt; `shrinks` says that the next one asks for less.
-        Raises: LoginRefused on 401 and 403; SourceUnreachable (its cause has the status) and SourceUnreadable after the
-                last attempt.
+        Raises: LoginRefused on 401 and 403 from where SOURCE is; SourceUnreachable (its cause has the status) and
+                SourceUnreadable after the last attempt.
         Cancel: safe at any await.
         """
 
@@ -101,11 +103,17 @@ class Means:
             body=question.body,
             redirects_max=self.redirects_max,
         )
-        if reply.status in (401, 403) and reply.status not in self.retried_statuses:
-            raise LoginRefused(f"{redact_url(reply.url or url)} wants a login ({reply.status})", hint=_LOGIN_HINT)
+        asked = reply.url or url
+        refused = reply.status in (401, 403) and reply.status not in self.retried_statuses
+        if refused and _is_at(self.home, asked):
+            raise LoginRefused(f"{redact_url(asked)} wants a login ({reply.status})", hint=_LOGIN_HINT)
         if reply.status not in statuses:
-            error = error_for_status(reply.status, reply.headers, redact_url(reply.url or url), self.clock.wall())
+            error = error_for_status(reply.status, reply.headers, redact_url(asked), self.clock.wall())
             error.retryable = error.retryable or reply.status in self.retried_statuses
+            error.host = redact_url(origin_of(asked))
+            if refused:
+                host = error.host.partition("://")[2]
+                error.hint = f"this is not where SOURCE is; if it wants a login: --auth {host}=SCHEME"
             if said := words_of(reply.body or b""):
                 error.message = f"{error.message}: {said}"
             raise error
@@ -114,6 +122,16 @@ class Means:
         except SourceUnreadable as error:
             # Users met HTML and empty bodies amid the paging, and good ones when they asked again.
             raise TransferError(UNREADABLE, error.message) from error
+
+
+def _is_at(home: str, url: str) -> bool:
+    """Return whether `url` is at the origin of `home`, or at its https."""
+    if not home.startswith(("http://", "https://")):
+        return origin_of(home) == origin_of(url)
+    try:
+        return ApiRoot.parse(origin_of(home)).may_see_key(url)
+    except UsageError:
+        return False
 
 
 def words_of(body: bytes) -> str:

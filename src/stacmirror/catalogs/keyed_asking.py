@@ -6,24 +6,20 @@ key goes to the API's own origin only.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from stacmirror.catalogs.stac_api import ApiRoot, Asker, ask_by_hand
 from stacmirror.errors import LoginRefused, SourceUnreachable, SourceUnreadable, TransferError
+from stacmirror.gate import DOUBTED_AFTER, REFUSALS_MAX, Gate, Standing
 from stacmirror.interfaces import Clock, Reply
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
-from stacmirror.retry import GONE_STATUSES, RetryPolicy, with_retries
+from stacmirror.retry import GONE_STATUSES, RETRYABLE_STATUSES, RetryPolicy, error_for_status, with_retries
 
 _HEADERS = {"accept": "application/geo+json, application/json"}
 _KEY_HINT = "put the key in MLHUB_API_KEY, in ~/.mlhub/profiles, or in a file named by --key-file"
 _UNREADABLE = "unreadable"
-_REFUSALS_MAX, _FORBIDDEN_MAX = 3, 2
-"""Items refused with 401 one after another with which the key itself counts as refused; and those refused with 403
-until what the key was good for is asked for again: a 403 may be about an item, and forbidden items stand side by side.
-"""
 
 T = TypeVar("T")
 
@@ -45,6 +41,7 @@ class KeyedAsking:
         allow_http: bool,
         key_as: str,
         redirects_max: int,
+        gate: Gate,
     ) -> None:
         self._root = root
         self._key = key
@@ -57,15 +54,9 @@ class KeyedAsking:
         self._allow_http = allow_http
         self._key_as = key_as
         self._redirects_max = redirects_max
-        self._refusals: int | None = None
-        """Refusals since the key was last good for something; None before it was."""
-        self._ended: LoginRefused | None = None
-        """Once the key counts as refused nothing more is asked with it."""
-        self._witness = ""
-        """What it was good for last."""
-        self._finding = asyncio.Lock()
-        """Held while somebody finds out whether it still is: nothing else is asked with it."""
-        self._found_good = 0
+        self._gate = gate
+        self._login: Standing[str] = Standing(gate)
+        """The key's; its witness is a URL."""
 
     async def ask(
         self,
@@ -101,7 +92,7 @@ class KeyedAsking:
 
     def key_is_good(self, url: str) -> None:
         """Hear that the key was good for an answer."""
-        self._refusals, self._witness = 0, url
+        self._login.good(url)
 
     def _attempt(
         self,
@@ -120,16 +111,10 @@ class KeyedAsking:
                         raise
 
         async def ask_once(url: str) -> T:
-            if self._finding.locked():
-                async with self._finding:
-                    pass
-            found_good = self._found_good
+            proofs = self._login.proofs
             reply = await self._send(url)
             if self._refuses(reply, url):
-                error = self._refused(reply.status, url, one_of_many)
-                if reply.status == 403 and (self._refusals or 0) >= _FORBIDDEN_MAX and error is not self._ended:
-                    await self._find_out(found_good)
-                raise error
+                raise await self._refused(reply.status, url, one_of_many, proofs)
             try:
                 return read(reply, url)
             except SourceUnreadable as error:
@@ -141,8 +126,8 @@ class KeyedAsking:
         return attempt
 
     async def _send(self, url: str) -> Reply:
-        if self._ended is not None:
-            raise LoginRefused(self._ended.message, hint=self._ended.hint)
+        if self._gate.shut:
+            await self._gate.passed()
         return await ask_by_hand(
             self._asker,
             url,
@@ -158,30 +143,34 @@ class KeyedAsking:
     def _refuses(self, reply: Reply, url: str) -> bool:
         return reply.status in (401, 403) and self._root.may_see_key(reply.url or url)
 
-    async def _find_out(self, found_good: int) -> None:
-        """Ask for what the key was good for last, unless somebody has since. Raises: LoginRefused, TransferError."""
-        async with self._finding:
-            if self._found_good != found_good or not self._witness:
-                return
-            reply = await self._send(self._witness)
-            if self._refuses(reply, self._witness):
-                raise self._end(reply.status)
-            self._found_good += 1
-            self._refusals = 0
+    async def _refused(self, status: int, url: str, one_of_many: bool, proofs: int) -> LoginRefused | TransferError:
+        """Return what a refusal is. Raises: LoginRefused, TransferError."""
+        login = self._login
+        if login.witness is None or not one_of_many:
+            return self._end(status)
+        login.in_a_row += 1
+        # A 401 is about the key. A 403 may be about an item, and forbidden items stand side by side.
+        if status == 401 and login.in_a_row >= REFUSALS_MAX:
+            return self._end(status)
+        if status == 403 and login.in_a_row >= DOUBTED_AFTER:
+            await login.prove(proofs, self._find_out)
+        error = TransferError("refused", f"{status} from {redact_url(url)}", status=status, retryable=False)
+        error.hint = "the key was good for other items: ask the catalog's owner about this one"
+        return error
 
-    def _refused(self, status: int, url: str, one_of_many: bool) -> LoginRefused | TransferError:
-        if self._refusals is not None:
-            self._refusals += 1
-        if one_of_many and self._refusals is not None and (status == 403 or self._refusals < _REFUSALS_MAX):
-            error = TransferError("refused", f"{status} from {redact_url(url)}", status=status, retryable=False)
-            error.hint = "the key was good for other items: ask the catalog's owner about this one"
-            return error
-        return self._end(status)
+    async def _find_out(self) -> None:
+        """Ask for what the key was good for last. Raises: LoginRefused, TransferError."""
+        witness = self._login.witness or ""
+        reply = await self._send(witness)
+        if self._refuses(reply, witness):
+            raise self._end(reply.status)
+        if reply.status in RETRYABLE_STATUSES:
+            raise error_for_status(reply.status, reply.headers, redact_url(witness), self._clock.wall())
+        self._login.in_a_row = 0
 
     def _end(self, status: int) -> LoginRefused:
         said = "refused the API key" if self._key else "wants an API key"
-        self._ended = LoginRefused(f"{self._root.url} {said} ({status})", hint=_KEY_HINT)
-        return self._ended
+        return self._gate.end(LoginRefused(f"{self._root.url} {said} ({status})", hint=_KEY_HINT))
 
 
 def _hint(error: TransferError) -> str:

@@ -30,6 +30,7 @@ from stacmirror.errors import (
     SourceUnreadable,
     TransferError,
 )
+from stacmirror.gate import Gate
 from stacmirror.interfaces import Clock, Reply
 from stacmirror.model import START, CollectionInfo, Cursor, Item, ItemKey, Page
 from stacmirror.redact import redact_url
@@ -59,7 +60,9 @@ class MlhubCatalog:
         key_as: str = "query",
         redirects_max: int = REDIRECTS_MAX,
         caps: Caps = CAPS,
+        gate: Gate | None = None,
     ) -> None:
+        """`gate` is shut while the key is in doubt."""
         self._collection = collection
         self._root = ApiRoot.parse(api_url)
         self._page_size = PageSize(page_size)
@@ -77,6 +80,7 @@ class MlhubCatalog:
             allow_http=allow_http,
             key_as=key_as,
             redirects_max=redirects_max,
+            gate=gate or Gate(),
         )
 
     @property

@@ -10,7 +10,7 @@ EXIT_CODES = {
     4: "login refused, or no key",
     5: "source unreachable, or its listing incomplete or looping",
     6: "target cannot be written (space, inodes, quota, I/O error, read-only)",
-    8: "a limit that you set stopped it",
+    8: "a limit that you set stopped it, or files want a login that you did not",
     9: "target in use by another run, or its ledger is foreign or unreadable",
     130: "interrupted (Ctrl-C); resumable",
     143: "terminated (SIGTERM); resumable",

@@ -1,4 +1,4 @@
-"""What a run may cost before it stops by itself: failed assets, bytes.
+"""What a run may cost before it stops by itself: failed assets, bytes; and what it would ask for in vain.
 
 Asked by the workers after every item. It stops the run softly, as Ctrl-C does: items in hand are finished.
 """
@@ -39,6 +39,8 @@ class Caps:
         progress = self._progress
         if self._transfer_bytes is not None and progress.bytes_stored >= self._transfer_bytes:
             self._stop.ask(EXIT_CODE, f"--max-transfer {format_size(self._transfer_bytes)} is reached")
+        elif self._failures is None and self._missing.wants_login:
+            self._stop.ask(EXIT_CODE, self._missing.wants_login)
         elif self._failures is not None and progress.phase == "fetching":
             self._check_failures(self._failures)
 

@@ -36,6 +36,8 @@ class _Key:
     absent: int = 0
     assumed: int = 0
     """Items whose lack of the key this run handed over as an absence."""
+    unadmitted: int = 0
+    """Items whose host wants a login for it (401), in this run."""
 
 
 class MissingKeys:
@@ -60,6 +62,8 @@ class MissingKeys:
         self._keys = {
             (k.collection, k.key): _Key(k.seen, k.missing, k.tripped, absent_before=k.missing > 0) for k in before
         }
+        self.wants_login = ""
+        """What is to be said, once a key is refused (401) for whichever item it is asked, and was never found."""
         self._found: set[str] = {k.collection for k in before if k.tripped or k.seen > k.missing}
 
     def assumes(self, collection: str, key: str) -> bool:
@@ -104,6 +108,17 @@ class MissingKeys:
         if state.missing >= self._after:
             self._trip(collection, key, state)
 
+    def unadmitted(self, collection: str, key: str, host: str) -> None:
+        """Hear that `host` wants a login for the key of an item (401): that shows nothing of what is there."""
+        state = self._keys.setdefault((collection, key), _Key())
+        state.unadmitted += 1
+        if state.unadmitted >= self._after and state.seen == state.missing and not self.wants_login:
+            name = host.partition("://")[2]
+            self.wants_login = (
+                f"{host} refuses {key} of {collection} for all of {state.unadmitted} items asked (401): it wants a"
+                f" login, or another one (--auth {name}=SCHEME); --exclude-asset '{key}' does without"
+            )
+
     def judge(self, collection: str, failed: list[Failed], absent: list[Absent]) -> tuple[list[Failed], list[Absent]]:
         """Return the failures of an item that are failures, and what has turned out to be an absence.
 
@@ -138,7 +153,7 @@ class MissingKeys:
         return sum(
             state.failed
             for (collection, _), state in self._keys.items()
-            if state.missing == state.seen and not state.tripped and collection in self._found
+            if state.missing == state.seen and not state.tripped and not state.unadmitted and collection in self._found
         )
 
     def listing_ended(self) -> None:
@@ -160,7 +175,7 @@ class MissingKeys:
 
     def _trip(self, collection: str, key: str, state: _Key) -> None:
         # A source where nothing at all is found has another trouble than a phantom key.
-        if state.missing != state.seen or collection not in self._found:
+        if state.missing != state.seen or state.unadmitted or collection not in self._found:
             return
         state.tripped = True
         self._progress.failures -= state.failed

@@ -248,7 +248,9 @@ class Settler:
             crew.progress.retries += 1
             transfer.not_before_s = crew.clock.monotonic() + wait_s
             return False
-        if error.kind in ABSENT_KINDS:
+        if error.status == 401:
+            crew.missing.unadmitted(job.key.collection, key, error.host)
+        elif error.kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
         permanent = error.kind in _FOR_GOOD
         if error.kind == "too-large" and crew.ahead is not None:

@@ -12,11 +12,11 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from stacmirror.errors import LoginRefused, TransferError
+from stacmirror.gate import DOUBTED_AFTER, REFUSALS_MAX, Gate, Standing
 from stacmirror.interfaces import Reply, SeveralTransport, Transport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
 from stacmirror.transports.address import parse_origin, split
-from stacmirror.transports.gate import DOUBTED_AFTER, REFUSALS_MAX, Gate, Standing
 from stacmirror.transports.posting import PostTransport
 
 _REFUSED = (401, 403)
@@ -125,7 +125,8 @@ class Logins:
 
         async def find_out() -> Reply | None:
             answer = await (standing.witness or ask)()
-            if answer.refuses and (standing.witness is not None or standing.in_a_row + 1 >= REFUSALS_MAX):
+            standing.in_a_row = standing.in_a_row + 1 if answer.refuses else 0
+            if answer.refuses and (standing.witness is not None or standing.in_a_row >= REFUSALS_MAX):
                 _close(answer.reply)
                 raise self._refused(origin)
             if standing.witness is None:
@@ -139,12 +140,13 @@ class Logins:
             reply = answer.reply
             if reply.status < 400:
                 standing.good(ask)
-            standing.in_a_row += answer.refuses
             renewed = [rule.login.refused(answer.sent) for rule in rules] if reply.status in _REFUSED else []
+            if answer.refuses and not (any(renewed) and standing.has_moved(proofs)):
+                standing.in_a_row += 1
+                if standing.witness is None and standing.in_a_row >= REFUSALS_MAX:
+                    _close(reply)
+                    raise self._refused(origin)
             in_doubt = any(renewed) or (answer.refuses and standing.in_a_row >= DOUBTED_AFTER and standing.witness)
-            if answer.refuses and not any(renewed) and not standing.witness and standing.in_a_row >= REFUSALS_MAX:
-                _close(reply)
-                raise self._refused(origin)
             if attempt or not in_doubt:
                 break
             _close(reply)

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
@@ -19,9 +19,11 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
-from stacmirror.errors import TransferError
+from stacmirror.errors import LoginRefused, TransferError
+from stacmirror.gate import Gate
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
 from stacmirror.shortage import KIND, is_shortage
@@ -50,12 +52,15 @@ class AiohttpTransport:
         head_max_bytes: int = _HEAD_MAX_BYTES,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         guard: Admits | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """`proxies` maps a scheme (`http`, `https`, or `all`) to a proxy's URL.
 
         `slowest_bytes_per_s` over half a minute (or over the stall timeout, if that is longer), or a body is given up.
-        `guard` says which of a name's addresses may be connected to; without it: all.
+        `guard` says which of a name's addresses may be connected to; without it: all. While `gate` is shut nothing is
+        sent.
         """
+        self._gate = gate or Gate()
         self._guard = guard or Anywhere()
         self._head_max_bytes = head_max_bytes
         self._looked_at: set[Origin] = set()
@@ -70,8 +75,8 @@ class AiohttpTransport:
 
     def _open_session(self) -> aiohttp.ClientSession:
         # limit=0: how many requests a host gets is the host budget's business, in one place.
-        connector = aiohttp.TCPConnector(
-            limit=0, ttl_dns_cache=300, ssl=self._make_tls(), resolver=_Resolver(self._guard)
+        connector = _Connector(
+            self._gate, limit=0, ttl_dns_cache=300, ssl=self._make_tls(), resolver=_Resolver(self._guard)
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -115,6 +120,8 @@ class AiohttpTransport:
                     method, asked, headers=headers, data=body, allow_redirects=False, proxy=proxy
                 ),
             )
+        except LoginRefused:
+            raise
         except Exception as error:
             raise _of_proxy(map_error(error), proxy) from error
         try:
@@ -157,6 +164,26 @@ def _of_proxy(error: TransferError, proxy: str | None) -> TransferError:
     found = TransferError("proxy", f"{said}: {redact_url(proxy)}", retryable=error.retryable)
     found.hint = "HTTPS_PROXY and HTTP_PROXY name it; NO_PROXY names hosts to ask without it"
     return found
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands over no connection while the gate is shut: what is sent on it is written at once."""
+
+    def __init__(self, gate: Gate, **options: Any) -> None:
+        super().__init__(**options)
+        self._gate = gate
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        if self._gate.shut:
+            try:
+                await self._gate.passed()
+            except BaseException:
+                connection.release()
+                raise
+        return connection
 
 
 class _Resolver(AbstractResolver):

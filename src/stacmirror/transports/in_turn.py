@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from stacmirror.budget import HostBudget
 from stacmirror.errors import LoginRefused, TransferError
+from stacmirror.gate import Gate
 from stacmirror.interfaces import Reply, SeveralTransport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import GONE_STATUSES, REDIRECT_STATUSES, RETRYABLE_STATUSES
-from stacmirror.transports.gate import Gate
 from stacmirror.transports.router import (
     ASSET_HEADERS,
     DEAD_STATUSES,

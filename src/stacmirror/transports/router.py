@@ -16,11 +16,11 @@ from urllib.parse import urljoin
 
 from stacmirror.budget import HostBudget
 from stacmirror.errors import LoginRefused, TransferError
+from stacmirror.gate import Gate
 from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
 from stacmirror.limits import HostLimits, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import REDIRECT_STATUSES, RETRYABLE_STATUSES, error_for_status
-from stacmirror.transports.gate import Gate
 from stacmirror.transports.posting import Posting, PostTransport
 from stacmirror.transports.whole import HELD_MAX_BYTES, gunzip, read_whole
 
@@ -213,6 +213,8 @@ class Router:
         origin = origin_of(url)
         try:
             transport, budget = self._routes.get(origin) or self._route(url, origin)
+            if self.gate.shut and self.gate.is_asking:  # out of turn: who waits for its answer may hold all places
+                return await self._send(transport, url, headers, small_max_bytes)
             while True:
                 place = budget.try_acquire() or await budget.acquire(pause_max_s)
                 if not budget.health.down or await self.is_back(budget, place, transport):
@@ -292,9 +294,7 @@ class Router:
                 budget.release()
 
     async def _send(self, transport: Transport, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
-        """Send one request, where anything may be sent, and count it."""
-        if self.gate.shut:
-            await self.gate.passed()
+        """Send one request and count it; the clients look once more whether anything may be sent."""
         if self.requests >= self.requests_max:
             raise TransferError(CAP, f"{self.requests_max} requests were sent", retryable=False)
         self.requests += 1

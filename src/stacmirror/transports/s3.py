@@ -14,10 +14,10 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from stacmirror.errors import LoginRefused, TransferError
+from stacmirror.gate import DOUBTED_AFTER, Gate, Standing
 from stacmirror.interfaces import Reply, SeveralTransport, Transport
 from stacmirror.retry import parse_date
 from stacmirror.transports.aws import AwsSession, Endpoint
-from stacmirror.transports.gate import DOUBTED_AFTER, Gate, Standing
 from stacmirror.transports.sigv4 import Credentials, Signer, object_path
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -222,21 +222,21 @@ class S3Transport:
 
         Raises: LoginRefused, which ends the run.
         """
-        witness = self._login.witness
-        credentials = await self._aws.others(refused)
-        if credentials is None and code == _SIGNATURE:
-            credentials = refused if witness is not None else None
-        if credentials is not None:
-            about = witness or asks
+        about = self._login.witness or asks
+        # The SDK takes its time: whether it is the object's own trouble is asked at once.
+        credentials = refused if code == _SIGNATURE and about is not asks else await self._aws.others(refused)
+        while credentials is not None:
             reply = await self._http.fetch(*self._request(about, credentials), asks.small_max_bytes)
             code = _code_of_login(reply)
             if not code:
                 self._refused_as(reply, about)
+                self._login.in_a_row = 0
                 if about is asks:
                     return reply
                 if reply.stream is not None:
                     reply.stream.close()
                 return None
+            credentials = await self._aws.others(refused) if credentials == refused else None
         raise self._gate.end(_refusal(code))
 
     def _refused_as(self, reply: Reply, asks: _Asks) -> str:

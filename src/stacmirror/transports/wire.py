@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 
 from stacmirror.errors import TransferError
+from stacmirror.gate import Gate
 from stacmirror.interfaces import Reply
 from stacmirror.transports.address import Origin, header_lines, parse_origin, split
 from stacmirror.transports.guard import Admits, Anywhere
@@ -48,12 +49,15 @@ class WireTransport:
         head_max_bytes: int = _HEAD_MAX_BYTES,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         guard: Admits | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """`kept_max` idle connections an origin; how many are busy is the host budget's business, in one place.
 
         `slowest_bytes_per_s` over half a minute (or over the stall timeout, if that is longer), or the answer is
-        given up. `guard` says which of a name's addresses may be connected to; without it: all.
+        given up. `guard` says which of a name's addresses may be connected to; without it: all. While
+        `gate` is shut nothing is sent.
         """
+        self._gate = gate or Gate()
         self._fixed = {"User-Agent": user_agent, "Accept": "*/*"}
         self._stall_timeout_s = stall_timeout_s
         # Never shorter than the stall timeout, which alone counts until the first byte.
@@ -72,6 +76,8 @@ class WireTransport:
 
     async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
         """See `interfaces.Transport.fetch`."""
+        if self._gate.shut:
+            await self._gate.passed()
         spelled, target = split(url)
         pool = self._pools.get(spelled) or self._open_pool(spelled)
         request = f"GET {target} HTTP/1.1\r\nHost: {pool.origin.host}\r\n{self._head(headers)}".encode("latin-1")
@@ -94,6 +100,8 @@ class WireTransport:
         heard: Callable[[Reply], bool] | None = None,
     ) -> Sequence[Reply | TransferError]:
         """See `interfaces.SeveralTransport.fetch_several`."""
+        if self._gate.shut:
+            await self._gate.passed()
         pool, lines = None, []
         for url, headers in requests:
             try:
@@ -188,6 +196,12 @@ class WireTransport:
         if self._closed:
             connection.abort(_closed())
             raise _closed()
+        if self._gate.shut:
+            try:
+                await self._gate.passed()
+            except BaseException:
+                connection.abort(_closed())
+                raise
         return connection
 
     # -- one timer for all timeouts ------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Whether anything may be asked: nothing while a login is in doubt, and nothing ever again once it counts as refused.
+"""Whether anything may be sent: nothing while a login is in doubt, and nothing ever again once it counts as refused.
 
-One for the run. The router passes it before every request; whoever sends a login shuts it when that is refused, until
-it is known whether another one (a new token, a new session) is taken: one request finds that out, all others wait.
+One for the run. The router passes it before it asks, and the clients just before they write, since whoever waited for a
+connection or a token may have begun before it was shut. Whoever sends a login shuts it when that is refused, until
+one question has shown whether it, or another one in its place, is taken; that question alone passes meanwhile.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from stacmirror.errors import LoginRefused
-from stacmirror.interfaces import Reply
 
 DOUBTED_AFTER, REFUSALS_MAX = 2, 3
-"""Refusals one after another, where one may be the object's own trouble, until something that the login was good for is
-asked for once more; and with which it counts as refused, where it never was good for anything."""
+"""Refusals one after another, where one may be the object's own trouble: after so many something that the login was
+good for is asked for once more (so that this question is out before a third is read); and with so many it counts as
+refused, where it never was good for anything."""
 
 T = TypeVar("T")
+Found = TypeVar("Found")
 
 
 class Gate:
@@ -29,12 +31,21 @@ class Gate:
         self.error: LoginRefused | None = None
         self._doubts = 0
         self._moved = asyncio.Event()
+        self._asking: set[asyncio.Task[object] | None] = set()
+        """Who finds out about a login."""
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the current task is one that finds out about a login: it need not wait, and must not."""
+        return asyncio.current_task() in self._asking
 
     async def passed(self) -> None:
         """Wait until no login is in doubt. Raises: LoginRefused once one counts as refused. Cancel: safe."""
         while self.shut:
             if self.error is not None:
                 raise self.end(self.error)
+            if self.is_asking:
+                return
             await self._moved.wait()
 
     def end(self, error: LoginRefused) -> LoginRefused:
@@ -58,6 +69,15 @@ class Gate:
             self._moved.clear()
         else:
             self._moved.set()
+
+    async def ask(self, ask: Callable[[], Awaitable[Found]]) -> Found:
+        """Return what `ask` returns, whose requests pass. Raises: what it raises. Cancel: safe."""
+        task = asyncio.current_task()
+        self._asking.add(task)
+        try:
+            return await ask()
+        finally:
+            self._asking.discard(task)
 
 
 class Doubt:
@@ -93,9 +113,9 @@ class Standing(Generic[T]):
         self.witness: T | None = None
         """What was had by it, to be asked for once more in a doubt: then no odd object passes for a bad login."""
         self.in_a_row = 0
-        """Refusals since it was last good for something."""
+        """Refusals since it was last good for something, as far as they are its own."""
         self.proofs = 0
-        """How often somebody has found out that it is taken, or another one in its place."""
+        """How often somebody has found out whether it is taken, or another one in its place."""
         self._proving = asyncio.Lock()
 
     def good(self, witness: T) -> None:
@@ -103,11 +123,17 @@ class Standing(Generic[T]):
         self.witness = witness
         self.in_a_row = 0
 
-    async def prove(self, proofs: int, ask: Callable[[], Awaitable[Reply | None]]) -> Reply | None:
+    def has_moved(self, proofs: int) -> bool:
+        """Return whether somebody finds out about it, or has since `proofs` was read: another one may be in its place,
+        of which a refusal of the one before says nothing."""
+        return self._proving.locked() or self.proofs != proofs
+
+    async def prove(self, proofs: int, ask: Callable[[], Awaitable[Found | None]]) -> Found | None:
         """Find out by `ask` whether the login, or another one, is taken, while everybody else waits.
 
         `proofs` is from before the request was sent. `ask` returns the answer to it where it got one, and raises
-        LoginRefused, from `Gate.end`, where it is refused again. None: ask as usual. Raises: what `ask` raises.
+        LoginRefused, from `Gate.end`, where it is refused again. What it asks first is out before anybody else's
+        answer is read, where a connection is kept. None: ask as usual. Raises: what `ask` raises.
         Cancel: safe; the next one that was refused finds out.
         """
         with self._gate.doubt() as doubt:
@@ -117,7 +143,6 @@ class Standing(Generic[T]):
                     raise self._gate.end(self._gate.error)
                 if self.proofs != proofs:
                     return None
-                reply = await ask()
+                found = await self._gate.ask(ask)
                 self.proofs += 1
-                self.in_a_row = 0
-                return reply
+                return found
