@@ -269,5 +269,5 @@ def ledger_files(
         key = ItemKey(collection, item)
         folder = folder_of(key, key)[0] if kept is None else schema.unpack_folder(kept, key)
         for receipt in schema.unpack(blob)[0]:
-            found[f"{folder}/{receipt.name}"] = key, receipt
+            found[f"{folder}/{receipt.name}" if folder else receipt.name] = key, receipt
     return found

@@ -65,16 +65,27 @@ class Machines:
             self.do(machine, "tc", "qdisc", "replace", "dev", WIRE, "root", "tbf", "rate", rate,
                     "burst", "16kb", "latency", "200ms")  # fmt: skip
 
-    def refuse(self, port: int, how: str = "DROP") -> None:
-        """Let nobody begin a connection to a port of the far machine: by silence, or by a reset."""
-        self._rule("-A", port, how)
+    def refuse(self, port: int, how: str = "DROP", *, begun: bool = False) -> None:
+        """Let nobody begin a connection to a port of the far machine: by silence, or by a reset.
 
-    def admit(self, port: int, how: str = "DROP") -> None:
+        `begun`: nor use one that has begun.
+        """
+        self._rule("-A", port, how, begun=begun)
+
+    def refuse_most(self, port: int, every: int) -> None:
+        """Let one of so many connections to a port of the far machine begin, and answer the others with a reset."""
+        syn = ("INPUT", "-p", "tcp", "--syn", "--dport", str(port))
+        nth = ("-m", "statistic", "--mode", "nth", "--every", str(every), "--packet", "0")
+        self.do(self.far, "iptables", "-A", *syn, *nth, "-j", "ACCEPT")
+        self.do(self.far, "iptables", "-A", *syn, "-j", "REJECT", "--reject-with", "tcp-reset")
+
+    def admit(self, port: int, how: str = "DROP", *, begun: bool = False) -> None:
         """Take that back."""
-        self._rule("-D", port, how)
+        self._rule("-D", port, how, begun=begun)
 
-    def _rule(self, action: str, port: int, how: str) -> None:
-        self.do(self.far, "iptables", action, "INPUT", "-p", "tcp", "--syn", "--dport", str(port), "-j", *how.split())
+    def _rule(self, action: str, port: int, how: str, *, begun: bool) -> None:
+        which = () if begun else ("--syn",)
+        self.do(self.far, "iptables", action, "INPUT", "-p", "tcp", *which, "--dport", str(port), "-j", *how.split())
 
     def part(self) -> None:
         """Cut the wire: nothing gets through, and nobody is told."""

@@ -99,7 +99,8 @@ async def test_row_49_a_ledger_cut_short(bench: Bench, share: float) -> None:
     with pytest.raises(TargetInUse) as refused:
         await bench.run()
     assert refused.value.exit_code == 9
-    assert str(ledger) in refused.value.message
+    assert refused.value.message == f"{ledger} is cut short: {len(torn)} of {len(whole)} bytes"
+    assert "restore" in refused.value.hint
     assert (bench.world.heard, ledger.read_bytes()) == ([], torn)
     assert tree(bench.target) == bench.world.expected()
     ledger.write_bytes(whole)

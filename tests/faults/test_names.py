@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -70,9 +71,25 @@ def in_ledger(target: Path) -> set[IDENTITY]:
     return {(collection, item, receipt.key) for collection, item, blob in rows for receipt in schema.unpack(blob)[0]}
 
 
-def apart(files: dict[str, bytes]) -> bool:
-    """Return whether no two paths are one where case or normal form do not count."""
-    return len(set(map(fold, files))) == len(files)
+def apart(files: Collection[str]) -> bool:
+    """Return whether no two files, and no file and a folder, are one where case or normal form do not count."""
+    paths = {fold(path) for path in files}
+    folders = {fold(str(folder)) for path in files for folder in PurePosixPath(path).parents}
+    return len(paths) == len(files) and not paths & folders
+
+
+def test_what_is_apart() -> None:
+    """Files by case and by normal form; a file where a folder is."""
+    assert apart(["a/b", "A/c", "b"])
+    assert not apart(["a/b", "a/B"])
+    assert not apart(["e\u0301", "\u00e9"])
+    assert not apart(["a/b", "A"])
+
+
+def owned(target: Path) -> dict[IDENTITY, bytes]:
+    """Return what rests where the ledger says that each asset's file is."""
+    files = tree(target)
+    return {(key.collection, key.id, receipt.key): files[path] for path, (key, receipt) in ledger_files(target).items()}
 
 
 @pytest.mark.parametrize(("layout", "template"), [place[1:] for place in PLACES], ids=[place[0] for place in PLACES])
@@ -95,7 +112,7 @@ async def test_sixty_names_in_three_places(tmp_path: Path, layout: str, template
         expected = {(one["collection"], one["id"], key) for one in items for key in one["assets"]}
         assert len(expected) == 180
         files = tree(bench.target)
-        assert {content.decode() for content in files.values()} == {repr(identity) for identity in expected}
+        assert owned(bench.target) == {identity: repr(identity).encode() for identity in expected}
         assert len(files) == 180
         assert apart(files)
         assert in_ledger(bench.target) == expected
@@ -127,7 +144,10 @@ async def test_sixty_names_of_redirects(tmp_path: Path) -> None:
         run = await bench.run(layout="notebook", any_content=True)
     assert run.summary.exit_code == 0, run.summary.failures
     files = tree(bench.target)
-    assert {content.decode() for content in files.values()} == {str(number) for number in range(len(spelled))}
+    rest = owned(bench.target)
+    assert {(item, key) for _, item, key in rest} == {(item, key) for item in world.ids for key in assets}
+    assert all(body.decode() == key.removeprefix("key") for (_, _, key), body in rest.items())
+    assert len(files) == len(rest)
     assert apart(files)
     assert [path.name for path in tmp_path.iterdir()] == ["mirror"]
     assert all(path.isascii() and path.isprintable() and path.count("/") == 1 for path in files)
@@ -204,6 +224,7 @@ def test_any_names_rest_inside_and_apart(
     target.mkdir(parents=True)
     layout, sink = make_layout(*place[1:]), DirectorySink(str(target))
     ledger = LedgerStore(str(target / ".stacmirror/ledger.sqlite"))
+    rests: dict[tuple[str, str], tuple[str, bytes]] = {}
     try:
         for number, (collection, item_id, key) in enumerate(dict.fromkeys(identities)):
             item = Item(ItemKey(collection, item_id), (Asset(key, "", "image/tiff"),), (), {}, b"", 0.0)
@@ -215,6 +236,7 @@ def test_any_names_rest_inside_and_apart(
             record = ItemRecord(item.key, unit, [receipt], [], [], (), None, b"")
             for reveal in ledger.write([ItemOutcome(None, [record])], []):
                 sink.reveal(reveal.unit, reveal.names)
+                rests[collection, item_id] = f"{reveal.unit.folder}/{reveal.names[name]}".lstrip("/"), content
     finally:
         ledger.close()
         sink.close()
@@ -222,5 +244,7 @@ def test_any_names_rest_inside_and_apart(
     assert [path.name for path in root.iterdir()] == ["mirror"]
     assert apart(files)
     last = {(collection, item): (collection, item, key) for collection, item, key in identities}
-    assert {repr(identity).encode() for identity in last.values()} <= set(files.values())
+    assert set(rests) == set(last)
+    assert {path: files.get(path) for path, _ in rests.values()} == dict(rests.values())
+    assert len({path for path, _ in rests.values()}) == len(rests)
     assert in_ledger(target) == set(last.values())

@@ -86,11 +86,16 @@ class PartStore:
         packed = _encoder.encode(state)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + ".new")
-        with open(path + ".new", "xb") as file:
-            file.write(b"%08x %b" % (zlib.crc32(packed), packed))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + ".new", path + RECORD)
+        try:
+            with open(path + ".new", "xb") as file:
+                file.write(b"%08x %b" % (zlib.crc32(packed), packed))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(path + ".new", path + RECORD)
+        except OSError:
+            with contextlib.suppress(OSError):  # the disk is ill: what it keeps all the same the next run takes away
+                os.unlink(path + ".new")
+            raise
         self._sync_folder()
 
     def forget(self, path: str) -> None:
