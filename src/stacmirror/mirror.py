@@ -24,7 +24,7 @@ from stacmirror.errors import (
     TargetUnwritable,
     UsageError,
 )
-from stacmirror.filters import make_filters
+from stacmirror.filters import make_filters, make_shard
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
 from stacmirror.ledger.home import LEDGER, take_home
@@ -83,6 +83,7 @@ class Mirror:
         self._clock = ServerClock(SystemClock())
         self.progress = Progress()
         self.progress.items_wanted = settings.limit.max_items
+        self.progress.share = make_shard(settings.filter).share
         self.stop: Stop = Stop()
         self._context = RunContext(
             settings, task, layout, self._clock, self.progress, self.stop, self._observer, self._redactor

@@ -207,6 +207,7 @@ def test_every_setting_has_a_documented_way_to_be_set() -> None:
             "key_as": "bearer",
             "json_depth_max": "70",
             "header_max": "7KiB",
+            "shard": "2/7",
         }.get(key, value)
         changed = config.resolve({}, {name: value}, config.places()).settings()
         assert changed != Settings("", ""), f"{name} changes nothing"
