@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from stacmirror.errors import UsageError
+from stacmirror.errors import TargetUnwritable, UsageError
 from stacmirror.filters.shard import shard_of
 from stacmirror.model import Summary
 from stacmirror.settings import Settings
 from stacmirror.simulator import Simulator
+from stacmirror.sinks.directory import DirectorySink
 from stacmirror.status import read_status
 from tests.conftest import simulated, tree
 from tests.e2e.test_mirror import adds_up, run
@@ -112,3 +113,22 @@ def test_a_shard_needs_room_for_its_share() -> None:
     bench.progress.items_filtered = bench.progress.items_elsewhere = 900
     with pytest.raises(Exception, match=r"does not fit into /mnt/data: .*162.7 MB more"):
         bench.room.check()
+
+
+async def test_what_another_run_took_away_is_no_failing_disk(
+    quick_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose files vanish since another host has taken over says that (exit 9), and asks nobody any more."""
+    lock = tmp_path / "mirror" / ".stacmirror" / "lock"
+
+    def taken_over(self: DirectorySink) -> None:
+        lock.write_text('{"pid": 7, "host": "elsewhere", "since": "now", "started": "x"}')
+        raise TargetUnwritable("cannot write to staging: No such file or directory", hint="mend the target")
+
+    monkeypatch.setattr(DirectorySink, "sync", taken_over)
+    async with simulated(items=10) as simulator:
+        summary = await run(quick_settings(simulator), simulator.key)
+        assert (summary.verdict, summary.exit_code) == ("stopped", 9)
+        assert "taken this mirror over: pid 7 on elsewhere" in summary.reason
+        assert not [one for one in simulator.requests if one.path.endswith("/collections/bigearthnet_v1_source")]
+    assert "elsewhere" in lock.read_text()
