@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stacmirror.assembly import held_max_bytes, make_several, retry_policy
 from stacmirror.catalogs import AnyCatalog, FoundCatalog
-from stacmirror.filters import AssetChoice, make_filters
+from stacmirror.filters import AssetChoice, make_filters, make_shard
 from stacmirror.interfaces import Observer
 from stacmirror.layout import PRESETS, Layout, make_layout
 from stacmirror.ledger.store import LedgerStore
@@ -105,6 +105,7 @@ def build_run(
         names=names,
         joiner=Joiner(catalog if isinstance(catalog, FoundCatalog) else None, note),
         sources=settings.filter.sources,
+        shard=make_shard(settings.filter) if settings.filter.shard else None,
     )
     fetcher = Fetcher(
         router,

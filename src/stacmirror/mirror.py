@@ -21,13 +21,15 @@ from stacmirror.errors import (
     NotOffered,
     SourceLost,
     StacmirrorError,
+    TargetInUse,
     TargetUnwritable,
     UsageError,
 )
-from stacmirror.filters import make_filters
+from stacmirror.filters import make_filters, make_shard
 from stacmirror.interfaces import Observer
 from stacmirror.layout import make_layout
 from stacmirror.ledger.home import LEDGER, take_home
+from stacmirror.ledger.lock import RunLock
 from stacmirror.ledger.network import network_file_system
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import START, FailureCount, ResumePoint, Reveal, Summary
@@ -83,6 +85,7 @@ class Mirror:
         self._clock = ServerClock(SystemClock())
         self.progress = Progress()
         self.progress.items_wanted = settings.limit.max_items
+        self.progress.share = make_shard(settings.filter).share
         self.stop: Stop = Stop()
         self._context = RunContext(
             settings, task, layout, self._clock, self.progress, self.stop, self._observer, self._redactor
@@ -115,6 +118,7 @@ class Mirror:
                 try:
                     self._begin(ledger)
                     ending = await self._run_with(sink, ledger)
+                    ending = ending._replace(error=_taken_over(lock) or ending.error)
                     if (
                         isinstance(ending.error, (NotOffered, NothingThere))
                         and is_new
@@ -226,8 +230,8 @@ class Mirror:
         self.citation = citation_lines(infos)
 
 
-_NO_MORE = (LoginRefused, SourceLost, TargetUnwritable)
-"""What ended the run so that nobody is to be asked for anything more, or nothing can be written."""
+_NO_MORE = (LoginRefused, SourceLost, TargetUnwritable, TargetInUse)
+"""What ended the run so that nobody is to be asked for anything more, or nothing can or may be written."""
 
 
 class _Hiding:
@@ -256,6 +260,17 @@ def recover(sink: DirectorySink, ledger: LedgerStore) -> list[Reveal]:
             ledger.forget_unit(found.unit.id)
     sink.retain(keep)
     return ledger.staged()
+
+
+def _taken_over(lock: RunLock) -> TargetInUse | None:
+    """Return that another run has the mirror by now: what it tidied up looks like a disk that fails to this one."""
+    try:
+        lock.check()
+    except TargetInUse as error:
+        return error
+    except TargetUnwritable:
+        return None
+    return None
 
 
 def _take_listing_as_it_is(walk: Walk, ledger: LedgerStore, items_max: int | None) -> None:

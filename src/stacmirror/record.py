@@ -178,6 +178,8 @@ def _is_narrower(key: str, was: object, now: object) -> bool:
     """Return whether nothing passes a filter now that did not pass before. When in doubt, something does."""
     if key in _SENT:
         return False
+    if key == "shard":
+        return was == ""
     if not isinstance(was, list) or not isinstance(now, list):
         return was is None
     if key.startswith("exclude_"):

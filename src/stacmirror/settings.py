@@ -95,6 +95,8 @@ class FilterSettings(Struct, frozen=True):
     """Keep only items with (True) or without (False) seasonal snow; a missing property is False."""
     item: tuple[str, ...] = ()
     """Keep only items with these ids."""
+    shard: str = ""
+    """`K/N`: keep only the items whose ids fall to part K of N."""
     collection: tuple[str, ...] = ()
     """Keep only items of these collections."""
     bbox: str = ""

@@ -30,6 +30,8 @@ class MirrorStatus(Struct):
     parts: int = 0
     """Large files that are there in part, and their bytes."""
     parts_bytes: int = 0
+    shard: str = ""
+    """Which part of the collection the mirror is, `K/N`; empty: all of it."""
 
 
 def read_status(target: str) -> MirrorStatus:
@@ -53,6 +55,7 @@ def read_status(target: str) -> MirrorStatus:
             ended_at=ledger.meta("ended_at") or "",
             parts=len(sizes),
             parts_bytes=sum(sizes),
+            shard=str(record.get("filter", {}).get("shard", "")),
         )
     finally:
         ledger.close()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from stacmirror.building import RunContext
 from stacmirror.errors import StacmirrorError, TargetInUse, TargetUnwritable
+from stacmirror.filters import make_shard
 from stacmirror.ledger.store import LedgerStore
 from stacmirror.model import Counts, FailureCount, Retried, Summary
 from stacmirror.pipeline.adopt import Adopter
@@ -41,7 +42,7 @@ def summarize(context: RunContext, ending: Ending, ledger: LedgerStore, seconds:
     run = _run_counts(walk, ledger, progress)
     with suppress(TargetUnwritable, TargetInUse):  # what is wrong is in the verdict already, and must not cost it
         ledger.set_ended()
-    unlisted = ledger.unknown_ids(settings.filter.item) if walk.ended else []
+    unlisted = ledger.unknown_ids(make_shard(settings.filter).of(settings.filter.item)) if walk.ended else []
     if settings.run.refresh and walk.ended:
         context.observer.note(f"refresh: items fetched again, as the source has changed them: {walk.changed}")
     verdict, exit_code, reason = verdict_of(error, stop, walk, mirror, unlisted, ending.names.unmatched())
@@ -64,6 +65,7 @@ def summarize(context: RunContext, ending: Ending, ledger: LedgerStore, seconds:
         hint=error.hint if error is not None else hint,
         failures=ledger.failures(),
         absences=ledger.absences(),
+        shard=settings.filter.shard,
         there_bytes=progress.bytes_there,
         retried=_retried(context.task, ending.before, ledger),
         adopted=adopter.result if adopter is not None else None,

@@ -18,7 +18,7 @@ import msgspec
 from stacmirror.errors import UsageError
 from stacmirror.profiles import profile_settings
 from stacmirror.settings import Range, Settings
-from stacmirror.units import parse_allowed, parse_duration, parse_rate, parse_size, typed_size
+from stacmirror.units import parse_allowed, parse_duration, parse_rate, parse_shard, parse_size, typed_size
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -188,6 +188,9 @@ def _to_type(option: Option, value: object) -> object:
     if option.key == "max_failures":
         allowed = parse_allowed(value)
         return allowed.text if allowed is not None else ""
+    if option.key == "shard":
+        shard = parse_shard(value)
+        return f"{shard[0]}/{shard[1]}" if shard is not None else ""
     if wanted is bool:
         return _boolean(value)
     if wanted is int:

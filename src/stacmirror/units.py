@@ -11,9 +11,8 @@ _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*$", re.IGNORECASE)
 _SIZE_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _ALLOWED = re.compile(r"^(\d{1,12}(?:\.\d{1,6})?)\s*(%?)$")
 _RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)\s*$")
-
-
-_SHIFT = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+_SHARD = re.compile(r"\s*([0-9]{1,6})/([0-9]{1,6})\s*")
+_SHARDS_MAX = 10_000
 
 
 def parse_duration(value: object) -> float:
@@ -73,6 +72,17 @@ def parse_allowed(value: object) -> Allowed | None:
     if match[2]:
         return Allowed(text, 0, float(match[1]) / 100)
     return Allowed(text, int(match[1]), None)
+
+
+def parse_shard(value: object) -> tuple[int, int] | None:
+    """Return which shard of how many `"2/3"` is; None for "". Raises: ValueError."""
+    if value == "":
+        return None
+    match = _SHARD.fullmatch(value) if isinstance(value, str) else None
+    number, shards = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= shards <= _SHARDS_MAX:
+        raise ValueError(f"must be K/N, K from 1 to N and N up to {_SHARDS_MAX:,}, such as 2/3")
+    return number, shards
 
 
 def format_size(size_bytes: float) -> str:

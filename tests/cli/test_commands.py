@@ -466,3 +466,38 @@ def test_adopt_hands_over_where_the_files_are(fake: type[FakeMirror]) -> None:
     template = "{collection}/{item_id}/{asset_key}{ext}"
     assert program.run(["adopt", "ben", "mlhub:x", *API, "--from", "full", "--path-template", template]) == 0
     assert (fake.made[2].settings.place.path_template, fake.made[2].task.template) == (template, template)
+
+
+@pytest.mark.parametrize("typed", ["0/3", "4/3", "a/b", "3"])
+def test_what_is_no_shard_is_refused_in_a_line(
+    fake: type[FakeMirror], capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    """`--shard` takes K/N: all else is one line with a hint, exit code 2, and no run."""
+    assert program.run(["mirror", "mlhub:x", "ben", *API, "--shard", typed]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"stacmirror: error: setting `shard` = '{typed}': must be K/N")
+    assert len(said) == 2
+    assert not fake.made
+
+
+def test_a_shard_is_said(
+    fake: type[FakeMirror], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the verdict, which speaks of this shard's items, and by `status`; by both as JSON, too."""
+    fake.work = staticmethod(lambda mirror: msgspec.structs.replace(complete(), shard=mirror.settings.filter.shard))
+    words = ["mirror", "mlhub:x", "ben", *API, "--shard", "02/3"]
+    assert program.run(words) == 0
+    said = capsys.readouterr().err
+    assert "complete: 200 of 200 items of shard 2/3, " in said
+    assert "shard    2/3; the listing is of all shards, and items of others count as filtered" in said
+    assert program.run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shard"] == "2/3"
+    found = MirrorStatus(
+        source="mlhub:x", target="ben", counts=counts(9), running="", failures=[], absences=[], layout="item",
+        ended_at="", shard="2/3",
+    )  # fmt: skip
+    monkeypatch.setattr("stacmirror.status.read_status", lambda target: found)
+    assert program.run(["status", "ben"]) == 0
+    assert "shard    2/3; " in capsys.readouterr().out
+    assert program.run(["status", "ben", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shard"] == "2/3"

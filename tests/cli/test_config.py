@@ -208,6 +208,7 @@ def test_every_setting_has_a_documented_way_to_be_set() -> None:
             "json_depth_max": "70",
             "header_max": "7KiB",
             "bwlimit": "70KiB",
+            "shard": "2/7",
         }.get(key, value)
         changed = config.resolve({}, {name: value}, config.places()).settings()
         assert changed != Settings("", ""), f"{name} changes nothing"

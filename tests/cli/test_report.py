@@ -156,7 +156,7 @@ def test_json_has_the_promised_shape_and_adds_up() -> None:
     """The JSON value has exactly the promised keys, for the run and for the mirror, and its item counts add up."""
     value = json.loads(json.dumps(summary_json(complete())))
     assert list(value) == [
-        "verdict", "items", "listing", "assets", "bytes", "requests", "predicted", "there_bytes", "seconds",
+        "verdict", "shard", "items", "listing", "assets", "bytes", "requests", "predicted", "there_bytes", "seconds",
         "files_per_s", "cpu_s", "peak_rss_mib", "exit_code", "reason", "hint", "failures", "absences", "mirror",
     ]  # fmt: skip
     assert list(value["mirror"]) == ["items", "listing", "assets", "bytes"]

@@ -1,6 +1,7 @@
 """The program, with a hook at each step of its cycle: a child process that dies where it is told, or logs its promises.
 
-    python -m tests.faults.child [--kill POINT:N] [--promises FILE] [--flight FILE] [--hang N] -- mirror SOURCE DEST …
+    python -m tests.faults.child [--kill POINT:N] [--promises FILE] [--flight FILE] [--hang N]
+        [--stop POINT:N] [--host NAME] -- mirror SOURCE DEST …
 
 The hooks are wrapped around the product's own classes here, so that the product knows nothing of them. A promise is
 what the ledger's `write` returned from: it is written with its time to FILE, which lies on another disk than DEST.
@@ -9,14 +10,17 @@ what the ledger's `write` returned from: it is written with its time to FILE, wh
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from stacmirror.ledger import lock
 from stacmirror.ledger.pages import Pages
 from stacmirror.ledger.rows import ItemRows
 from stacmirror.ledger.store import LedgerStore
@@ -47,9 +51,10 @@ POINTS = {
 
 
 class Killer:
-    """Ends this process, without a word, at the `n`-th passing of `point`."""
+    """Ends this process, without a word, at the `n`-th passing of `point`; or does to it what `how` does."""
 
-    def __init__(self, point: str, n: int) -> None:
+    def __init__(self, point: str, n: int, how: signal.Signals = signal.SIGKILL) -> None:
+        self._how = how
         self._point = point
         self._left = n
 
@@ -57,7 +62,7 @@ class Killer:
         if point == self._point:
             self._left -= 1
             if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self._how)
 
 
 def hook(killer: Killer) -> None:
@@ -206,10 +211,19 @@ def hang(n: int) -> None:
     DirectorySink.sync = hanging  # type: ignore[method-assign]
 
 
+def be_host(name: str) -> None:
+    """Be a machine called `name` on storage that others see as well, where the kernel's lock is given to everyone."""
+    socket.gethostname = lambda: name
+    lock.is_surely_local = lambda path: False
+    fcntl.flock = lambda *values: None  # type: ignore[assignment]
+
+
 def main() -> None:
     """Hook, then be the program."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kill", default="")
+    parser.add_argument("--stop", default="")
+    parser.add_argument("--host", default="")
     parser.add_argument("--promises", default="")
     parser.add_argument("--flight", default="")
     parser.add_argument("--hang", type=int, default=0)
@@ -217,11 +231,13 @@ def main() -> None:
     wanted = parser.parse_args()
     if wanted.flight:
         log_flight(wanted.flight)  # before the hooks: what a hook ends at `write` has its rows, and is logged so
-    if wanted.kill:
-        point, _, n = wanted.kill.partition(":")
+    if wanted.host:
+        be_host(wanted.host)
+    if wanted.kill or wanted.stop:
+        point, _, n = (wanted.kill or wanted.stop).partition(":")
         if point not in POINTS:
             sys.exit(f"no such point: {point}")
-        hook(Killer(point, int(n)))
+        hook(Killer(point, int(n), signal.SIGKILL if wanted.kill else signal.SIGSTOP))
     if wanted.hang:
         hang(wanted.hang)
     if wanted.promises:

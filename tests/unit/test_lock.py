@@ -130,6 +130,19 @@ def test_another_hosts_lock_is_kept_while_it_is_touched(tmp_path: Path, shared: 
     assert [entry.name for entry in tmp_path.iterdir()] == ["lock"]
 
 
+def test_who_was_taken_over_gives_no_sign(tmp_path: Path, shared: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not keep the other's lock fresh: that one may be dead by now."""
+    monkeypatch.setattr(lock_module, "BEAT_EVERY_S", 0.2)
+    lock = taken(tmp_path)
+    path = left(tmp_path, pid=7, host="elsewhere")
+    os.utime(path, (1.0, 1.0))
+    assert lock._beating is not None
+    lock._beating.join(10)
+    assert not lock._beating.is_alive()
+    assert path.stat().st_mtime == 1.0
+    lock.release()
+
+
 def test_a_torn_text_on_a_shared_file_system_expires(tmp_path: Path, shared: None) -> None:
     """Nobody can say whose it is: it counts until it is old."""
     (tmp_path / "lock").write_text('{"pid":')

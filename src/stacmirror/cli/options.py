@@ -68,6 +68,7 @@ FILTERS = Group(
             also="--ids",
             file_help="Keep only the items with the ids in this file, one a line; repeat.",
         ),
+        Flag("shard", "Only the items that fall to part K of N: a machine and a DEST for each.", "K/N"),
         Flag("collection", "Only this collection of an API or catalog; repeat.", "ID", also="-c"),
         Flag("bbox", "Items that meet this box, in degrees.", "W,S,E,N"),
         Flag("datetime", "Items of this time: 2020-06, or 2020-06-01/2020-09-30.", "TIME"),

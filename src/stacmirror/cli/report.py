@@ -53,6 +53,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     """Return the summary as the value that `--json` prints in one line."""
     return {
         "verdict": summary.verdict,
+        "shard": summary.shard,
         **counts_json(summary.run),
         "requests": summary.requests,
         "predicted": summary.predicted,
@@ -88,7 +89,7 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
     work = _work_rows(summary.run) if summary.retried is None else [("retried", _retried(summary.retried))]
     if summary.adopted is not None:
         work = [("adopted", _adopted(summary.adopted))]
-    rows = [*work, ("listing", listing_words(summary.mirror))]
+    rows = [*work, *shard_rows(summary.shard), ("listing", listing_words(summary.mirror))]
     if summary.predicted:
         rows.append(
             ("learned", f"{format_count(summary.predicted)} files asked for without the request for a redirect")
@@ -115,6 +116,13 @@ def verdict_lines(ending: Ending, width: int | None = None) -> list[str]:
 def counts_rows(counts: Counts) -> list[tuple[str, str]]:
     """Return what the counts say, as names and words."""
     return [*_work_rows(counts), ("listing", listing_words(counts))]
+
+
+def shard_rows(shard: str) -> list[tuple[str, str]]:
+    """Return which part of the collection a mirror is, as `K/N`; nothing where it is all of it."""
+    if not shard:
+        return []
+    return [("shard", f"{shard}; the listing is of all shards, and items of others count as filtered")]
 
 
 def _work_rows(counts: Counts) -> list[tuple[str, str]]:
@@ -181,27 +189,30 @@ def _headline(summary: Summary) -> str:
     items, mirror = summary.run.items, summary.mirror
     took = format_duration(summary.seconds)
     if summary.verdict == "complete" and summary.run.assets.stored == 0:
-        return f"complete: {_why_nothing(mirror)} ({took})"
+        return f"complete: {_why_nothing(mirror, summary.shard)} ({took})"
     brought = f"{_files(summary.run.assets)}, {format_size(summary.run.bytes)} in {took} ({_rate(summary):.0f} files/s)"
+    ours = f" of shard {summary.shard}" if summary.shard else ""
     if items == mirror.items:
-        line = f"{summary.verdict}: {_share(items)}, {brought}"
+        line = f"{summary.verdict}: {_share(items)}{ours}, {brought}"
     else:
-        line = f"{summary.verdict}: {_share(mirror.items)}; this run brought {brought}"
+        line = f"{summary.verdict}: {_share(mirror.items)}{ours}; this run brought {brought}"
     return f"{line}: {summary.reason}" if summary.reason else line
 
 
-def _why_nothing(mirror: Counts) -> str:
+def _why_nothing(mirror: Counts, shard: str) -> str:
     """Say why a run that is complete fetched nothing: a filter that nothing passes is not the same as all there."""
     items = mirror.items
     if not items.complete:
         listed = "the listing is empty"
         if items.filtered:
-            listed = f"no item passed the filters; {format_count(items.filtered)} were listed"
+            falls = f"falls to shard {shard} and " if shard else ""
+            listed = f"no item {falls}passed the filters; {format_count(items.filtered)} were listed"
         return f"nothing to fetch: {listed}"
     if not mirror.assets.stored:
         return f"nothing to fetch: of {format_count(items.complete)} items no asset was wanted, or there"
+    ours = f" of shard {shard}" if shard else ""
     return (
-        f"nothing was left to fetch; the ledger has all {format_count(items.complete)} items, "
+        f"nothing was left to fetch; the ledger has all {format_count(items.complete)} items{ours}, "
         f"{_files(mirror.assets)}, {format_size(mirror.bytes)}"
     )
 

@@ -11,7 +11,7 @@ from msgspec import to_builtins
 
 from stacmirror.cli.mirror import Dest
 from stacmirror.cli.options import Json
-from stacmirror.cli.report import absent_rows, aligned, counts_json, counts_rows, failed_rows
+from stacmirror.cli.report import absent_rows, aligned, counts_json, counts_rows, failed_rows, shard_rows
 from stacmirror.cli.session import emit, emit_json, emit_row, say
 from stacmirror.cli.watch_flag import StatusCommand as StatusCommand
 from stacmirror.cli.watch_flag import seconds
@@ -90,6 +90,7 @@ def _as_json(found: MirrorStatus) -> dict[str, Any]:
         "source": found.source,
         "target": os.path.abspath(found.target),
         "layout": found.layout,
+        "shard": found.shard,
         **counts_json(found.counts),
         "parts": {"files": found.parts, "bytes": found.parts_bytes},
         "running": found.running,
@@ -100,7 +101,8 @@ def _as_json(found: MirrorStatus) -> dict[str, Any]:
 
 
 def _as_lines(found: MirrorStatus) -> list[str]:
-    rows = [("files", os.path.abspath(found.target)), ("layout", found.layout), *counts_rows(found.counts)]
+    rows = [("files", os.path.abspath(found.target)), ("layout", found.layout), *shard_rows(found.shard)]
+    rows += counts_rows(found.counts)
     rows.append(("size", format_size(found.counts.bytes)))
     if found.parts:
         files = f"{format_count(found.parts)} large {'file' if found.parts == 1 else 'files'}"

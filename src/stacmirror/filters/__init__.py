@@ -13,6 +13,7 @@ from stacmirror.filters.ids import Ids
 from stacmirror.filters.label_classes import LabelClasses
 from stacmirror.filters.properties import Flag
 from stacmirror.filters.searched import Searched
+from stacmirror.filters.shard import Shard
 from stacmirror.interfaces import Filter
 from stacmirror.search import make_search
 from stacmirror.settings import FilterSettings
@@ -26,6 +27,7 @@ def _judges_nothing(name: str) -> bool:
 
 
 _FAMILIES: dict[str, Callable[[FilterSettings], Sequence[Filter]]] = {
+    "shard": lambda wanted: [Shard(wanted.shard)] if wanted.shard else [],
     "item": lambda wanted: [Ids(wanted.item)] if wanted.item else [],
     "label_class": lambda wanted: [LabelClasses(wanted.label_class)] if wanted.label_class else [],
     "cloud_and_shadow": lambda wanted: Flag.maybe("cloud_and_shadow", wanted.cloud_and_shadow),
@@ -44,6 +46,11 @@ def make_filters(wanted: FilterSettings, sends: Sends = _judges_nothing) -> list
     return [made for make in _FAMILIES.values() for made in make(wanted)] + searched
 
 
+def make_shard(wanted: FilterSettings) -> Shard:
+    """Return which items fall to this mirror; all where no shard is asked for. Raises: UsageError for no shard."""
+    return Shard(wanted.shard)
+
+
 def make_asset_choice(wanted: FilterSettings) -> AssetChoice:
     """Return which asset keys are fetched. Raises: UsageError for globs that contradict each other."""
     return AssetChoice(wanted.asset, wanted.exclude_asset)
@@ -58,4 +65,4 @@ def describe(wanted: FilterSettings) -> dict[str, str]:
     return words
 
 
-__all__ = ["AssetChoice", "describe", "make_asset_choice", "make_filters"]
+__all__ = ["AssetChoice", "Shard", "describe", "make_asset_choice", "make_filters", "make_shard"]

@@ -118,6 +118,8 @@ class RunLock:
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_EVERY_S):
             try:
+                if os.pread(self._fd, _TEXT_BYTES, 0) != self._text:
+                    return  # taken over: it would pass for a sign of the other one
                 # To the file system's own clock: hosts' clocks differ.
                 os.utime(self._fd)
             except OSError:

@@ -143,6 +143,8 @@ class Summary(Struct):
     """What the mirror lacks now, most first."""
     absences: list[AbsentKey] = field(default_factory=list)
     """What items list and the source does not have."""
+    shard: str = ""
+    """Which part of the collection the mirror is, `K/N`; empty: all of it."""
     predicted: int = 0
     """Files that were asked for where their links would have led: each a request less."""
     there_bytes: int = 0

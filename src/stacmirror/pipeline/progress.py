@@ -24,6 +24,10 @@ class Progress:
         self.items_there = 0
         """Of `items_done`: there from an earlier run."""
         self.items_filtered = 0
+        self.items_elsewhere = 0
+        """Of `items_filtered`: those that fall to other shards."""
+        self.share = 1.0
+        """About which part of the listing falls to this mirror: all of it, or a shard."""
         self.items_total: int | None = None
         """How many items the server says there are, or None."""
         self.items_expected: int | None = None
@@ -55,6 +59,17 @@ class Progress:
         self._requests: Callable[[], int] = lambda: 0
         self._in_flight: dict[int, tuple[str, str, float]] = {}
         self._next_token = 0
+
+    @property
+    def passed(self) -> float:
+        """The part of the items listed so far, those of other shards left out, that filters let pass."""
+        ours = self.items_listed - self.items_elsewhere
+        return 1 - self.items_unwanted / max(1, ours)
+
+    @property
+    def items_unwanted(self) -> int:
+        """Items of this mirror's own share that no filter let pass."""
+        return self.items_filtered - self.items_elsewhere
 
     def begin(self, item_id: str, asset_key: str, now_s: float) -> int:
         """Note that a transfer is under way; return the token for `end`."""

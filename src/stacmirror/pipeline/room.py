@@ -125,7 +125,7 @@ class Room:
             return
         said = f"by the items so far it wants {' and '.join(short)} that are free (beside --keep-free)"
         # What filters leave is not known before the listing's end: then nothing is sure.
-        if max(shares.values()) > SURELY and not self._progress.items_filtered:
+        if max(shares.values()) > SURELY and not self._progress.items_unwanted:
             raise TargetUnwritable(
                 f"the mirror does not fit into {space.place}: {said}",
                 hint="make room or choose another DEST; --no-preflight fills what there is",
@@ -142,9 +142,8 @@ class Room:
     def _left(self) -> float | None:
         """Return how many items are still to come, or None where nobody knows."""
         progress = self._progress
-        passed = 1 - progress.items_filtered / max(1, progress.items_listed)
         total = progress.items_total if progress.items_total is not None else progress.items_expected
-        ends: list[float] = [] if total is None else [total * passed]
+        ends: list[float] = [] if total is None else [total * progress.share * progress.passed]
         if progress.listing_ended:
             ends.append(self._before + progress.items_listed - progress.items_filtered)
         if progress.items_wanted is not None:

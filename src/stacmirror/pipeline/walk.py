@@ -74,14 +74,17 @@ class Walk:
         names: AssetNames | None = None,
         joiner: Joiner | None = None,
         sources: bool = True,
+        shard: Filter | None = None,
     ) -> None:
         """`wants` says which assets are fetched; `note` hears what a person should know of the listing.
 
         `redact` takes secrets out of an item's JSON. `sources`: linked items are fetched as well.
+        `shard`: which of the filters says what falls to other mirrors.
         """
         self._names = names
         self._joiner = joiner
         self._sources = sources
+        self._shard = shard
         self._lost: list[str] = []
         """What of this walk's pages could not be read."""
         self._note = note
@@ -107,6 +110,8 @@ class Walk:
         self.server_total: int | None = None
         self.listed = 0
         self.filtered = 0
+        self.elsewhere = 0
+        """Of `filtered`: those of other shards."""
         self.duplicate = 0
         self.queued = 0
         self.changed = 0
@@ -173,7 +178,8 @@ class Walk:
         self._lost.clear()
         self._progress.items_listed -= self.listed
         self._progress.items_filtered -= self.filtered
-        self.listed = self.filtered = self.duplicate = self.queued = 0
+        self._progress.items_elsewhere -= self.elsewhere
+        self.listed = self.filtered = self.elsewhere = self.duplicate = self.queued = 0
         self.ended = self._progress.listing_ended = False
         self.error = None
         start = self._start
@@ -204,6 +210,7 @@ class Walk:
         )
         met: set[ItemKey] = set()
         rejected: set[ItemKey] = set()
+        elsewhere = 0
         there: list[ItemKey] = []
         linked_there: list[ItemKey] = []
         bundles: list[Bundle] = []
@@ -217,6 +224,7 @@ class Walk:
             if item.key not in known and not self._is_wanted(item):
                 record.filtered += 1
                 rejected.add(item.key)
+                elsewhere += self._shard is not None and not self._shard.keeps(item)
             elif item.key in met or item.key in claimed_before or self._is_duplicate(known.get(item.key)):
                 record.duplicate += 1
                 repeated.append(item)
@@ -250,6 +258,8 @@ class Walk:
             self.limited = True
         self._pages_lined_up = number - self._start.number + 1
         self._count(record)
+        self.elsewhere += elsewhere
+        self._progress.items_elsewhere += elsewhere
         self._record(record)
         if self._joiner is not None and bundles:
             await self._joiner.fill(bundles)
