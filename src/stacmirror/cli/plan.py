@@ -38,8 +38,8 @@ _FITS = {"yes": "it fits", "perhaps": "it may not fit", "no": "it does not fit",
 
 @takes(
     FILTERS.only(
-        "label_class", "cloud_and_shadow", "seasonal_snow", "max_items", "asset", "exclude_asset", "item", "collection",
-        "bbox", "datetime", "intersects", "query", "filter", "sources", "only_sources",
+        "label_class", "cloud_and_shadow", "seasonal_snow", "max_items", "asset", "exclude_asset", "item", "shard",
+        "collection", "bbox", "datetime", "intersects", "query", "filter", "sources", "only_sources",
     ),
     PLACE.only("layout", "path_template"),
     TUNING.only(
@@ -86,6 +86,7 @@ def plan(
     say(f"planning {source}{root}: the first pages, and the assets of {format_count(items)} items; nothing is written")
 
     from stacmirror.cli.run import loop_factory
+    from stacmirror.filters import make_shard
     from stacmirror.redact import Redactor
     from stacmirror.sampling import Sampler
     from stacmirror.sinks.space import space_of
@@ -111,7 +112,7 @@ def plan(
     foretold = forecast(
         found,
         items_max=settings.limit.max_items,
-        ids=len(set(settings.filter.item)),
+        ids=len(set(make_shard(settings.filter).of(settings.filter.item))),
         missing_after=settings.missing.missing_after,
         rate_per_s=settings.limit.rate_per_s,
         block_bytes=space.block_bytes if space else _BLOCK_BYTES,
