@@ -63,6 +63,10 @@ class RetryPolicy(Struct, frozen=True):
             return jitter_s
         return min(error.retry_after_s, self.retry_after_max_s) + jitter_s
 
+    def put_off_s(self, times: int, error: TransferError, random: Callable[[], float]) -> float:
+        """Return seconds to wait for a host that is to blame for `times` failures in a row, which are no attempts."""
+        return self.backoff_s(min(times, _PUT_OFF_MAX), error, random)
+
 
 def parse_retry_after(value: str | None, now_wall_s: float) -> float | None:
     """Return the seconds a Retry-After header asks for (a number or a date), or None. Never negative."""
@@ -134,7 +138,7 @@ async def with_retries(
         except TransferError as error:
             if error.by_host and error.retryable and waited_s < policy.outage_max_s:
                 put_off += 1
-                wait_s: float | None = policy.backoff_s(min(put_off, _PUT_OFF_MAX), error, random)
+                wait_s: float | None = policy.put_off_s(put_off, error, random)
                 waited_s += wait_s or 0.0
             else:
                 attempt += 1

@@ -24,8 +24,6 @@ from stacmirror.retry import LINK_DEAD_STATUSES
 
 WAIT_IN_PLACE_S = 1.0
 """A longer wait is not sat out: there is other work meanwhile."""
-_PUT_OFF_MAX = 4
-"""Doublings of the wait for a host that is to blame: when it is back nobody should sleep for a minute."""
 _FOR_GOOD = frozenset({"gone", "too-large"})
 """Failures that are the same when asked again in this run."""
 
@@ -279,5 +277,5 @@ class Settler:
             return False
         transfer.put_off += 1
         self._crew.progress.retries += 1
-        transfer.not_before_s = now_s + policy.backoff_s(min(transfer.put_off, _PUT_OFF_MAX), error, self._crew.random)
+        transfer.not_before_s = now_s + policy.put_off_s(transfer.put_off, error, self._crew.random)
         return True

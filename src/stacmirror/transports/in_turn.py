@@ -19,17 +19,10 @@ from stacmirror.interfaces import Reply, SeveralTransport
 from stacmirror.limits import origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import GONE_STATUSES, REDIRECT_STATUSES, RETRYABLE_STATUSES
-from stacmirror.transports.router import (
-    ASSET_HEADERS,
-    DEAD_STATUSES,
-    TARGET_OLD_S,
-    Budgeted,
-    Router,
-    is_secure,
-)
+from stacmirror.transports.budgeted import Budgeted
+from stacmirror.transports.hops import DEAD_STATUSES, TARGET_OLD_S, is_secure
+from stacmirror.transports.router import ASSET_HEADERS, PAUSE_IN_PLACE_S, Router
 
-PAUSE_IN_PLACE_S = 1.0
-"""A longer pause of a host is the worker's to wait out: it has other work meanwhile."""
 _GOOD = REDIRECT_STATUSES | {200}
 _GOOD_BEHIND = _GOOD | GONE_STATUSES
 """Answers after which it goes on. A link that is not found may be dead, and so are those after it; behind a redirect

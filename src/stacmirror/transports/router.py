@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from urllib.parse import urljoin
+from collections.abc import Callable, Mapping
 
 from stacmirror.budget import HostBudget
 from stacmirror.errors import LoginRefused, TransferError
 from stacmirror.gate import Gate
-from stacmirror.interfaces import Body, Reply, SeveralTransport, Transport
+from stacmirror.interfaces import Reply, SeveralTransport, Transport
 from stacmirror.limits import HostLimits, origin_of
 from stacmirror.redact import redact_url
 from stacmirror.retry import REDIRECT_STATUSES, RETRYABLE_STATUSES, error_for_status
+from stacmirror.transports.budgeted import Budgeted
+from stacmirror.transports.hops import DEAD_STATUSES, TARGET_OLD_S, is_plain, is_secure, target_of
 from stacmirror.transports.posting import Posting, PostTransport
 from stacmirror.transports.whole import HELD_MAX_BYTES, gunzip, read_whole
 
@@ -28,14 +28,9 @@ ASSET_HEADERS = {"Accept-Encoding": "identity"}
 """An asset is stored as the origin has it, so no encoding on the way."""
 CAP = "cap"
 """The kind of error of a request that was not sent, since no more may be."""
-DEAD_STATUSES = frozenset({400, 401, 403})
-"""What the target of a redirect answers once its signature has died."""
-TARGET_OLD_S = 1.0
-"""A target that is asked for later than that after its link may have died meanwhile."""
-_PAUSE_IN_PLACE_S = 1.0
+PAUSE_IN_PLACE_S = 1.0
 """A longer pause of a host is the caller's to wait out: it has other work meanwhile."""
 _ROUTES_MAX = 1000
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Router:
@@ -85,7 +80,7 @@ class Router:
         headers, secure = first, False
         for _ in range(hops, self._redirects_max + 1):
             secure = secure or is_secure(url)
-            reply = await self._ask_once(url, headers, self._small_max_bytes, _PAUSE_IN_PLACE_S)
+            reply = await self._ask_once(url, headers, self._small_max_bytes, PAUSE_IN_PLACE_S)
             if reply.status not in REDIRECT_STATUSES:
                 return reply
             if reply.stream is not None:
@@ -126,7 +121,7 @@ class Router:
 
     async def ask_asset(self, url: str) -> Reply:
         """Ask one URL once, as for an asset; a redirect is a Reply. Raises: TransferError, as `open`."""
-        return await self._ask_once(url, ASSET_HEADERS, self._small_max_bytes, _PAUSE_IN_PLACE_S)
+        return await self._ask_once(url, ASSET_HEADERS, self._small_max_bytes, PAUSE_IN_PLACE_S)
 
     async def ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Reply:
         """Ask for a page or an item: one GET, its body whole and decoded, at most `max_bytes`.
@@ -320,46 +315,3 @@ def _redirected(url: str, message: str, status: int = 0, *, retryable: bool = Tr
 
 def _ignore(date: str) -> None:
     pass
-
-
-def target_of(reply: Reply, url: str) -> str:
-    """Return where a redirect from `url` leads, byte for byte where it is absolute; "" when it does not say.
-
-    Raises: TransferError, kind `redirect`, where it leads to nothing that could be an address.
-    """
-    location = reply.location
-    try:
-        return location if not location or _ABSOLUTE.match(location) else urljoin(url, location)
-    except ValueError as error:  # such as //[::1
-        raise TransferError("redirect", f"{redact_url(url)} leads to no address", retryable=False) from error
-
-
-def is_secure(url: str) -> bool:
-    """Return whether nobody on the way can read or change what comes from `url`: https, and objects of S3."""
-    return url[:6].lower() == "https:" or url[:5].lower() == "s3://"
-
-
-def is_plain(url: str) -> bool:
-    """Return whether `url` is http without TLS."""
-    return url[:5].lower() == "http:"
-
-
-class Budgeted:
-    """A large body that keeps its host's place until it is closed."""
-
-    def __init__(self, body: Body, budget: HostBudget, place: int, asked_s: float) -> None:
-        self._body = body
-        self._budget: HostBudget | None = budget
-        self._place = place
-        self._asked_s = asked_s
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self._body.chunks()
-
-    def close(self) -> None:
-        self._body.close()
-        if self._budget is not None:
-            self._budget.answered(self._place, self._asked_s)
-            self._budget.stream_ended()
-            self._budget.release()
-            self._budget = None

@@ -18,12 +18,12 @@ from stacmirror.gate import DOUBTED_AFTER, Gate, Standing
 from stacmirror.interfaces import Reply, SeveralTransport, Transport
 from stacmirror.retry import parse_date
 from stacmirror.transports.aws import AwsSession, Endpoint
+from stacmirror.transports.s3_answers import BAD_SIGNATURE, code_of, code_of_login, refusal
 from stacmirror.transports.sigv4 import Credentials, Signer, object_path
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _HOST_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 """Buckets that can be a label of a host name. One with dots would fit no wildcard certificate."""
-_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _REGION = re.compile(rb"<Region>([a-z0-9-]{1,32})</Region>")
 _REGION_NAME = re.compile(r"[a-z0-9-]{1,32}")
 _DEFAULT_REGION = "us-east-1"
@@ -31,9 +31,6 @@ _BUCKETS_MAX = 1000
 _ATTEMPTS = 3
 """One, one more in the right region, one more at the right time."""
 _ELSEWHERE = frozenset({301, 307})
-_SIGNATURE = "SignatureDoesNotMatch"
-_BAD_KEY_CODES = frozenset({"InvalidAccessKeyId", "InvalidSecurity", "NotSignedUp", _SIGNATURE})
-_EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
 
 
 class _Bucket:
@@ -207,10 +204,10 @@ class S3Transport:
             proofs, credentials = self._login.proofs, await self._credentials()
             reply = await self._http.fetch(*self._request(asks, credentials), asks.small_max_bytes)
             code = self._refused_as(reply, asks)
-            if not code or credentials is None or (attempt and code == _SIGNATURE):
+            if not code or credentials is None or (attempt and code == BAD_SIGNATURE):
                 break
             if attempt:
-                raise self._gate.end(_refusal(code))
+                raise self._gate.end(refusal(code))
             again = await self._login.prove(proofs, partial(self._find_out, credentials, code, asks))
             if again is not None:
                 return again
@@ -224,10 +221,10 @@ class S3Transport:
         """
         about = self._login.witness or asks
         # The SDK takes its time: whether it is the object's own trouble is asked at once.
-        credentials = refused if code == _SIGNATURE and about is not asks else await self._aws.others(refused)
+        credentials = refused if code == BAD_SIGNATURE and about is not asks else await self._aws.others(refused)
         while credentials is not None:
             reply = await self._http.fetch(*self._request(about, credentials), asks.small_max_bytes)
-            code = _code_of_login(reply)
+            code = code_of_login(reply)
             if not code:
                 self._refused_as(reply, about)
                 self._login.in_a_row = 0
@@ -237,15 +234,15 @@ class S3Transport:
                     reply.stream.close()
                 return None
             credentials = await self._aws.others(refused) if credentials == refused else None
-        raise self._gate.end(_refusal(code))
+        raise self._gate.end(refusal(code))
 
     def _refused_as(self, reply: Reply, asks: _Asks) -> str:
         """Return the code of an answer that refuses the credentials and not the object, else ""; to be asked once."""
         if reply.status < 300:
             self._login.good(asks)
             return ""
-        code = "" if self._unsigned else _code_of_login(reply)
-        if code == _SIGNATURE and self._login.witness is not None:  # as for a key that is spelled oddly on its way
+        code = "" if self._unsigned else code_of_login(reply)
+        if code == BAD_SIGNATURE and self._login.witness is not None:  # as for a key that is spelled oddly on its way
             self._login.in_a_row += 1
             return code if self._login.in_a_row >= DOUBTED_AFTER else ""
         return code
@@ -277,7 +274,7 @@ class S3Transport:
                 except LoginRefused:  # a region that the SDK does not know: not learned
                     return False
             return True
-        if _code(reply) == "RequestTimeTooSkewed":
+        if code_of(reply) == "RequestTimeTooSkewed":
             return self._learn_time(reply)
         return False
 
@@ -307,21 +304,3 @@ def _parse(url: str) -> tuple[str, str]:
         return name, object_path(unquote(key))
     except UnicodeError as error:  # half a surrogate pair
         raise TransferError("url", "not an s3://bucket/key address", retryable=False) from error
-
-
-def _code(reply: Reply) -> str:
-    """Return the error code of S3's XML, or ""."""
-    found = _CODE.search(reply.body or b"")
-    return found[1].decode() if found else ""
-
-
-def _code_of_login(reply: Reply) -> str:
-    """Return the error code where it is one that speaks of the credentials, else ""."""
-    code = _code(reply) if reply.status in (400, 401, 403) else ""
-    return code if code in _BAD_KEY_CODES or code in _EXPIRED_CODES else ""
-
-
-def _refusal(code: str) -> LoginRefused:
-    if code in _EXPIRED_CODES:
-        return LoginRefused(f"the AWS session has ended ({code})", hint="log in again, then resume")
-    return LoginRefused(f"S3 refused the AWS credentials ({code})", hint="check AWS_PROFILE or the AWS_ variables")
