@@ -92,7 +92,9 @@ async def test_credentials_that_nothing_replaces(
     hold(slow, run, before, cut=True)
     assert (run.summary.exit_code, code in run.summary.reason) == (4, True)
     assert SECRET not in run.summary.reason
-    assert not asked.after_third(of_credentials)
+    # Whether it is the object's own trouble is asked a turn of the loop after the second; a third may be read in it.
+    is_asked = (code, nth) == ("SignatureDoesNotMatch", 40)
+    assert len(asked.after_third(of_credentials)) <= is_asked
     # All that were refused were under way at once, but where goods came between.
     assert (code, nth) == ("SignatureDoesNotMatch", 40) or asked.refusals(of_credentials) <= slow.way[1] * (
         13 if pipeline else 1

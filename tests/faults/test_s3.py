@@ -79,7 +79,7 @@ async def test_row_26_each_refusal_ends_as_it_should(bench: Bench) -> None:
         ("i0", "B01"): ("gone", 404),
         ("i1", "B01"): ("refused", 403),
         ("i2", "B01"): ("gone", 404),
-        ("i3", "B01"): ("redirect", 0),
+        ("i3", "B01"): ("redirect", 301),
         ("i5", "raw"): ("digest", 0),
     }
     for item in ("i0", "i2"):
