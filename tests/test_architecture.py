@@ -44,7 +44,7 @@ WITHIN_LAYER = {
 PIPELINE_SEES = BASE | SUPPORT | {"pipeline"}
 
 HOMES = {
-    "aiohttp": {"transports/http.py", "transports/aiohttp_errors.py"},
+    "aiohttp": {"transports/http.py", "transports/aiohttp_answer.py", "transports/aiohttp_errors.py"},
     "yarl": {"transports/http.py"},
     "aiobotocore": {"transports/aws.py"},
     "botocore": {"transports/aws.py"},

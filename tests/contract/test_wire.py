@@ -12,8 +12,8 @@ import trustme
 
 from stacmirror.errors import TransferError
 from stacmirror.interfaces import Transport
-from stacmirror.transports import http as http_module
 from stacmirror.transports import wire as wire_module
+from stacmirror.transports.aiohttp_answer import Pace
 from stacmirror.transports.http import AiohttpTransport
 from stacmirror.transports.wire import WireTransport
 from tests.contract.test_transports import PATIENCE_S, whole
@@ -153,7 +153,7 @@ async def test_a_drip_is_given_up(
     if isinstance(client, WireTransport):  # as it is never shorter than the stall timeout
         client._slow_window_s, client._slowest_bytes_per_s = 0.2, 1000.0
     else:
-        client._pace = http_module._Pace(0.2, 1000.0)
+        client._pace = Pace(0.2, 1000.0)
     ended = asyncio.Event()
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -263,41 +263,6 @@ async def test_every_wait_has_a_deadline(network: Network, phase: str) -> None:
     await client.close()
 
 
-class Clock:
-    """What a sweep takes for the loop: the time, and the next sweep, which is the test's to call."""
-
-    def __init__(self) -> None:
-        self.now_s = asyncio.get_running_loop().time()
-
-    def time(self) -> float:
-        return self.now_s
-
-    def call_later(self, delay_s: float, *called: Any) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(3600.0, lambda: None)
-
-
-@pytest.mark.parametrize("phase", PHASES)
-async def test_a_machine_that_stood_still_is_no_silence(client: WireTransport, network: Network, phase: str) -> None:
-    """Stopped for minutes, nobody listened: an answer gets its whole stall timeout from then on, and no more."""
-    task = asyncio.create_task(whole(client))
-    transport = await network.asked()
-    if PHASES[phase][0]:
-        transport.say(PHASES[phase][0])
-    clock: Any = Clock()
-    clock.now_s += 300.0
-    client._sweep(clock)
-    for _ in range(29):
-        clock.now_s += 1.0
-        client._sweep(clock)
-    assert not transport.closing
-    for _ in range(3):
-        clock.now_s += 1.0
-        client._sweep(clock)
-    with pytest.raises(TransferError) as stalled:
-        await asyncio.wait_for(task, PATIENCE_S)
-    assert stalled.value.kind == "timeout"
-
-
 async def test_an_error_in_the_sweep_does_not_end_it(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one timer behind all deadlines goes on, whatever happens in one of its turns."""
     client = WireTransport(user_agent="test/1", connect_timeout_s=PATIENCE_S, stall_timeout_s=0.05)

@@ -6,18 +6,16 @@ neither keys nor catalogs. aiohttp's exceptions are mapped here and go no furthe
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -27,10 +25,11 @@ from stacmirror.gate import Gate
 from stacmirror.interfaces import Reply
 from stacmirror.redact import redact_url
 from stacmirror.transports.address import Origin, parse_origin, split
+from stacmirror.transports.aiohttp_answer import Pace, Response, heard_by, read_reply
 from stacmirror.transports.aiohttp_errors import map_error
 from stacmirror.transports.guard import Admits, Anywhere
+from stacmirror.transports.listening import Listening
 
-_CHUNK_BYTES = 1 << 18
 _HEAD_MAX_BYTES = 64 << 10
 _SLOW_WINDOW_S = 30.0
 _LOOKED_AT_MAX = 1000
@@ -63,12 +62,14 @@ class AiohttpTransport:
         self._guard = guard or Anywhere()
         self._head_max_bytes = head_max_bytes
         self._looked_at: set[Origin] = set()
-        self._pace = _Pace(max(_SLOW_WINDOW_S, stall_timeout_s), slowest_bytes_per_s)
+        self._pace = Pace(max(_SLOW_WINDOW_S, stall_timeout_s), slowest_bytes_per_s)
         self._make_tls = tls
         self._user_agent = user_agent
         self._proxies = proxies or {}
-        # No total: a large scene may take an hour. What must not happen is an answer without a byte.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=stall_timeout_s)
+        # No total: a large scene may take an hour. What must not happen is an answer without a byte, and not by
+        # aiohttp's `sock_read`: that takes a standstill of our own for the server's silence.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+        self._listening = Listening(stall_timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._none_kept_until_s = 0.0
 
@@ -79,7 +80,7 @@ class AiohttpTransport:
         )
         return aiohttp.ClientSession(
             connector=connector,
-            response_class=_Response,
+            response_class=heard_by(self._listening),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -114,7 +115,7 @@ class AiohttpTransport:
         try:
             asked = URL(f"http{'s' if origin.tls else ''}://{origin.host}{target}", encoded=True)
             response = cast(
-                "_Response",
+                "Response",
                 await self._session.request(
                     method, asked, headers=headers, data=body, allow_redirects=False, proxy=proxy
                 ),
@@ -124,7 +125,7 @@ class AiohttpTransport:
         except Exception as error:
             raise _of_proxy(map_error(error), proxy) from error
         try:
-            return await _reply(url, response, small_max_bytes, self._pace)
+            return await read_reply(url, response, small_max_bytes, self._pace)
         except BaseException:
             response.close()
             raise
@@ -150,6 +151,7 @@ class AiohttpTransport:
 
     async def close(self) -> None:
         """Close all connections."""
+        self._listening.close()
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
@@ -201,104 +203,3 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._names.close()
-
-
-class _Response(aiohttp.ClientResponse):
-    """An answer that knows its connection to its end: one that breaks looks to aiohttp like the end of such a body."""
-
-    _line: ResponseHandler | None = None
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        self._line = connection.protocol
-        return await super().start(connection)
-
-    def refuse_broken(self) -> None:
-        """Hear that the body is read. Raises: TransferError where only the connection ends it, and that broke."""
-        if self.content_length is None and "Transfer-Encoding" not in self.headers and self._line is not None:
-            error = self._line.exception()
-            if error is not None and not isinstance(error, aiohttp.ServerDisconnectedError):
-                raise TransferError("short", "the connection broke") from error
-
-
-class _Pace(NamedTuple):
-    """How fast a body must come at least."""
-
-    window_s: float
-    slowest_bytes_per_s: float
-
-    async def chunks(self, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-        """Yield a body's bytes. Raises: TransferError (`slow`) for a drip, which to aiohttp's timeouts is life."""
-        now = asyncio.get_running_loop().time
-        since_s, got_bytes = now(), 0
-        async for chunk in content.iter_chunked(_CHUNK_BYTES):
-            got_bytes += len(chunk)
-            if now() - since_s > self.window_s:
-                if got_bytes < self.slowest_bytes_per_s * self.window_s:
-                    raise TransferError("slow", f"{got_bytes} bytes in {self.window_s:g} s")
-                since_s, got_bytes = now(), 0
-            yield chunk
-
-
-async def _reply(url: str, response: _Response, small_max_bytes: int, pace: _Pace) -> Reply:
-    headers = _headers(response)
-    if response.status < 200:
-        raise TransferError("protocol", "the server changed the protocol")
-    if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
-        raise TransferError("protocol", "a transfer coding nobody asked for")
-    length = response.content_length
-    if response.status in (204, 304):
-        response.release()
-        return Reply(url, response.status, headers, b"", None)
-    chunks = pace.chunks(response.content)
-    if length is not None and length > small_max_bytes:
-        return Reply(url, response.status, headers, None, _Stream(response, b"", chunks))
-    held = bytearray()
-    try:
-        # Without a length: read until it ends, or until it proves too large to be held.
-        async for chunk in chunks:
-            held += chunk
-            if len(held) > small_max_bytes:
-                return Reply(url, response.status, headers, None, _Stream(response, bytes(held), chunks))
-        response.refuse_broken()
-    except Exception as error:
-        raise map_error(error) from error
-    response.release()
-    return Reply(url, response.status, headers, bytes(held), None)
-
-
-def _headers(response: _Response) -> dict[str, str]:
-    """Return the headers as `wire` has them: a character for each byte, where aiohttp makes surrogates.
-
-    The first of two counts, but of codings all, so that none is hidden.
-    """
-    found: dict[str, str] = {}
-    for name, value in response.headers.items():
-        key = name.lower()
-        text = value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
-        if key in found and key == "content-encoding":
-            text = f"{found.pop(key)}, {text}"
-        found.setdefault(key, text)
-    return found
-
-
-class _Stream:
-    """A large body; what was read before it proved large comes first."""
-
-    def __init__(self, response: _Response, first: bytes, rest: AsyncIterator[bytes]) -> None:
-        self._response = response
-        self._first = first
-        self._rest = rest
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        if self._first:
-            yield self._first
-        try:
-            async for chunk in self._rest:
-                yield chunk
-            self._response.refuse_broken()
-        except Exception as error:
-            raise map_error(error) from error
-
-    def close(self) -> None:
-        # Drops the connection unless the body was read to its end.
-        self._response.close() if not self._response.content.at_eof() else self._response.release()
