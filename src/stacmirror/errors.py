@@ -120,6 +120,7 @@ KINDS = {
     "429": "the server wanted fewer requests",
     "gone": "not there (404, 410)",
     "refused": "not allowed (401, 403)",
+    "expired": "the link had died, and the catalog gave no new one",
     "status": "another status that is no answer",
     "connect": "no connection",
     "dns": "no such host",

@@ -194,7 +194,8 @@ class Mirror:
             try:
                 await run.execute(start, staged)
                 error = run.error
-                ledger.set_listing(run.listing)
+                if run.walked:  # else what an earlier run saw of the listing stays true
+                    ledger.set_listing(run.listing)
                 walked = run.listing.ended and self._task is None
                 if walked and error is None and not self.stop.asked.is_set():
                     drop_parts_of_unlisted(sink, ledger)

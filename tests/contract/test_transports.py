@@ -309,6 +309,7 @@ async def test_what_is_no_url(transport: Transport, wire: WireServer, url: str) 
         await fetch(transport, url.replace("{host}", wire.url[7:]))
     assert (refused.value.kind, refused.value.retryable) == ("url", False)
     assert "secret" not in str(refused.value)
+    assert ("user:password@host" in str(refused.value)) is ("@" in url)
     assert wire.heard == []
 
 

@@ -7,14 +7,21 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from stacmirror.cli import app as program
+from stacmirror.cli.report import Ending, verdict_lines
 from stacmirror.errors import KINDS
+from stacmirror.mirror import Mirror
+from stacmirror.settings import Settings
 from stacmirror.simulator import Simulator
+from stacmirror.simulator.log import RequestRecord
+from stacmirror.status import read_failed
 from tests.conftest import SOURCE, simulated
 
 NEXT = "next run"
@@ -82,6 +89,34 @@ async def test_every_failure_tells(tmp_path: Path) -> None:
         faults = {}
         code, said = await stacmirror(simulator, "resume", str(target), "--failures", str(file))
         assert (code, file.read_bytes()) == (0, b"")
+
+
+@pytest.mark.parametrize(("answer", "why"), [("500", "500"), ("404", "no such item")])
+async def test_a_link_that_died_and_was_not_renewed_says_so(
+    quick_settings: Callable[..., Settings], answer: str, why: str
+) -> None:
+    """Not that the asset is refused, nor that the source never had it: how the renewal of its link failed."""
+    async with simulated(items=1, generation=2022) as simulator:
+        refused: list[str] = []
+
+        def broken(record: RequestRecord) -> str | None:
+            if record.server == "blobs":
+                refused.append(record.path)
+                return "403"
+            return answer if refused and "/items/" in record.path else None
+
+        simulator.on_request = broken
+        settings = quick_settings(simulator, retries=0, sweeps=0, workers=1)
+        settings = replace(settings, catalog=replace(settings.catalog, link_life_s=0.001))  # dead when they are read
+        summary = await Mirror(settings, api_key=simulator.key).run()
+        assert (summary.exit_code, bool(refused)) == (3, True)
+        failed = [failure for failure in read_failed(settings.target) if failure.status == 403]
+    assert failed
+    for failure in failed:
+        assert failure.kind == "expired"
+        assert "its link had died, and the renewal failed: " in failure.message
+        assert why in failure.message
+    assert not any("--missing-ok" in line for line in verdict_lines(Ending(summary, "mirror", "resume", "status")))
 
 
 @pytest.mark.parametrize("place", ["ben/failures.ndjson", "nowhere/failures.ndjson"])

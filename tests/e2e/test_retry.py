@@ -56,6 +56,31 @@ async def test_retry_asks_for_what_failed_and_nothing_else(quick_settings: Make,
     assert not list((tmp_path / "mirror" / ".stacmirror" / "staging").iterdir())
 
 
+@pytest.mark.parametrize("generation", [2020, 2022])
+@pytest.mark.parametrize(("end", "code"), [("401", 4), ("404", 5), ("stop", 130)])
+async def test_a_run_that_ends_before_it_walks_takes_nothing_back(
+    quick_settings: Make, generation: int, end: str, code: int
+) -> None:
+    """Two runs that get no page leave the listing as an earlier one proved it: a retry that mends all says so."""
+    async with simulated(items=ITEMS, generation=generation) as simulator:
+        settings = quick_settings(simulator, retries=0, sweeps=0)
+        break_some(simulator)
+        assert (await run(settings, simulator.key)).mirror.listing.ended
+        for _ in range(2):
+            mirror = Mirror(settings, api_key=simulator.key)
+
+            def broken(record: object, mirror: Mirror = mirror) -> str:
+                if end == "stop":
+                    mirror.stop.ask(130, "Ctrl-C")
+                return "401" if end == "401" else "404"
+
+            simulator.on_request = broken
+            assert (await mirror.run()).exit_code == code
+        simulator.on_request = None
+        last = await run(settings, simulator.key, Retry())
+    assert (last.verdict, last.exit_code, last.reason) == ("complete", 0, "")
+
+
 async def undisturbed(settings: Settings, key: str, folder: Path) -> dict[str, bytes]:
     await run(settings, key)
     return tree(folder)

@@ -188,6 +188,16 @@ async def test_a_dead_proxy_is_not_the_apis_fault(quick_settings: Make, monkeypa
     assert "NO_PROXY" in summary.hint
 
 
+async def test_one_failure_where_none_is_allowed(quick_settings: Make) -> None:
+    """It is one asset that failed, and that is how it is said."""
+    async with simulated(items=3, generation=2022) as simulator:
+        settings = quick_settings(simulator, retries=0, max_failures="0", exclude_asset="B10", workers=1)
+        only = f"/{simulator.patch_name(1)}_B03.tif"
+        simulator.on_request = lambda record: "500" if record.path.endswith(only) else None
+        summary = await mirror(settings, simulator.key)
+    assert summary.reason.startswith("1 asset failed, more than --max-failures 0")
+
+
 @pytest.mark.parametrize("allowed", ["5", "1%"])
 async def test_failures_beyond_what_is_allowed_stop_the_run(quick_settings: Make, tmp_path: Path, allowed: str) -> None:
     """More failures than --max-failures: exit 8 with the reason, and what came is kept; the next run goes on."""

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -34,6 +35,7 @@ from stacmirror.model import (
     ItemRecord,
     LackingItem,
     LedgerEntry,
+    ListingState,
     MissingKey,
     PageRecord,
     Receipt,
@@ -267,6 +269,36 @@ def test_a_listing_by_position_is_walked_again_from_its_start(tmp_path: Path) ->
         point = store.resume_point()
         assert (point.number, point.first, point.cursor, point.matched, point.again) == (2, 2, START, 0, True)
         assert store.known([ItemKey("labels", "a")])[ItemKey("labels", "a")].unmet
+
+
+@pytest.mark.parametrize("kind", ["keyset", "position"])
+@pytest.mark.parametrize(("left", "ended"), [(0, True), (1, False)])
+def test_an_end_that_was_seen_stays_until_a_page_says_otherwise(
+    kind: Literal["keyset", "position"], left: int, ended: bool, tmp_path: Path
+) -> None:
+    """Over runs that begin and get no page, but not where items have no row: forgotten pages do not count them."""
+    at = Cursor("2", kind)
+    with opened(tmp_path) as store:
+        commit(store, a_page(0, 1, next=at), outcome(record("a")), a_page(1, 1 + left, cursor=at))
+        commit(store, outcome(record("b", page=1)))
+        store.set_listing(ListingState(True, None))
+    for _ in range(2):
+        with opened(tmp_path) as store:
+            point = store.resume_point()
+            listing = store.counts().listing
+            assert (listing.ended, listing.gone) == (ended, 0)
+    with opened(tmp_path) as store:
+        store.write([a_page(point.number, 1, cursor=at, next=Cursor("3", kind))], [])
+        assert not store.counts().listing.ended
+
+
+def test_a_new_walk_that_is_asked_for_takes_the_end_back(tmp_path: Path) -> None:
+    """`--refresh`, or more that is wanted: the listing is to be read anew."""
+    with opened(tmp_path) as store:
+        commit(store, a_page(0, 1), outcome(record("a")))
+        store.set_listing(ListingState(True, None))
+        store.begin_walk(refresh=True)
+        assert not store.counts().listing.ended
 
 
 def test_an_item_to_be_fetched_again_is_listed_once(tmp_path: Path) -> None:

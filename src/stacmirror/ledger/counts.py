@@ -42,7 +42,9 @@ class LedgerCounts(LedgerFile):
         items.pending = items.listed - items.filtered - items.duplicate - items.complete - items.incomplete
         total = self.meta("server_total")
         ended = self.meta("listing_ended") == "1"
-        walked = not self._count("SELECT count(*) FROM page WHERE settled = 0")
+        walked = self._count("SELECT count(*) FROM page WHERE last = 1") and not self._count(
+            "SELECT count(*) FROM page WHERE settled = 0"
+        )
         counts.listing = ListingState(ended, int(total) if total else None, unmet if ended and walked else 0)
         return counts
 

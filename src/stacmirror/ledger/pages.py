@@ -42,8 +42,10 @@ class Pages:
         """Open the first unsettled page (or the last one) for walking, and return where it starts.
 
         Items of that page and of later ones become `unmet`: meeting them again is no duplicate. Positions shift with
-        the listing and with the page size, so a walk by positions starts anew.
+        the listing and with the page size, so a walk by positions starts anew. That the listing had ended stays true
+        until a page says otherwise.
         """
+        self._doubt_end()
         row = self._db.execute(
             "SELECT number, cursor, kind, listed FROM page WHERE settled = 0 ORDER BY number LIMIT 1"
         ).fetchone()
@@ -86,6 +88,7 @@ class Pages:
         """Make the next walk start anew. What it is for is remembered until it has come to its end."""
         self._forget_what_for()
         self.walk_again(self._next_number())
+        self._set("listing_ended", 0)
         self._set(BEGAN, self._rows.run)
         if refresh:
             self._set(REFRESH, 1)
@@ -94,10 +97,18 @@ class Pages:
 
     def walk_again(self, first: int) -> None:
         """Forget all pages: the items they listed are `unmet`, and count by themselves until they are met again."""
+        self._doubt_end()
         self._db.execute("DELETE FROM page")
         self._outstanding.clear()
         self._set(FIRST, first)
-        self._set("listing_ended", 0)
+
+    def _doubt_end(self) -> None:
+        """Forget that the listing has ended where a page is about to be forgotten with items that have no row yet.
+
+        A settled page that an earlier run only opened again lists nothing, and is no reason.
+        """
+        if self._db.execute("SELECT 1 FROM page WHERE settled = 0 AND (listed > 0 OR partial = 1) LIMIT 1").fetchone():
+            self._set("listing_ended", 0)
 
     def _forget_what_for(self) -> None:
         """Forget what the walk was for, once every page of it is settled, and the last one was seen."""
@@ -133,6 +144,8 @@ class Pages:
         for key in page.again:
             if (found := self._rows.find(key)) is not None:
                 self._db.execute("UPDATE item SET page = ? WHERE n = ?", (page.number, found[0]))
+        if page.next is not None or page.partial:
+            self._set("listing_ended", 0)
         settled = page.queued == 0 and not page.partial
         if not settled:
             self._outstanding[page.number] = -1 if page.partial else page.queued

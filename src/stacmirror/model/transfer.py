@@ -29,6 +29,8 @@ class Transfer(Struct):
     """Links of it that were refused before their time, one after another."""
     renewed: int = 0
     """How often its link was renewed because one was refused."""
+    unrenewed: str = ""
+    """What became of the attempt to renew the link that was refused last, where it failed."""
 
 
 class Receipt(Struct, frozen=True):

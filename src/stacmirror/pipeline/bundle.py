@@ -45,6 +45,8 @@ class Job:
     """Wall clock at which its links stop working."""
     renewed_at_s: float = -1.0e18
     """Wall clock of the last renewal of its links."""
+    unrenewed: str = ""
+    """Why that renewal failed, if it did."""
     renewing: asyncio.Lock | None = None
     """Held while its links are renewed, from the first time on."""
     unstaged_since_s: float = math.inf

@@ -53,5 +53,6 @@ class Caps:
         # A key that may be missing everywhere is a failure only until that is known.
         failures = progress.failures - self._missing.undecided()
         if failures > most:
-            words = f"{format_count(failures)} assets failed, more than --max-failures {allowed.text}"
+            assets = "asset" if failures == 1 else "assets"
+            words = f"{format_count(failures)} {assets} failed, more than --max-failures {allowed.text}"
             self._stop.ask(EXIT_CODE, f"{words}; `status --failed` says why")

@@ -34,6 +34,9 @@ _YOUNG_S = 1.0
 _AGES = 3
 """Links that must have died before their time until that is their life."""
 
+_WHY_MAX = 200
+"""Of what a renewal failed for, so many characters are kept for each asset."""
+
 
 class Renewal:
     """Of the links of any job. `life_s` is how long a link lives that does not say it itself, in seconds."""
@@ -70,13 +73,24 @@ class Renewal:
                 return False
             if transfer.asset.href != href:  # renewed for another of its files meanwhile
                 return True
-            if expires_at_s(href, self._life_s, job.item.read_at_s) > self._clock.wall():
+            transfer.unrenewed = ""
+            if not (died := self.has_died(job, href)):
                 if host != origin_of(href) or not self._may_be_age(transfer, href, job.item.read_at_s):
                     return False
                 job.renewed_at_s = -math.inf
             await self._renew(job)
-            transfer.renewed += transfer.asset.href != href
-            return transfer.asset.href != href
+            if transfer.asset.href != href:
+                transfer.renewed += 1
+                return True
+            why = job.unrenewed or "the catalog gave no other link"
+            begin = "its link had died, and the renewal failed" if died else "another link was asked for in vain"
+            transfer.unrenewed = f"{begin}: {why}"
+            return False
+
+    def has_died(self, job: Job, href: str) -> bool:
+        """Return whether a link has expired by our reckoning."""
+        read_at_s = job.item.read_at_s if job.item is not None else 0.0
+        return expires_at_s(href, self._life_s, read_at_s) <= self._clock.wall()
 
     def _may_be_age(self, transfer: Transfer, href: str, read_at_s: float) -> bool:
         """Return whether a link that should be good may have been refused for its age, and count that it was."""
@@ -120,10 +134,13 @@ class Renewal:
         job.renewed_at_s = now_s
         try:
             fresh = await self._catalog.item(job.key, job.href)
-        except SourceError:
-            return  # the old links get their chance, and fail with their own reason
+        except SourceError as error:
+            job.unrenewed = error.message[:_WHY_MAX]
+            return  # the old links get their chance
         if fresh is None:
+            job.unrenewed = "the catalog has no such item any more"
             return
+        job.unrenewed = ""
         job.item = fresh
         assets = {asset.key: asset for asset in fresh.assets}
         for transfer in job.todo:

@@ -113,6 +113,11 @@ class Run:
         return not self._stop.asked.is_set()
 
     @property
+    def walked(self) -> bool:
+        """Whether this run has read any page of the listing."""
+        return self._walk.walked
+
+    @property
     def listing(self) -> ListingState:
         """What this run can say of the listing."""
         return ListingState(self._walk.ended, self._walk.server_total)

@@ -246,18 +246,23 @@ class Settler:
             crew.progress.retries += 1
             transfer.not_before_s = crew.clock.monotonic() + wait_s
             return False
-        if error.status == 401:
+        kind, words = error.kind, str(error)
+        if error.status in LINK_DEAD_STATUSES and transfer.unrenewed:
+            words = f"{words}; {transfer.unrenewed}"
+            if self._links.has_died(job, href):
+                kind = "expired"  # nothing shows that the asset is not there, or not for us
+        if error.status == 401 and kind != "expired":
             crew.missing.unadmitted(job.key.collection, key, error.host)
-        elif error.kind in ABSENT_KINDS:
+        elif kind in ABSENT_KINDS:
             crew.missing.gone(job.key.collection, key)
-        permanent = error.kind in _FOR_GOOD
+        permanent = kind in _FOR_GOOD
         if error.kind == "too-large" and crew.ahead is not None:
             crew.ahead.large(job.key, key)
         job.failed.append(
             Failed(
                 key,
-                error.kind,
-                crew.hide(str(error)),
+                kind,
+                crew.hide(words),
                 transfer.attempts,
                 permanent=permanent,
                 host=error.host,

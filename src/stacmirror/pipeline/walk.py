@@ -120,6 +120,11 @@ class Walk:
         """Items met again that the ledger had already, on a page that an earlier run did not settle."""
         self._pages_lined_up = 0
 
+    @property
+    def walked(self) -> bool:
+        """Whether any page came of which the ledger hears."""
+        return self._pages_lined_up > 0
+
     def release(self, keys: Sequence[ItemKey]) -> None:
         """Hear that these items have a row in the ledger now, where `known` finds them."""
         self._claimed.difference_update(keys)

@@ -54,6 +54,10 @@ def split(url: str) -> tuple[str, str]:
 def parse_origin(origin: str) -> Origin:
     """Return what a spelled origin means. Raises: TransferError (`url`) for names no host has, ports, and users."""
     scheme, _, authority = origin.partition("://")
+    if "@" in authority:
+        raise TransferError(
+            "url", "it holds a user name or a password (user:password@host), which is sent nowhere", retryable=False
+        )
     try:
         authority = authority if authority.isascii() else authority.encode("idna").decode("ascii")
     except UnicodeError as error:
