@@ -149,9 +149,15 @@ def _make_logins(
     catalog = settings.catalog
     learns = redactor.learn
     rules = make_rules(catalog.auth, catalog.header, lambda name: secrets.get(name, ""), http, posts, clock, learns)
+    return Logins(rules, allow_http=catalog.allow_http, home=home_of(settings), learns=learns, gate=gate)
+
+
+def home_of(settings: Settings) -> str:
+    """Return the address at which the source is, "" for files of this machine."""
     dialect, place = source_of(settings, needs_collection=False)
-    home = place if dialect == "web" else catalog.api_url
-    return Logins(rules, allow_http=catalog.allow_http, home=home, learns=learns, gate=gate)
+    if dialect in ("path", "stdin"):
+        return ""
+    return place if dialect == "web" else settings.catalog.api_url
 
 
 def _shortage_hearer(client: Client, note: Callable[[str], None]) -> Callable[[], None]:

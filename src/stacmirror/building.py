@@ -10,12 +10,13 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stacmirror.assembly import held_max_bytes, make_several, retry_policy
+from stacmirror.assembly import held_max_bytes, home_of, make_several, retry_policy
 from stacmirror.catalogs import AnyCatalog, FoundCatalog
 from stacmirror.filters import AssetChoice, make_filters, make_shard
 from stacmirror.interfaces import Observer
 from stacmirror.layout import PRESETS, Layout, make_layout
 from stacmirror.ledger.store import LedgerStore
+from stacmirror.limits import origin_of
 from stacmirror.model import ItemOutcome, LedgerEntry
 from stacmirror.pipeline.adopt import Adopter
 from stacmirror.pipeline.ahead import Ahead
@@ -38,7 +39,7 @@ from stacmirror.pipeline.strict import StrictCatalog
 from stacmirror.pipeline.task import Adopt, Task
 from stacmirror.pipeline.transfer import Fetcher
 from stacmirror.pipeline.walk import Walk
-from stacmirror.redact import Redactor
+from stacmirror.redact import Redactor, redact_url
 from stacmirror.settings import Settings
 from stacmirror.sinks.directory import DirectorySink
 from stacmirror.sinks.shelf import FolderShelf
@@ -124,6 +125,7 @@ def build_run(
     if isinstance(context.task, Adopt):
         adopter = _make_adopter(settings, context.task, sink, fetcher, note)
         shortcut = several = None
+    source = redact_url(origin_of(home_of(settings)))
     crew = Crew(
         catalog=strict,
         opener=router,
@@ -136,6 +138,7 @@ def build_run(
             choice.takes,
             names=names,
             only_sources=settings.filter.only_sources,
+            source=source,
         ),
         missing=missing,
         committer=committer,
@@ -151,6 +154,7 @@ def build_run(
         hide=context.redactor.text,
         ahead=None if several is None else Ahead(several, missing, shortcut),
         redact=context.redactor.document,
+        source=source,
         shows_at_once=adopter is not None and write.incomplete == "show",
     )
     shape = Shape(

@@ -54,6 +54,7 @@ async def test_every_failure_tells(tmp_path: Path) -> None:
             f"/{simulator.patch_name(2)}_B03.tif": "404",
             f"/{simulator.patch_name(3)}_B04.tif": "short",
             f"/items/{simulator.item_id(4, 'bigearthnet_v1_source')}": "500",
+            f"/items/{simulator.item_id(5, 'bigearthnet_v1_source')}": "404",
         }
         simulator.on_request = lambda record: next((f for end, f in faults.items() if record.path.endswith(end)), None)
         code, said = await stacmirror(
@@ -62,7 +63,7 @@ async def test_every_failure_tells(tmp_path: Path) -> None:
         )  # fmt: skip
         assert code == 3, said
         found = lines(file)
-        assert f"4 lines in {file}" in said
+        assert f"5 lines in {file}" in said
         source = "bigearthnet_v1_source"
         blobs, api = simulator.blobs_url, simulator.api_url.removesuffix("/mlhub/v1")
         expected = [
@@ -70,6 +71,7 @@ async def test_every_failure_tells(tmp_path: Path) -> None:
             (2, "B03", "gone", 404, blobs, 1),
             (3, "B04", "short", 0, blobs, 3),
             (4, "@item", "source", 500, api, 3),
+            (5, "@item", "gone", 0, api, 1),
         ]
         for number, asset, kind, status, host, attempts in expected:
             told = found.pop((simulator.item_id(number, source), asset))

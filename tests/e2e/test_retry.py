@@ -137,7 +137,8 @@ async def test_an_item_that_is_not_given_fails_with_what_it_lacks(
         assert summary.mirror.assets.failed == ITEMS + 1
         after = list(read_failed(settings.target))
         assert {(f.item, f.asset) for f in after} == before
-        assert {(f.kind, f.status) for f in after} == {(kind, status)}
+        api = simulator.api_url.removesuffix("/mlhub/v1")
+        assert {(f.kind, f.status, f.host) for f in after} == {(kind, status, api)}
         simulator.on_request = None
         summary = await run(settings, simulator.key, Retry(frozenset({kind})))
     assert summary.retried == Retried((kind,), asked=ITEMS + 1, failed=0, unreached=0, others=0)

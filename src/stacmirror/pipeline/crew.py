@@ -51,5 +51,7 @@ class Crew(NamedTuple):
     """Takes secrets out of an item's JSON."""
     hide: Callable[[str], str] = str
     """Takes them out of a message that is kept."""
+    source: str = ""
+    """The catalog's origin: to blame where no other host was asked."""
     shows_at_once: bool = False
     """Items are revealed when they are handed over, although they may lack assets."""

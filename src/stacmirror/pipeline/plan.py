@@ -28,16 +28,19 @@ class Planner:
         *,
         names: AssetNames | None = None,
         only_sources: bool = False,
+        source: str = "",
     ) -> None:
         """`takes` says which assets are wanted, `chooses` which keys are, where nothing more is known.
 
         `names` hears of each item's assets. `only_sources`: of an item that names sources nothing is wanted itself.
+        `source` is the catalog's origin.
         """
         self._layout = layout
         self._chooses = chooses
         self._takes = takes or (lambda asset: chooses(asset.key))
         self._names = names
         self._only_sources = only_sources
+        self._source = source
         self._run = run
         self._units = 0
 
@@ -71,7 +74,7 @@ class Planner:
                 lacking |= {asset.key for asset in wanted} - has
             unlisted = lacking - {asset.key for asset in wanted}
             job.failed += [
-                Failed(key, "unlisted", "the catalog no longer lists it", 1, permanent=True)
+                Failed(key, "unlisted", "the catalog no longer lists it", 1, permanent=True, host=self._source)
                 for key in sorted(unlisted)
                 if not key.startswith("@")
             ]

@@ -265,7 +265,7 @@ class Settler:
                 crew.hide(words),
                 transfer.attempts,
                 permanent=permanent,
-                host=error.host,
+                host=error.host or (crew.source if kind == "no-href" else ""),
                 status=error.status,
                 renewed=transfer.renewed,
                 put_off=transfer.put_off,

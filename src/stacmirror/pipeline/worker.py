@@ -68,7 +68,8 @@ class Worker:
     async def _read_and_plan(self, bundle: Bundle, job: Job) -> bool:
         """Get the item where only its link is known, and plan it; False when there is no item to plan."""
         if job.item is None:
-            failed = Failed("@item", "gone", f"the catalog has no item {job.key}", 1, permanent=True)
+            words, host = f"the catalog has no item {job.key}", self._crew.source
+            failed = Failed("@item", "gone", words, 1, permanent=True, host=host)
             try:
                 job.item = await self._crew.catalog.item(job.key, job.href)
             except SourceError as error:
