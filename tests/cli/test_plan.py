@@ -84,6 +84,18 @@ def test_no_total(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert "13,060" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("sample")
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that says so, and 130: typer's own is an empty one."""
+
+    async def run(self: Sampler) -> Sample:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sampler, "run", run)
+    assert program.run(WORDS) == 130
+    assert capsys.readouterr().err.splitlines()[1:] == ["stacmirror: error: interrupted"]
+
+
 @pytest.mark.parametrize(
     ("free_bytes", "free_inodes", "verdict"),
     [

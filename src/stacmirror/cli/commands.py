@@ -56,6 +56,10 @@ COMMANDS = {
 }
 
 
+class Interrupted(Exception):
+    """Ctrl-C, as what typer lets through."""
+
+
 class Commands(TyperGroup):
     """A group that has all of COMMANDS, and builds each when it is asked for."""
 
@@ -70,6 +74,13 @@ class Commands(TyperGroup):
             if name not in self.commands:
                 self.commands[name] = _built(name)
         return self.commands.get(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See click. Raises: Interrupted for a Ctrl-C, which typer would end with 130 and an empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
 
 
 def _built(name: str) -> Any:
