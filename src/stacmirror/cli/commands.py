@@ -49,7 +49,7 @@ COMMANDS = {
     "collections": Entry("listings", "collections", _LISTED),
     "classes": Entry("listings", "classes", _LISTED),
     "sources": Entry("sources", "sources", epilog("listed", 1, 2)),
-    "plan": Entry("plan", "plan", epilog("foretold, whether it fits or not", 1, 2, 4, 5, 130)),
+    "plan": Entry("plan", "plan", epilog("foretold, whether it fits or not", 1, 2, 4, 5, 6, 130)),
     "tune": Entry("tune", "tune", epilog("measured, or a cap was reached", 1, 2, 4, 5, 130)),
     "simulate": Entry("simulate", "simulate", epilog("ended by Ctrl-C or SIGTERM", 1, 2), "SimulateCommand"),
     "config": Entry("config_show", "config_app"),
