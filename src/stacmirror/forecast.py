@@ -42,6 +42,10 @@ class Sample(Struct, frozen=True):
     """For linked items and assets, pages not counted."""
     seconds: float
     """For these."""
+    folders: int
+    """Of items with a file that came, or may come."""
+    shared: int = 0
+    """Links to sources beyond the first to each: the more of a collection is seen, the more are shared."""
     absent: Mapping[str, int] = field(default_factory=dict)
     """Not there (404, 410), by asset key."""
     phantoms: tuple[str, ...] = ()
@@ -61,7 +65,10 @@ class Share(Struct, frozen=True):
 
 
 class Forecast(Struct, frozen=True):
-    """What the whole takes. All but `one` are None where nobody says how many items there are."""
+    """What the whole takes. All but `one` are None where nobody says how many items there are.
+
+    What rests on sizes is None, too, where no file of the sample has one.
+    """
 
     items: int | None
     files: int | None
@@ -102,18 +109,19 @@ def forecast(
     if items is None:
         return Forecast(None, None, None, None, None, None, None, None, one)
     requests = _requests(sample, items, missing_after)
+    sized = sample.sized > 0 or not one.files
     seconds = sample.seconds * (requests / max(1, sample.requests))
     if rate_per_s is not None:
         seconds = max(seconds, requests / rate_per_s)
     return Forecast(
         items=items,
         files=round(items * one.files),
-        bytes=round(items * one.bytes),
-        on_disk_bytes=round(items * one.on_disk_bytes),
+        bytes=round(items * one.bytes) if sized else None,
+        on_disk_bytes=round(items * one.on_disk_bytes) if sized else None,
         inodes=round(items * one.inodes),
         requests=requests,
         seconds=seconds,
-        line_seconds=items * one.bytes / line_bytes_per_s,
+        line_seconds=items * one.bytes / line_bytes_per_s if sized else None,
         one=one,
     )
 
@@ -122,9 +130,10 @@ def _one(sample: Sample, block_bytes: int) -> Share:
     if not sample.asked:
         return Share(0, 0, 0, 0)
     # What failed is asked for again by a mirror, and comes.
-    files, folders = (sample.files + sum(sample.failed.values())) / sample.asked, 1 + sample.linked / sample.asked
+    files, folders = (sample.files + sum(sample.failed.values())) / sample.asked, sample.folders / sample.asked
     bytes_ = files * sample.bytes / max(1, sample.sized)
-    all_bytes = on_disk(files, bytes_, folders, block_bytes) + folders * LEDGER_BYTES
+    rows = 1 + sample.linked / sample.asked
+    all_bytes = on_disk(files, bytes_, folders, block_bytes) + rows * LEDGER_BYTES
     return Share(files, bytes_, all_bytes, files + folders)
 
 

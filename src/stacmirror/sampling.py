@@ -18,6 +18,7 @@ from stacmirror.errors import NothingThere, SourceError, StacmirrorError, Transf
 from stacmirror.filters import AssetChoice, make_filters
 from stacmirror.forecast import Sample
 from stacmirror.interfaces import Reply
+from stacmirror.layout import make_layout
 from stacmirror.model import START, Asset, Cursor, Item, ItemKey, SourceLink
 from stacmirror.open_files import fit_open_files
 from stacmirror.pipeline.progress import Progress
@@ -59,7 +60,9 @@ class Sampler:
         self._choice = AssetChoice(settings.filter.asset, settings.filter.exclude_asset)
         self._wanted: deque[Item] = deque()
         self._linked: set[ItemKey] = set()
-        self._files = self._bytes = self._sized = 0
+        self._layout = make_layout(settings.place.layout, settings.place.path_template)
+        self._folders: set[str] = set()
+        self._files = self._bytes = self._sized = self._shared = 0
         self._found: set[str] = set()
         self._absent: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
@@ -94,6 +97,8 @@ class Sampler:
                 sized=self._sized,
                 requests=self._router.requests - before,
                 seconds=self._clock.monotonic() - started_s,
+                folders=len(self._folders),
+                shared=self._shared,
                 absent=dict(self._absent),
                 phantoms=tuple(sorted(self._absent.keys() - self._found)),
                 failed=dict(self._failed),
@@ -132,13 +137,15 @@ class Sampler:
             item = self._wanted.popleft()
             wants_own = not (self._settings.filter.only_sources and item.sources)
             if wants_own:
-                await self._ask_for_assets(item)
+                await self._ask_for_assets(item, item.key)
             for link in item.sources if self._settings.filter.sources else ():
-                if link.key not in self._linked:
+                if link.key in self._linked:
+                    self._shared += 1
+                else:
                     self._linked.add(link.key)
-                    await self._ask_for_linked(link)
+                    await self._ask_for_linked(link, item.key)
 
-    async def _ask_for_linked(self, link: SourceLink) -> None:
+    async def _ask_for_linked(self, link: SourceLink, walked: ItemKey) -> None:
         try:
             item = await self._catalog.item(link.key, link.href)
         except SourceError as error:
@@ -147,26 +154,31 @@ class Sampler:
         if item is None:
             self._hear("source", f"the catalog has no item {link.key}")
         else:
-            await self._ask_for_assets(item)
+            await self._ask_for_assets(item, walked)
 
-    async def _ask_for_assets(self, item: Item) -> None:
+    async def _ask_for_assets(self, item: Item, walked: ItemKey) -> None:
+        comes = False
         for asset in item.assets:
             if self._choice.takes(asset):
                 try:
-                    await self._ask_for(asset)
+                    comes |= await self._ask_for(asset)
                 except TransferError as error:
+                    comes = True
                     self._hear(error.kind, str(error))
+        if comes:
+            self._folders.add(self._layout.folder(item.key, walked)[0])
 
     def _hear(self, kind: str, words: str) -> None:
         self._failed[kind] += 1
         self._first_failure = self._first_failure or words
 
-    async def _ask_for(self, asset: Asset) -> None:
+    async def _ask_for(self, asset: Asset) -> bool:
+        """Return False for what is not there. Raises: TransferError."""
         reply = await self._router.open(asset.href)
         try:
             if reply.status in _GONE:
                 self._absent[asset.key] += 1
-                return
+                return False
             if reply.status != 200:
                 raise error_for_status(reply.status, reply.headers, "an asset's address", self._clock.wall())
             size_bytes = await self._size_of(asset, reply)
@@ -178,6 +190,7 @@ class Sampler:
         if size_bytes is not None:
             self._sized += 1
             self._bytes += size_bytes
+        return True
 
     async def _size_of(self, asset: Asset, reply: Reply) -> int | None:
         if reply.body is not None:

@@ -18,7 +18,7 @@ from stacmirror.settings import Settings
 WORDS = ["plan", "mlhub:bigearthnet_v1_labels", "--api-url", "http://127.0.0.1:1/mlhub/v1"]
 SAMPLE = Sample(
     pages=1, listed=100, matched=100, ended=False, total=590_326, asked=50, linked=50, files=650, bytes=8_270_000,
-    sized=640, requests=1450, seconds=0.5, absent={"B10": 50}, phantoms=("B10",), failed={"5xx": 3},
+    sized=640, requests=1450, seconds=0.5, folders=100, absent={"B10": 50}, phantoms=("B10",), failed={"5xx": 3},
     first_failure="503 from https://files.example/a?sig=hush",
 )  # fmt: skip
 
@@ -82,6 +82,36 @@ def test_no_total(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert "items like these" in out
     assert program.run([*WORDS, str(tmp_path), "--max-items", "1000"]) == 0
     assert "13,060" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("sample")
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that says so, and 130: typer's own is an empty one."""
+
+    async def run(self: Sampler) -> Sample:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sampler, "run", run)
+    assert program.run(WORDS) == 130
+    assert capsys.readouterr().err.splitlines()[1:] == ["stacmirror: error: interrupted"]
+
+
+def test_no_sizes_and_shared_sources(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, sample: None
+) -> None:
+    """A host that is down must not read as files of no bytes, which fit; what items share is said."""
+
+    async def run(self: Sampler) -> Sample:
+        return replace(SAMPLE, files=0, sized=0, bytes=0, failed={"5xx": 650}, linked=30, shared=20)
+
+    monkeypatch.setattr(Sampler, "run", run)
+    assert program.run([*WORDS, str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "nobody says how large the files are" in out
+    assert "it fits" not in out
+    assert "share sources, 30 so far" in out
+    assert program.run([*WORDS, str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"] == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,41 @@ async def test_the_mirror_is_as_foretold(quick_settings: Make, tmp_path: Path) -
         assert found.inodes == pytest.approx(inodes, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("choice", "layout"),
+    [({"only_sources": True}, "item"), ({"asset": ("B0*",)}, "item"), ({}, "notebook"), ({}, "bigearthnet")],
+    ids=["only sources", "some assets", "notebook", "bigearthnet"],
+)
+async def test_folders_are_those_that_hold_something(
+    quick_settings: Make, tmp_path: Path, choice: dict[str, object], layout: str
+) -> None:
+    """Items of which nothing is wanted have no folder, and in some layouts a label and its source share one.
+
+    What the layout derives itself, a patch's `_labels_metadata.json`, is not foretold.
+    """
+    async with simulated(items=60) as simulator:
+        settings = quick_settings(simulator, max_items=60)
+        settings = replace(
+            settings,
+            filter=replace(settings.filter, **choice),
+            place=replace(settings.place, layout=layout),
+        )
+        sample = await Sampler(settings, items=20, api_key=simulator.key).run()
+        assert (await Mirror(settings, api_key=simulator.key).run()).exit_code == 0
+    assert sample.folders == sample.asked
+    found = forecast(sample, items_max=60, ids=0, missing_after=20, rate_per_s=None, block_bytes=4096)
+    names = [name for name in tree(Path(settings.target)) if not name.endswith("_labels_metadata.json")]
+    folders = {os.path.dirname(name) for name in names}
+    assert found.inodes == pytest.approx(len(names) + len(folders), rel=0.03)
+
+
+async def test_shared_sources_are_told(quick_settings: Make) -> None:
+    """Three labels share one source: those beyond the first are counted, so that nobody takes the files for certain."""
+    async with simulated(items=9, traps=["shared-sources"]) as simulator:
+        sample = await Sampler(quick_settings(simulator), items=9, api_key=simulator.key).run()
+    assert (sample.linked, sample.shared) == (3, 6)
+
+
 async def test_large_files_are_measured_not_read(quick_settings: Make) -> None:
     """A band of a gigabyte an item: its length counts, its bytes do not pass."""
     async with simulated(items=5, large={"B02": 1 << 30}) as simulator:

@@ -9,7 +9,7 @@ from stacmirror.forecast import LEDGER_BYTES, Forecast, Sample, forecast
 
 SAMPLE = Sample(
     pages=2, listed=200, matched=100, ended=False, total=1000, asked=50, linked=50, files=600, bytes=600_000, sized=600,
-    requests=1350, seconds=10.0, absent={"B10": 50}, phantoms=("B10",),
+    requests=1350, seconds=10.0, folders=100, absent={"B10": 50}, phantoms=("B10",),
 )  # fmt: skip
 
 
@@ -67,6 +67,22 @@ def test_how_many_items(sample: Sample, wanted: dict[str, int], items: int | Non
 def test_what_failed_is_counted_as_coming() -> None:
     """A mirror asks again."""
     assert foretold(replace(SAMPLE, files=550, sized=550, failed={"5xx": 50})).files == 6000
+
+
+def test_items_without_files_have_no_folder() -> None:
+    """Labels of which nothing is wanted: their rows count, no inode does."""
+    bare = foretold(replace(SAMPLE, folders=50))
+    assert bare.inodes == 6000 + 500
+    assert bare.on_disk_bytes == 6_000_000 + 6000 * 2048 + 500 * 4096 + 1000 * LEDGER_BYTES
+
+
+def test_without_any_size_nothing_is_said_of_bytes() -> None:
+    """Nothing came, or nothing that came told its size: no bytes are foretold, rather than none at all."""
+    failed = replace(SAMPLE, files=0, sized=0, bytes=0, failed={"5xx": 600})
+    for found in (foretold(failed), foretold(replace(SAMPLE, sized=0, bytes=0))):
+        assert (found.files, found.bytes, found.on_disk_bytes, found.line_seconds) == (6000, None, None, None)
+    nothing_wanted = foretold(replace(failed, failed={}))
+    assert (nothing_wanted.files, nothing_wanted.bytes) == (0, 0)
 
 
 def test_files_of_no_known_size_are_like_the_others() -> None:

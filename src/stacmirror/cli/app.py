@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from stacmirror import __version__
-from stacmirror.cli.commands import Commands
+from stacmirror.cli.commands import Commands, Interrupted
 from stacmirror.cli.exit_codes import epilog
 from stacmirror.cli.screen import safe_lines
 from stacmirror.cli.session import Session, emit, emit_json, say
@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
         code = app(list(argv), prog_name="stacmirror", standalone_mode=False, obj=session)
     except StacmirrorError as error:
         return _tell(session, error.message, error.hint, error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, Interrupted, typer.Abort):
         return _tell(session, "interrupted", "", 130)
     except Exception as error:
         # typer's own usage errors have no common public class below 0.29; what they share is `format_message`.

@@ -49,11 +49,15 @@ COMMANDS = {
     "collections": Entry("listings", "collections", _LISTED),
     "classes": Entry("listings", "classes", _LISTED),
     "sources": Entry("sources", "sources", epilog("listed", 1, 2)),
-    "plan": Entry("plan", "plan", epilog("foretold, whether it fits or not", 1, 2, 4, 5, 130)),
+    "plan": Entry("plan", "plan", epilog("foretold, whether it fits or not", 1, 2, 4, 5, 6, 130)),
     "tune": Entry("tune", "tune", epilog("measured, or a cap was reached", 1, 2, 4, 5, 130)),
     "simulate": Entry("simulate", "simulate", epilog("ended by Ctrl-C or SIGTERM", 1, 2), "SimulateCommand"),
     "config": Entry("config_show", "config_app"),
 }
+
+
+class Interrupted(Exception):
+    """Ctrl-C, as what typer lets through."""
 
 
 class Commands(TyperGroup):
@@ -70,6 +74,13 @@ class Commands(TyperGroup):
             if name not in self.commands:
                 self.commands[name] = _built(name)
         return self.commands.get(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See click. Raises: Interrupted for a Ctrl-C, which typer would end with 130 and an empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
 
 
 def _built(name: str) -> Any:

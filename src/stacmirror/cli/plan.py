@@ -155,6 +155,8 @@ def notes_of(sample: Sample) -> list[str]:
     if sample.failed:
         kinds = ", ".join(f"{kind} {format_count(count)}" for kind, count in sorted(sample.failed.items()))
         lines.append(f"did not come (a mirror asks again): {kinds}; first: {sample.first_failure}")
+    if sample.shared:
+        lines.append(f"items share sources, {format_count(sample.linked)} so far: the more items, the fewer files each")
     if sample.sized < sample.files:
         lines.append(f"of {format_count(sample.files - sample.sized)} files nobody says the size: counted as the rest")
     return lines
@@ -163,14 +165,14 @@ def notes_of(sample: Sample) -> list[str]:
 def ending(foretold: Forecast, space: Space | None, fits: str, settings: Settings) -> list[str]:
     """Return the last lines: how the time comes about, and the room."""
     lines = []
-    if foretold.seconds is not None and foretold.line_seconds is not None:
+    if foretold.seconds is not None:
         bwlimit_bytes = settings.limit.bwlimit_bytes
         line = f"--bwlimit {format_size(bwlimit_bytes)}/s" if bwlimit_bytes else "100 Mbit/s"
         by = " or at --rate" if settings.limit.rate_per_s is not None else ""
-        lines.append(
-            f"time: {format_duration(foretold.seconds)} or more for requests, at the sample's pace{by};"
-            f" {format_duration(foretold.line_seconds)} for bytes, at {line}"
-        )
+        words = f"time: {format_duration(foretold.seconds)} or more for requests, at the sample's pace{by}"
+        if foretold.line_seconds is not None:
+            words += f"; {format_duration(foretold.line_seconds)} for bytes, at {line}"
+        lines.append(words)
     elif foretold.one.inodes:
         lines.append("the server names no total: --max-items N reckons with N items")
     if space is not None and foretold.one.inodes:
@@ -179,6 +181,8 @@ def ending(foretold: Forecast, space: Space | None, fits: str, settings: Setting
             free += f" and {format_count(space.free_inodes)} inodes"
         room_for = max(0, space.free_bytes - settings.write.keep_free_bytes) / foretold.one.on_disk_bytes
         verdict = _FITS[fits] or f"room for about {format_count(int(room_for))} items like these"
+        if foretold.one.files and not foretold.one.bytes:
+            verdict = "nobody says how large the files are"
         lines.append(f"room: {free} are free in {settings.target}: {verdict}")
     return lines
 
