@@ -16,6 +16,8 @@ from stacmirror.pace import START, Allowance, Fixed, Pace
 
 _ALLOWANCE_LIFE_S = 0.25
 _HOLD_S = 0.5
+_PAUSE_SHOWN_S = 1.0
+"""A shorter pause is over before it is read."""
 
 
 class HostLimits:
@@ -75,6 +77,12 @@ class HostLimits:
         if budget is None:
             budget = self._budgets[origin] = self._make(origin)
         return budget
+
+    def waited_for(self) -> list[str]:
+        """Return the origins that are down, or have asked for a pause that lasts."""
+        return [
+            origin for origin, budget in self._budgets.items() if budget.health.down or budget.wait_s() > _PAUSE_SHOWN_S
+        ]
 
     def hold_fewer(self) -> None:
         """Hear that no more files or connections may be open: every host is asked for less at once, and slowly more."""

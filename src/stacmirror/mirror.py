@@ -166,6 +166,7 @@ class Mirror:
         router.on_date = self._clock.heard
         sink.on_shortage = router.hold_fewer
         self.progress.count_requests(lambda: router.requests)
+        self.progress.watch_hosts(router.waited_for)
         catalog: AnyCatalog | None = None
         try:
             catalog = make_catalog(settings, self._api_key, router, self._clock, self.progress)

@@ -85,6 +85,19 @@ def test_the_plain_line_is_one_line_with_the_same_counts() -> None:
     )
 
 
+def test_what_is_waited_for_is_named() -> None:
+    """As long as hosts are down or paused: in the line and, in place of the slowest file, in the picture."""
+    progress = _progress()
+    hosts = ["https://blobs.example", "s3://bucket"]
+    progress.watch_hosts(lambda: hosts)
+    progress.begin("S2A_MSIL2A_20180526T100031_65_62", "B02", 0.0)
+    assert plain_line(Meter(0.0).read(progress, 9.0)).endswith("waiting for https://blobs.example and 1 more")
+    assert "waiting for https://blobs.example and 1 more" in _drawn(progress, 80)
+    hosts.clear()
+    assert "waiting for" not in plain_line(Meter(0.0).read(progress, 9.0))
+    assert "waiting for" not in _drawn(progress, 80)
+
+
 def test_without_a_total_nothing_is_guessed() -> None:
     """A server that names no total gives no percent and no time left."""
     progress = _progress()

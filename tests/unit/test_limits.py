@@ -239,3 +239,22 @@ def test_a_long_pause_is_said_once() -> None:
     time.now_s += 40.0
     host.pause(20.0)
     assert said[1:] == [("HTTP://HOST:80", 20.0)]
+
+
+async def test_hosts_that_are_waited_for() -> None:
+    """Those that are down, and those whose pause lasts longer than one can read; not those that are well again."""
+    time = FakeTime()
+    limits = HostLimits(4, None, time.now, time.sleep)
+    well, down, paused = (limits.of(f"http://{name}") for name in ("well", "down", "paused"))
+    assert limits.waited_for() == []
+    for _ in range(3):
+        await down.acquire()
+    for n in range(3):
+        down.broke(time.now_s, f"http://down/{n}", TransferError("connect", "refused"))
+        down.release()
+    paused.pause(5.0)
+    well.pause(0.5)
+    assert limits.waited_for() == ["http://down", "http://paused"]
+    time.now_s += 5.0
+    down.answered(1, time.now_s)
+    assert limits.waited_for() == []

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from stacmirror.cli.bar import bar, line
-from stacmirror.cli.gauge import PHASES, Snapshot, troubles
+from stacmirror.cli.gauge import PHASES, Snapshot, troubles, waited_for
 from stacmirror.cli.screen import safe
 from stacmirror.units import format_count, format_duration, format_size
 
@@ -82,6 +82,8 @@ def panel(now: Snapshot, title: str) -> RenderableType:
 
 
 def _slowest(now: Snapshot) -> Text:
+    if now.hosts:
+        return line(waited_for(now)[0], "yellow")
     if now.slowest is None or now.slowest[1] < SLOW_S:
         return Text("")
     label, age_s = now.slowest

@@ -45,6 +45,8 @@ class Snapshot(Struct, frozen=True):
     failures: int
     absent: int
     slowest: tuple[str, float] | None
+    hosts: tuple[str, ...] = ()
+    """Down or paused."""
 
 
 class Meter:
@@ -88,6 +90,7 @@ class Meter:
             failures=progress.failures,
             absent=progress.absent + progress.assumed_absent,
             slowest=progress.slowest(now_s),
+            hosts=tuple(progress.hosts),
         )
 
 
@@ -108,6 +111,7 @@ def plain_line(now: Snapshot) -> str:
     parts += troubles(now)
     if now.eta_s is not None:
         parts.append(f"{format_duration(now.eta_s)} left")
+    parts += waited_for(now)
     return f"[{format_duration(now.elapsed_s)}] {PHASES[now.phase]}: " + ", ".join(parts)
 
 
@@ -128,3 +132,11 @@ def troubles(now: Snapshot) -> list[str]:
         "failed": now.failures,
     }
     return [f"{format_count(count)} {word}" for word, count in counts.items() if count]
+
+
+def waited_for(now: Snapshot) -> list[str]:
+    """Return which hosts are down or paused, in one part; nothing where none is."""
+    if not now.hosts:
+        return []
+    more = f" and {len(now.hosts) - 1} more" if len(now.hosts) > 1 else ""
+    return [f"waiting for {now.hosts[0]}{more}"]

@@ -57,6 +57,7 @@ class Progress:
         """Assets that have no bytes after all attempts: of this run, and from the sweeps on, of the mirror."""
         self._waiting: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._requests: Callable[[], int] = lambda: 0
+        self._hosts: Callable[[], list[str]] = list
         self._in_flight: dict[int, tuple[str, str, float]] = {}
         self._next_token = 0
 
@@ -109,6 +110,15 @@ class Progress:
     def requests(self) -> int:
         """Requests sent so far, redirects included."""
         return self._requests()
+
+    def watch_hosts(self, hosts: Callable[[], list[str]]) -> None:
+        """Have `hosts` read from the one who asks them."""
+        self._hosts = hosts
+
+    @property
+    def hosts(self) -> list[str]:
+        """Hosts that are down or paused."""
+        return self._hosts()
 
     def watch(self, waiting: Callable[[], tuple[int, int]]) -> None:
         """Have `queued` and `parked` read from `waiting`."""

@@ -183,6 +183,10 @@ class Router:
         """See `interfaces.Opener.is_down`."""
         return self._limits.of(origin_of(href)).health.down
 
+    def waited_for(self) -> list[str]:
+        """Return the hosts that are down or paused, for who shows what a run waits for."""
+        return [redact_url(origin) for origin in self._limits.waited_for()]
+
     def useful_at_once(self) -> int:
         """See `interfaces.Opener.useful_at_once`."""
         return self._limits.useful_at_once()
