@@ -97,6 +97,25 @@ def test_small_bodies_come_as_fast_as_the_line(askers: int, sizes: list[int]) ->
     virtually(work())
 
 
+def test_the_first_bodies_are_paid_for_before_the_next_are_asked_for() -> None:
+    """32 of unknown size begin at once, and end one by one: those that wait already hear of each that ends."""
+
+    class Slow(Origin):
+        async def fetch(self, url: str, headers: Mapping[str, str], small_max_bytes: int) -> Reply:
+            reply = await super().fetch(url, headers, small_max_bytes)
+            await asyncio.sleep(0.1 + len(self.begun_s) / 1000)
+            return reply
+
+    async def work() -> None:
+        origin = Slow([20_000])
+        await ask_all(limited(origin), 60, 32)
+        assert origin.begun_s[31] == origin.begun_s[0]
+        assert origin.begun_s[40] - origin.begun_s[0] >= 32 * 20_000 / RATE / SLACK - 0.25
+        assert origin.begun_s[-1] - origin.begun_s[0] >= 59 * 20_000 / RATE / SLACK - 0.25
+
+    virtually(work())
+
+
 def test_no_burst_after_the_line_was_busy() -> None:
     """Once the mean is known, those who wait go one after another: no second brings more than it may."""
 

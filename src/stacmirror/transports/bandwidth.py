@@ -26,14 +26,17 @@ class Bandwidth:
         self._sleep = sleep
         self._free_s = 0.0
         """When all that was taken will have passed the line."""
+        self._settled_s = 0.0
+        """The sum of what bodies had beyond what was expected."""
         self._mean_bytes = 0.0
 
     async def take(self, size_bytes: float) -> None:
         """Take so many bytes, and wait until those taken before have passed. Cancel: safe; they stay taken."""
         start_s = max(self._now() - _BURST_S, self._free_s)
         self._free_s = start_s + size_bytes * self._s_per_byte
-        wait_s = start_s - self._now()
-        if wait_s > 0:
+        due_s = start_s - self._settled_s
+        # Again, since bodies ahead of this one may have had more than they took for themselves.
+        while (wait_s := due_s + self._settled_s - self._now()) > 0:
             await self._sleep(wait_s)
 
     async def expect(self) -> float:
@@ -44,7 +47,9 @@ class Bandwidth:
 
     def settle(self, expected: float, size_bytes: int) -> None:
         """Hear what the body had."""
-        self._free_s += (size_bytes - expected) * self._s_per_byte
+        more_s = (size_bytes - expected) * self._s_per_byte
+        self._free_s += more_s
+        self._settled_s += more_s
         self._mean_bytes += (min(size_bytes, _MEAN_MAX_BYTES) - self._mean_bytes) * _WEIGHT
 
 
