@@ -119,7 +119,7 @@ class Layout:
 
     def name_for_target(self, url: str, key: str, taken: Collection[str]) -> str:
         """Return the name of the asset `key` whose link leads to `url`. Only where `names_from_target`."""
-        raise NotImplementedError(f"names of the layout {self.name} do not follow from a redirect")
+        raise RuntimeError(f"names of the layout {self.name} do not follow from a redirect")
 
     def derived(self, item: Item, label_bytes: Mapping[str, bytes]) -> list[tuple[str, str, bytes]]:
         """Return files that are written, not fetched: (key with `@`, name, content). Called for the walked item.

@@ -335,3 +335,11 @@ def test_folders_may_have_no_fsync_but_files_must(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(durable.fcntl, "fcntl", lambda fd, command: refuses(errno.ENOTSUP)(fd))
     with pytest.raises(OSError, match="Input/output"):  # then fsync, which says so
         durable.fsync_path(paths[1])
+
+
+def test_room_in_a_folder_that_is_gone_is_an_error(sink: DirectorySink, tmp_path: Path) -> None:
+    """Not the room of the folder above: a run whose DEST was taken away must hear of it."""
+    assert sink.space() is not None
+    (tmp_path / ".stacmirror" / "staging").rename(tmp_path / "away")
+    with pytest.raises(TargetUnwritable, match="No such file"):
+        sink.space()

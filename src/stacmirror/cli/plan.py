@@ -89,7 +89,7 @@ def plan(
     from stacmirror.filters import make_shard
     from stacmirror.redact import Redactor
     from stacmirror.sampling import Sampler
-    from stacmirror.sinks.space import space_of
+    from stacmirror.sinks.space import nearest, space_of
 
     redactor = Redactor(())
     redactor.learn(session.secret)
@@ -108,7 +108,7 @@ def plan(
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         found = runner.run(sample())
-    space = space_of(dest, dest) if dest else None
+    space = space_of(nearest(dest), dest) if dest else None
     foretold = forecast(
         found,
         items_max=settings.limit.max_items,
