@@ -257,7 +257,7 @@ def _find_catalog(
         _statuses(catalog.retry_statuses),
         Caps(walk.json_depth_max, walk.assets_max),
         catalog.redirects_max,
-        catalog.api_url if dialect == "api" else place if dialect == "web" else "",
+        home_of(settings),
     )
     wanted = Wanted(search, walk.page_size, walk.page_size_floor, catalog.alternate, catalog.reroot)
     looking = Looking(means, router, wanted)

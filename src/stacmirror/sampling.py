@@ -174,6 +174,8 @@ class Sampler:
 
     async def _ask_for(self, asset: Asset) -> bool:
         """Return False for what is not there. Raises: TransferError."""
+        if not asset.href:
+            raise TransferError("no-href", "the catalog gives no address", retryable=False)
         reply = await self._router.open(asset.href)
         try:
             if reply.status in _GONE:

@@ -113,3 +113,17 @@ async def test_a_wrong_key_and_nothing_there(quick_settings: Make) -> None:
         absent = replace(quick_settings(simulator), source="mlhub:nothing")
         with pytest.raises(SourceError):
             await Sampler(absent, items=2, api_key=simulator.key).run()
+
+
+async def test_an_asset_without_an_address_is_named_as_such(tmp_path: Path) -> None:
+    """As in a mirror's failures; the others count."""
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + bytes(96))
+    item = (
+        '{"type":"Feature","stac_version":"1.0.0","id":"i","collection":"c","geometry":null,"links":[],"properties":'
+        '{"datetime":"2020-01-01T00:00:00Z"},"assets":{"a":{"href":"a.tif"},"b":{"href":null}}}'
+    )
+    (tmp_path / "items.ndjson").write_text(item + "\n")
+    settings = Settings(str(tmp_path / "items.ndjson"), str(tmp_path / "mirror"))
+    sample = await Sampler(settings, items=5).run()
+    assert (sample.files, sample.bytes, sample.failed) == (1, 100, {"no-href": 1})
+    assert sample.first_failure == "the catalog gives no address"
